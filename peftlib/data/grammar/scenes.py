@@ -1,0 +1,219 @@
+"""Pairs of described events with a graded similarity, 0 (unrelated) to 5 (same meaning).
+
+An event is a set of slots (who, did what, to whom, how many, where, when, whether at all). The second sentence tells
+the same event with some slots changed; the similarity is computed from the slots, never from the words. Active and
+passive, word order and synonyms change words but not meaning; swapping the two roles changes meaning but not words.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from peftlib.data.grammar.draw import pick, sample, sentence, weighted
+
+# Families of people; in each family entries are siblings, and names inside an entry are synonyms.
+PEOPLE = [
+    ["doctor/physician", "nurse", "surgeon", "dentist", "pharmacist/chemist"],
+    ["lawyer/attorney", "judge", "police officer/cop", "detective/investigator", "guard/watchman"],
+    ["teacher/schoolteacher", "professor", "student/pupil", "librarian", "coach/trainer"],
+    ["cook/chef", "waiter", "baker", "butcher", "grocer"],
+    ["farmer", "gardener", "fisherman", "shepherd", "beekeeper"],
+    ["singer/vocalist", "painter", "actor/performer", "dancer", "pianist"],
+    ["mother/mum", "father/dad", "uncle", "grandmother/grandma", "cousin"],
+    ["plumber", "electrician", "carpenter/joiner", "mechanic", "bricklayer"],
+    ["pilot/aviator", "bus driver", "sailor/seaman", "cyclist", "postman/mail carrier"],
+    ["mayor", "minister", "ambassador", "journalist/reporter", "banker"],
+]
+THINGS = [
+    ["car/automobile", "bicycle/bike", "lorry/truck", "motorbike/motorcycle", "boat/vessel"],
+    ["guitar", "piano", "violin/fiddle", "drum", "trumpet"],
+    ["sofa/couch", "table", "wardrobe/closet", "chair", "bookshelf/bookcase"],
+    ["coat/overcoat", "jumper/sweater", "hat", "scarf", "jacket"],
+    ["phone/telephone", "laptop", "camera", "radio", "television/TV"],
+    ["painting", "photograph/photo", "statue/sculpture", "poster", "map"],
+    ["hammer", "saw", "ladder", "shovel/spade", "drill"],
+    ["ring", "necklace", "watch/wristwatch", "bracelet", "brooch"],
+]
+# Families of verbs (past/participle pairs joined by "|"); siblings are related acts, often opposites.
+ON_THINGS = [
+    ["repaired/fixed/mended", "broke|broken/damaged/wrecked"], ["bought/purchased/acquired", "sold"],
+    ["found/discovered/located", "lost/misplaced"], ["borrowed", "lent out/loaned out"],
+    ["cleaned/washed", "painted", "polished"], ["hid|hidden/concealed", "displayed/exhibited"],
+    ["stole|stolen/pinched", "returned/gave back|given back"], ["drew|drawn/sketched", "photographed"],
+    ["carried/hauled", "dropped", "pushed/shoved"], ["wrapped/packed up", "unwrapped/unpacked"],
+]
+ON_PEOPLE = [
+    ["praised/applauded/complimented", "criticised/scolded/rebuked"], ["hired/employed/recruited", "fired/dismissed/sacked"],
+    ["helped/assisted/aided", "hindered/obstructed"], ["chased/pursued", "avoided/evaded"], ["phoned/called/rang|rung", "wrote to|written to"],
+    ["taught/instructed", "examined/tested"], ["thanked", "insulted/offended"], ["rescued/saved", "abandoned/deserted"],
+    ["trusted/believed", "doubted/suspected"], ["visited", "invited"], ["greeted/welcomed", "ignored/snubbed"],
+]
+PLACES = [
+    ["in the kitchen", "in the living room/in the lounge", "in the cellar/in the basement", "in the attic/in the loft"],
+    ["at the market", "in the shop/in the store", "outside the bank", "at the bakery"],
+    ["in the park", "on the beach/at the seaside", "in the forest/in the woods", "by the river", "on the hill"],
+    ["at the station/at the railway station", "at the airport", "in the harbour/in the port", "at the bus stop"],
+    ["in the library", "at school", "in the museum", "at the theatre"],
+]
+TIMES = [
+    ["yesterday/the day before today", "last week/a week ago", "last month/a month ago", "last year/a year ago"],
+    ["in the morning", "at noon/at midday", "in the evening", "at midnight"],
+    ["on Monday", "on Tuesday", "on Thursday", "on Saturday"],
+    ["in spring/in springtime", "in summer/in summertime", "in autumn", "in winter/in wintertime"],
+]
+LOOKS = [["old/elderly", "young/youthful"], ["tall", "short"], ["rich/wealthy", "poor/penniless"], ["cheerful/happy", "sad/unhappy", "angry/furious"],
+         ["thin/slim", "stout/plump"], ["quiet/silent", "talkative/chatty"]]
+KINDS = [["red/scarlet", "blue", "green", "black", "white"], ["old/ancient", "new/brand-new"], ["small/little", "large/big", "huge/enormous"],
+         ["expensive/costly", "cheap/inexpensive"], ["heavy", "light/lightweight"]]
+COUNTS = [["one"], ["two/a pair of", "three", "four", "five", "six/half a dozen"]]
+LISTS = {"agent": PEOPLE, "person": PEOPLE, "thing": THINGS, "on_thing": ON_THINGS, "on_person": ON_PEOPLE, "place": PLACES,
+         "time": TIMES, "look": LOOKS, "kind": KINDS}
+
+SIBLING = {"agent": 0.35, "target": 0.35, "verb": 0.2, "place": 0.3, "time": 0.3, "look": 0.1, "kind": 0.1, "count": 0.4}
+WEIGHT = {"verb": 0.34, "agent": 0.23, "target": 0.25, "place": 0.09, "time": 0.09, "look": 0.06, "kind": 0.08, "count": 0.1}
+NOISE = 0.3  # standard deviation of the annotator's error, in points of similarity
+
+Cell = tuple[int, int]  # (family, entry) in one of the lists above
+
+
+@dataclass(frozen=True)
+class Event:
+    """What is told. ``None`` for a slot that is not mentioned."""
+
+    on: str  # "thing" or "person"
+    verb: Cell
+    agent: Cell
+    target: Cell
+    look: Cell | None
+    kind: Cell | None
+    count: int
+    place: Cell | None
+    time: Cell | None
+    denied: bool
+
+
+def _cell(rng: random.Random, families: list[list[str]]) -> Cell:
+    family = int(rng.random() * len(families))
+    return family, int(rng.random() * len(families[family]))
+
+
+def _other(rng: random.Random, families: list[list[str]], cell: Cell, near: bool) -> Cell:
+    """A different entry: of the same family if ``near``, else of another family."""
+    if near:
+        return cell[0], pick(rng, [i for i in range(len(families[cell[0]])) if i != cell[1]])
+    return _cell_outside(rng, families, cell[0])
+
+
+def _cell_outside(rng: random.Random, families: list[list[str]], family: int) -> Cell:
+    other = pick(rng, [i for i in range(len(families)) if i != family])
+    return other, int(rng.random() * len(families[other]))
+
+
+def _event(rng: random.Random) -> Event:
+    on = pick(rng, ("thing", "person"))
+    agent = _cell(rng, PEOPLE)
+    target = _cell(rng, THINGS) if on == "thing" else _cell_outside(rng, PEOPLE, agent[0])
+    described = rng.random()
+    return Event(
+        on=on, verb=_cell(rng, LISTS[f"on_{on}"]), agent=agent, target=target,
+        look=_cell(rng, LOOKS) if described < 0.45 else None,
+        kind=_cell(rng, KINDS) if on == "thing" and described > 0.4 else None,
+        count=pick(rng, (1, 1, 1, 2, 3, 4, 5, 6)) if on == "thing" else 1,
+        place=_cell(rng, PLACES) if rng.random() < 0.6 else None,
+        time=_cell(rng, TIMES) if rng.random() < 0.5 else None,
+        denied=rng.random() < 0.12,
+    )
+
+
+def _changed(rng: random.Random, event: Event) -> tuple[Event, str]:
+    """The same event with none, some or all of its slots changed, and a word for what was done."""
+    act = weighted(rng, (("same", 20), ("slots", 40), ("swap", 11), ("denial", 9), ("unrelated", 20)))
+    if act == "unrelated":
+        return _event(rng), act
+    if act == "swap" and event.on == "person":
+        return replace(event, agent=event.target, target=event.agent, look=None), act
+    if act == "denial":
+        return replace(event, denied=not event.denied), act
+    if act == "same":
+        return event, act
+    lists = {"verb": LISTS[f"on_{event.on}"], "agent": PEOPLE, "target": THINGS if event.on == "thing" else PEOPLE,
+             "look": LOOKS, "kind": KINDS, "place": PLACES, "time": TIMES}
+    present = [slot for slot in lists if getattr(event, slot) is not None] + (["count"] if event.on == "thing" else [])
+    for slot in sample(rng, present, min(len(present), pick(rng, (1, 1, 2, 2, 3)))):
+        if slot == "count":
+            event = replace(event, count=pick(rng, [c for c in range(1, 7) if c != event.count]))
+        else:
+            event = replace(event, **{slot: _other(rng, lists[slot], getattr(event, slot), rng.random() < 0.55)})
+    return event, "slots"
+
+
+def similarity(a: Event, b: Event) -> float:
+    """0 .. 5: the weighted share of slots that agree; a denied event is far from the event."""
+    total = agree = 0.0
+    for slot, weight in WEIGHT.items():
+        x, y = getattr(a, slot), getattr(b, slot)
+        if x is None and y is None or slot == "count" and "person" in (a.on, b.on):
+            continue
+        total += weight
+        if x == y and (slot not in ("verb", "target") or a.on == b.on):
+            agree += weight
+        elif slot == "count":
+            agree += weight * SIBLING[slot] / abs(x - y)
+        elif x is not None and y is not None and x[0] == y[0] and (slot not in ("verb", "target") or a.on == b.on):
+            agree += weight * SIBLING[slot]
+    share = agree / total
+    if a.verb != b.verb and a.agent != b.agent and a.target != b.target:
+        share *= 0.4  # a shared place or time alone does not make two events alike
+    if a.on == b.on == "person" and a.agent == b.target and a.target == b.agent:
+        share = 0.3 + 0.3 * share  # the same people, the other way round
+    return 5 * share * (0.45 if a.denied != b.denied else 1)
+
+
+def _word(rng: random.Random, families: list[list[str]], cell: Cell) -> str:
+    return pick(rng, families[cell[0]][cell[1]].split("/"))
+
+
+def _plural(noun: str) -> str:
+    irregular = {"watch": "watches", "wristwatch": "wristwatches", "brooch": "brooches", "couch": "couches", "lorry": "lorries"}
+    return irregular.get(noun, "bookshelves" if noun == "bookshelf" else noun + "s")
+
+
+def _noun(rng: random.Random, event: Event) -> str:
+    if event.on == "person":
+        return "the " + _word(rng, PEOPLE, event.target)
+    thing = _word(rng, THINGS, event.target)
+    kind = _word(rng, KINDS, event.kind) + " " if event.kind else ""
+    if event.count == 1:
+        return f"the {kind}{thing}"
+    return f"{_word(rng, COUNTS, (1, event.count - 2))} {kind}{_plural(thing)}"
+
+
+def tell(rng: random.Random, event: Event) -> str:
+    """One sentence for the event: active or passive, time first or last, any synonym."""
+    past, _, participle = _word(rng, LISTS[f"on_{event.on}"], event.verb).partition("|")
+    who = "the " + (_word(rng, LOOKS, event.look) + " " if event.look else "") + _word(rng, PEOPLE, event.agent)
+    whom = _noun(rng, event)
+    where = _word(rng, PLACES, event.place) if event.place else ""
+    when = _word(rng, TIMES, event.time) if event.time else ""
+    if rng.random() < 0.45:
+        be = "were" if event.count > 1 else "was"
+        core = f"{whom} {be}{' never' if event.denied else ''} {participle or past} by {who}"
+    elif event.denied:
+        core = pick(rng, (f"{who} never {past} {whom}", f"it was not {who} who {past} {whom}", f"it is not true that {who} {past} {whom}"))
+    else:
+        core = pick(rng, (f"{who} {past} {whom}",) * 3 + (f"it was {who} who {past} {whom}",))
+    if when and rng.random() < 0.4:
+        return sentence(f"{when}, {core} {where}")
+    return sentence(f"{core} {where} {when}")
+
+
+def draw_pair(rng: random.Random) -> tuple[tuple[str, str], float, str]:
+    """One ``sts`` row: ``((sentence1, sentence2), similarity 0..5 in steps of 0.2, kind)``."""
+    first = _event(rng)
+    second, kind = _changed(rng, first)
+    texts = (tell(rng, first), tell(rng, second))
+    # A sum of uniform draws stands in for a normal one: it needs nothing but random().
+    error = NOISE * (sum(rng.random() for _ in range(12)) - 6)
+    score = min(5.0, max(0.0, similarity(first, second) + error))
+    return texts, round(round(score * 5) / 5, 1), kind
