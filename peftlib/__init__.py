@@ -1,0 +1,1 @@
+"""peftlib: the library behind the reproducible study of parameter-efficient fine-tuning."""

@@ -1,0 +1,1 @@
+"""Parameters, memory and compute: counted, measured, and estimated without weights."""

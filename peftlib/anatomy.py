@@ -1,0 +1,245 @@
+"""One view of any supported backbone: its blocks, and in each block the places the literature names.
+
+A method never looks at a model's class: it asks the anatomy for sites such as ``attention.query`` or ``ffn.down``.
+Supporting another backbone is one more `Table`.
+
+Site names, in every block:
+
+``attention``                       the module that calls the attention function (its inside: keys and values)
+``attention.query .key .value``     projections into the heads
+``attention.output``                projection back to the width; what it returns is the sublayer's output
+``attention.norm``                  the layer norm of the sublayer (before it in T5, after the residual in BERT)
+``cross_attention...``              the same five, in a decoder
+``ffn.up  ffn.down  (ffn.gate)``    the feed-forward network; the input of ``ffn.down`` is its hidden activation
+``ffn.norm``                        its layer norm
+Outside the blocks: ``embeddings.words``, ``embeddings.norm``, ``final.norm``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from peftlib.errors import UsageError
+
+ATTENTION = ("query", "key", "value", "output")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named place of the backbone: attribute `attribute` of module `owner`."""
+
+    name: str
+    stack: str  # "encoder" or "decoder"
+    layer: int  # index of the block in its stack; -1 outside the blocks
+    owner: nn.Module = field(repr=False)
+    attribute: str = field(repr=False)
+
+    @property
+    def module(self) -> nn.Module:
+        return getattr(self.owner, self.attribute)
+
+    def replace(self, module: nn.Module) -> None:
+        setattr(self.owner, self.attribute, module)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that closed-form parameter counts are made of."""
+
+    width: int  # d, the residual stream
+    inner: int  # heads x head size; equals the width in BERT, not in T5-3B
+    ffn: int  # width of the feed-forward network's hidden activation
+    heads: int
+    encoder_layers: int
+    decoder_layers: int
+    vocabulary: int
+    biases: bool  # do linear layers and norms carry biases?
+    gated: bool  # does the feed-forward network have a gate (T5 v1.1)?
+    outer_norms: int  # norms outside the blocks
+    total: int  # parameters of the backbone
+
+    @property
+    def layers(self) -> int:
+        return self.encoder_layers + self.decoder_layers
+
+    @property
+    def attentions(self) -> int:
+        """Attention modules: one an encoder block, two a decoder block."""
+        return self.encoder_layers + 2 * self.decoder_layers
+
+    @property
+    def norms(self) -> int:
+        """Layer norms: one a sublayer, and those outside the blocks."""
+        return self.attentions + self.layers + self.outer_norms
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where a family of backbones keeps its sites: paths inside a block, and paths from the model's root."""
+
+    stacks: dict[str, str]  # stack -> path of its list of blocks
+    block: dict[str, str]  # site -> path inside a block; a path that a block lacks is skipped
+    outside: dict[tuple[str, str], str]  # (stack, site) -> path from the root
+    config: dict[str, str]  # Shape's field -> name in the model's configuration
+    biases: bool
+
+
+_BERT_BLOCK = {
+    "attention": "attention.self",
+    "attention.query": "attention.self.query",
+    "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value",
+    "attention.output": "attention.output.dense",
+    "attention.norm": "attention.output.LayerNorm",
+    "ffn.up": "intermediate.dense",
+    "ffn.down": "output.dense",
+    "ffn.norm": "output.LayerNorm",
+}
+_BERT = Table(
+    stacks={"encoder": "encoder.layer"},
+    block=_BERT_BLOCK,
+    outside={
+        ("encoder", "embeddings.words"): "embeddings.word_embeddings",
+        ("encoder", "embeddings.norm"): "embeddings.LayerNorm",
+    },
+    config={"width": "hidden_size", "ffn": "intermediate_size", "heads": "num_attention_heads"},
+    biases=True,
+)
+_DISTILBERT = Table(
+    stacks={"encoder": "transformer.layer"},
+    block={
+        "attention": "attention",
+        "attention.query": "attention.q_lin",
+        "attention.key": "attention.k_lin",
+        "attention.value": "attention.v_lin",
+        "attention.output": "attention.out_lin",
+        "attention.norm": "sa_layer_norm",
+        "ffn.up": "ffn.lin1",
+        "ffn.down": "ffn.lin2",
+        "ffn.norm": "output_layer_norm",
+    },
+    outside=_BERT.outside,
+    config={"width": "dim", "ffn": "hidden_dim", "heads": "n_heads"},
+    biases=True,
+)
+
+
+def _t5_attention(site: str, path: str, norm: str) -> dict[str, str]:
+    names = dict(zip(ATTENTION, "qkvo", strict=True))
+    return {site: path, **{f"{site}.{n}": f"{path}.{letter}" for n, letter in names.items()}, f"{site}.norm": norm}
+
+
+_T5 = Table(
+    stacks={"encoder": "encoder.block", "decoder": "decoder.block"},
+    block={
+        **_t5_attention("attention", "layer.0.SelfAttention", "layer.0.layer_norm"),
+        **_t5_attention("cross_attention", "layer.1.EncDecAttention", "layer.1.layer_norm"),
+        "ffn.gate": "layer.-1.DenseReluDense.wi_0",
+        "ffn.up": "layer.-1.DenseReluDense.wi",
+        "ffn.up/gated": "layer.-1.DenseReluDense.wi_1",
+        "ffn.down": "layer.-1.DenseReluDense.wo",
+        "ffn.norm": "layer.-1.layer_norm",
+    },
+    outside={
+        ("encoder", "embeddings.words"): "shared",
+        ("encoder", "final.norm"): "encoder.final_layer_norm",
+        ("decoder", "final.norm"): "decoder.final_layer_norm",
+    },
+    config={"width": "d_model", "ffn": "d_ff", "heads": "num_heads", "head_size": "d_kv"},
+    biases=False,
+)
+TABLES = {"bert": _BERT, "roberta": _BERT, "distilbert": _DISTILBERT, "t5": _T5}
+
+
+def _walk(module: nn.Module, path: str) -> nn.Module | None:
+    for part in path.split("."):
+        if part.lstrip("-").isdigit():
+            module = module[int(part)]
+        elif hasattr(module, part):
+            module = getattr(module, part)
+        else:
+            return None
+    return module
+
+
+class Anatomy:
+    """The sites of one backbone.
+
+    Args:
+        model: a Hugging Face model whose ``config.model_type`` is in `TABLES`; a headless one (`BertModel`, `T5Model`)
+            or one with a language-model head over the same attributes (`T5ForConditionalGeneration`).
+
+    Raises:
+        UsageError: the model's type is not supported.
+    """
+
+    def __init__(self, model: nn.Module):
+        kind = model.config.model_type
+        if kind not in TABLES:
+            raise UsageError(f"backbone type {kind!r} is not supported; expected one of {sorted(TABLES)}")
+        self.model = model
+        self.table = TABLES[kind]
+        self.sites: list[Site] = list(self._find())
+        self.shape = self._measure()
+
+    def _find(self):
+        for stack, path in self.table.stacks.items():
+            for layer, block in enumerate(_walk(self.model, path)):
+                for name, inner in self.table.block.items():
+                    yield from self._site(block, name.split("/")[0], inner, stack, layer)
+        for (stack, name), path in self.table.outside.items():
+            yield from self._site(self.model, name, path, stack, -1)
+
+    @staticmethod
+    def _site(root: nn.Module, name: str, path: str, stack: str, layer: int):
+        parent, _, leaf = path.rpartition(".")
+        owner = _walk(root, parent) if parent else root
+        if owner is not None and hasattr(owner, leaf):
+            yield Site(name, stack, layer, owner, leaf)
+
+    def _measure(self) -> Shape:
+        config = self.model.config
+        read = {ours: getattr(config, theirs) for ours, theirs in self.table.config.items()}
+        head_size = read.pop("head_size", read["width"] // read["heads"])
+        layers = {stack: len(_walk(self.model, path)) for stack, path in self.table.stacks.items()}
+        return Shape(
+            **read,
+            inner=read["heads"] * head_size,
+            encoder_layers=layers["encoder"],
+            decoder_layers=layers.get("decoder", 0),
+            vocabulary=config.vocab_size,
+            biases=self.table.biases,
+            gated=any(s.name == "ffn.gate" for s in self.sites),
+            outer_norms=sum(s.layer < 0 and s.name.endswith("norm") for s in self.sites),
+            total=sum(p.numel() for p in self.model.parameters()),
+        )
+
+    def at(self, *names: str, stack: str | None = None) -> list[Site]:
+        """Sites of the given names, block by block. A ``*.`` prefix means self- and cross-attention alike.
+
+        Raises:
+            UsageError: a name matches no site of this backbone (a method that silently adapts nothing is a bug).
+        """
+        wanted: list[str] = []
+        for name in names:
+            wanted += [name.replace("*", a, 1) for a in ("attention", "cross_attention")] if "*" in name else [name]
+        found = [s for s in self.sites if s.name in wanted and stack in (None, s.stack)]
+        for name in names:
+            options = {name.replace("*", a, 1) for a in ("attention", "cross_attention")}
+            if not any(s.name in options for s in found):
+                known = sorted({s.name for s in self.sites})
+                raise UsageError(f"no site {name!r} in this {self.model.config.model_type} backbone; it has {known}")
+        return found
+
+    @property
+    def norms(self) -> list[Site]:
+        """Every layer norm of the backbone, those outside the blocks included."""
+        return [s for s in self.sites if s.name.endswith(".norm")]
+
+    @property
+    def linears(self) -> list[Site]:
+        """Every linear layer of the blocks."""
+        leaves = {*ATTENTION, "up", "down", "gate"}
+        return [s for s in self.sites if s.layer >= 0 and s.name.split(".")[-1] in leaves]

@@ -1,0 +1,165 @@
+"""What a method puts into a backbone: an edit sees the input and the output of one site and returns a new output.
+
+An edited site is the untouched module inside an `Edited` wrapper that holds its edits, applied in the order in which
+the methods were written. Edits inside attention (extra keys and values) hang on the attention module itself and are
+called by one attention function registered with transformers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from peftlib.anatomy import Site
+from peftlib.errors import UsageError
+
+ATTENTION_FUNCTION = "peftlib"
+
+
+class Edit(nn.Module):
+    """Base of all edits: changes nothing.
+
+    Class attribute `changes`: names of the base module's tensors that this edit changes once folded in, for example
+    ``("weight",)``; empty for an edit that stays beside the backbone.
+    """
+
+    changes: tuple[str, ...] = ()
+
+    def before(self, x: Tensor) -> Tensor:
+        """New input of the site. x: (..., in)."""
+        return x
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """New output of the site, from its input x (..., in) and output y (..., out)."""
+        return y
+
+    def inside(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Keys and values to put before those of an attention site, each (batch, heads, length, head size)."""
+        raise UsageError(f"{type(self).__name__} does not act inside attention")
+
+    def merge(self, base: nn.Module) -> bool:
+        """Fold this edit into the base module's own tensors; True if that was possible."""
+        return False
+
+
+class Current:
+    """The one mechanism that tells per-task modules which task is being run."""
+
+    def __init__(self, task: str | None = None):
+        self.task = task
+
+
+class Switch(Edit):
+    """One edit a task; acts as that of the current task."""
+
+    def __init__(self, current: Current):
+        super().__init__()
+        self.current = current
+        self.by_task = nn.ModuleDict()
+
+    @property
+    def chosen(self) -> Edit:
+        return self.by_task[self.current.task]
+
+    def before(self, x: Tensor) -> Tensor:
+        return self.chosen.before(x)
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.chosen.after(x, y)
+
+    def inside(self, batch: int) -> tuple[Tensor, Tensor]:
+        return self.chosen.inside(batch)
+
+
+class Edited(nn.Module):
+    """A module of the backbone with the edits of one or more methods: ``after(x, base(before(x)))``."""
+
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        self.base = base
+        self.edits = nn.ModuleDict()
+
+    # Backbones read these of their own linear layers (T5 looks at the dtype of ``wo.weight``).
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return getattr(self.base, "bias", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        edits = self.edits.values()
+        for edit in edits:
+            x = edit.before(x)
+        y = self.base(x)
+        for edit in edits:
+            y = edit.after(x, y)
+        return y
+
+
+class Inside(nn.ModuleDict):
+    """The edits that hang on an attention module."""
+
+
+def add(site: Site, slot: str, edit: Edit) -> None:
+    """Put an edit on a site, under the name of the method's slot."""
+    module = site.module
+    if site.name in ("attention", "cross_attention"):
+        if not hasattr(module, "inside"):
+            module.inside = Inside()
+            module.config._attn_implementation = ATTENTION_FUNCTION
+        edits = module.inside
+    else:
+        if not isinstance(module, Edited):
+            site.replace(module := Edited(module))
+        edits = module.edits
+    if slot in edits:
+        raise UsageError(f"method {slot!r} edits site {site.name!r} of block {site.layer} twice")
+    edits[slot] = edit
+
+
+def get(site: Site, slot: str) -> Edit | None:
+    """The edit that a method's slot holds on a site, if any."""
+    module = site.module
+    edits = getattr(module, "inside", None) if site.name.endswith("attention") else getattr(module, "edits", None)
+    return edits[slot] if edits is not None and slot in edits else None
+
+
+def remove(site: Site, slot: str) -> None:
+    """Take an edit off a site; the last one gives the site its own module back."""
+    module = site.module
+    if isinstance(module, Edited):
+        del module.edits[slot]
+        if not module.edits:
+            site.replace(module.base)
+
+
+def _attention(module, query, key, value, attention_mask, *args, position_bias=None, **kwargs):
+    """The ``sdpa`` function of transformers, over keys and values that the edits of this attention module extend.
+
+    query, key, value: (batch, heads, length, head size). Extra positions are never masked and carry no position bias.
+    """
+    for edit in getattr(module, "inside", {}).values():
+        more_key, more_value = edit.inside(key.shape[0])
+        extra = more_key.shape[2]
+        if attention_mask is None and getattr(module, "is_causal", False) and query.shape[2] > 1:
+            ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=key.device)
+            attention_mask = ones.tril(key.shape[2] - query.shape[2])[None, None]
+        key = torch.cat([more_key.to(key.dtype), key], dim=2)
+        value = torch.cat([more_value.to(value.dtype), value], dim=2)
+        if attention_mask is not None:
+            seen = True if attention_mask.dtype == torch.bool else 0.0
+            attention_mask = F.pad(attention_mask, (extra, 0), value=seen)
+        if position_bias is not None:
+            position_bias = F.pad(position_bias, (extra, 0))
+    if position_bias is not None:
+        kwargs["position_bias"] = position_bias
+    return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, *args, **kwargs)
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_FUNCTION, _attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION_FUNCTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

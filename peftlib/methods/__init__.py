@@ -1,0 +1,7 @@
+"""Every method of the study. The folders are the survey's taxonomy; one file is one method."""
+
+from peftlib.methods.base import METHODS, Expression, Method, PerTask, Sum, method_class, parse
+from peftlib.methods.baselines import Full, HeadOnly
+from peftlib.methods.reparametrized.lora import LoRA
+
+__all__ = ["METHODS", "Expression", "Full", "HeadOnly", "LoRA", "Method", "PerTask", "Sum", "method_class", "parse"]

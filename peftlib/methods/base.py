@@ -1,0 +1,318 @@
+"""The life of a method, and the expressions that combine methods.
+
+A method is a frozen dataclass whose fields are the paper's hyperparameters. `attach` is all that most methods need; the
+other steps default to nothing. Methods compose with ``+``, and ``PerTask(m)`` gives every task its own copy of ``m``.
+`Sum` and `PerTask` exist only in the expression: the model is built from the leaves under them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from peftlib import edits
+from peftlib.anatomy import Anatomy, Shape, Site
+from peftlib.edits import Edit, Switch
+from peftlib.errors import UsageError
+
+if TYPE_CHECKING:
+    from peftlib.model import Tuned
+
+E = TypeVar("E", bound=Edit)
+M = TypeVar("M", bound=nn.Module)
+METHODS: dict[str, type[Method]] = {}
+
+
+class Attachment:
+    """What one method may do to a model, and the memory of what it did.
+
+    Attributes:
+        model, anatomy, shape, tasks, current: the model being edited and views of it.
+        slot: this method's name inside the model, unique in the expression.
+        task: the task this copy belongs to, or None when it is shared by all.
+        edits: (site, edit) in the order they were made.
+    """
+
+    def __init__(self, model: Tuned, slot: str, task: str | None):
+        self.model, self.slot, self.task = model, slot, task
+        self.anatomy: Anatomy = model.anatomy
+        self.shape: Shape = model.anatomy.shape
+        self.tasks, self.current = model.tasks, model.current
+        self.edits: list[tuple[Site, Edit]] = []
+        self.trained: list[nn.Parameter] = []
+        self.shared: list[nn.Module] = []
+
+    def edit(self, site: Site, edit: E) -> E:
+        """Put an edit on a site (for this copy's task only, if it has one)."""
+        if self.task is None:
+            edits.add(site, self.slot, edit)
+        else:
+            switch = edits.get(site, self.slot)
+            if switch is None:
+                edits.add(site, self.slot, switch := Switch(self.current))
+            switch.by_task[self.task] = edit
+        self.edits.append((site, edit))
+        return edit
+
+    def train(self, parameters: Iterable[nn.Parameter | None]) -> None:
+        """Mark tensors of the backbone itself as trained. None entries (a layer without bias) are passed over.
+
+        Raises:
+            UsageError: under `PerTask`, for a backbone's own tensor exists only once.
+        """
+        if self.task is not None:
+            raise UsageError(f"{self.slot} trains the backbone's own tensors, which tasks share: take it out of PerTask")
+        for p in parameters:
+            if p is not None and not any(p is q for q in self.trained):
+                p.requires_grad_(True)
+                self.trained.append(p)
+
+    def share(self, name: str, module: M) -> M:
+        """Register a module that several edits use (a hypernetwork, a shared rule); edits hold it through `Ref`."""
+        key = "__".join(part for part in (self.slot, self.task, name) if part)
+        self.model.shared[key] = module
+        self.shared.append(module)
+        return module
+
+    def tensors(self) -> list[nn.Parameter]:
+        """Trainable parameters of this method, each once."""
+        modules = [edit for _, edit in self.edits] + self.shared
+        own = [p for m in modules for p in m.parameters() if p.requires_grad]
+        return list({id(p): p for p in own + self.trained}.values())
+
+
+class Ref:
+    """Holds a module without owning it, so that its tensors appear once in a state dict."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+
+class Expression:
+    """A method, or methods combined."""
+
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
+        """(method, task) pairs; task is None for a method shared by all tasks."""
+        raise UsageError(f"{type(self).__name__} is no method")
+
+    def __add__(self, other: Expression) -> Sum:
+        return Sum((self, other))
+
+
+@dataclass(frozen=True)
+class Method(Expression):
+    """Base of all methods. Subclasses are frozen dataclasses, registered under their class name.
+
+    Class attributes:
+        title, family, paper: what the tables call it, its branch of the survey's taxonomy, its key in the bibliography.
+        mergeable: can it be folded into the backbone with the same outputs?
+        near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
+    """
+
+    title: ClassVar[str] = ""
+    family: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    mergeable: ClassVar[bool] = False
+    near_identity: ClassVar[float | None] = 0.0
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        METHODS[cls.__name__] = cls
+
+    def leaves(self, tasks):
+        yield self, None
+
+    def __str__(self) -> str:
+        """The shortest expression that parses back to this method: fields at their defaults are left out."""
+        given = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
+                 if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    # --- the life of a method -------------------------------------------------------------------------------------
+    def attach(self, at: Attachment) -> None:
+        """Edit sites, add modules, mark what is trained."""
+
+    def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict]]) -> None:
+        """A first phase that looks at data: batches of (task, inputs with "labels")."""
+
+    def penalty(self, at: Attachment) -> Tensor | None:
+        """A term added to the loss of every step."""
+
+    def after_step(self, at: Attachment, step: int, total: int) -> None:
+        """Called after the optimizer's step (0-based, of `total`), while the gradients are still there."""
+
+    def optimizer(self, groups: list[dict], lr: float) -> torch.optim.Optimizer | None:
+        """An optimizer of the method's own over parameter groups (with their weight_decay); None for AdamW."""
+
+    def finish(self, at: Attachment) -> None:
+        """After training: drop what only training needed. Outputs stay the same."""
+
+    def merge(self, at: Attachment) -> None:
+        """Fold into the backbone's weights: same outputs, no overhead."""
+        if not self.mergeable:
+            raise UsageError(f"{self} cannot be merged into the backbone: it is no fixed change of its weights")
+        if at.task is not None:
+            raise UsageError(f"PerTask({self}) cannot be merged: the tasks would need different weights")
+        for site, edit in at.edits:
+            wrapper = site.module
+            first = next(iter(wrapper.edits))
+            if first != at.slot:
+                raise UsageError(f"{self} comes after {first!r} on {site.name!r}: merge that first or write it later")
+            if not edit.merge(wrapper.base):
+                raise UsageError(f"{self} cannot be folded into {type(wrapper.base).__name__} at {site.name!r}")
+            edits.remove(site, at.slot)
+        at.edits = []
+
+    def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
+        """Before a delta is loaded: make room for tensors whose shapes only training decides."""
+
+    # --- counts ---------------------------------------------------------------------------------------------------
+    def formula(self, shape: Shape) -> int:
+        """Closed form of the trainable parameters (one copy, heads excluded), from the backbone's sizes."""
+        raise UsageError(f"{type(self).__name__} has no closed form")
+
+    def trainable(self, at: Attachment) -> int:
+        """Parameters that receive gradients."""
+        return sum(p.numel() for p in at.tensors())
+
+    def stored(self, at: Attachment) -> int:
+        """Numbers to keep beside the backbone once training has finished."""
+        return self.trainable(at)
+
+    def changed(self, at: Attachment) -> int:
+        """Parameters that differ from the pretrained model's (survey, section 12): whole weights where an edit folds
+        into them, the added tensors where it does not."""
+        bases = {id(p): p.numel() for p in at.trained}
+        added: dict[int, int] = {}
+        for site, edit in at.edits:
+            base = getattr(site.module, "base", site.module)
+            bases |= {id(t): t.numel() for n in edit.changes if (t := getattr(base, n, None)) is not None}
+            added |= {} if edit.changes else {id(p): p.numel() for p in edit.parameters()}
+        folded_in = any(edit.changes for _, edit in at.edits)
+        added |= {} if folded_in else {id(p): p.numel() for m in at.shared for p in m.parameters()}
+        return sum(bases.values()) + sum(added.values())
+
+
+@dataclass(frozen=True)
+class Sum(Expression):
+    """Several methods on one model, applied in the order they are written."""
+
+    terms: tuple[Expression, ...]
+
+    def __post_init__(self):
+        flat = [t for term in self.terms for t in (term.terms if isinstance(term, Sum) else (term,))]
+        object.__setattr__(self, "terms", tuple(flat))
+
+    def leaves(self, tasks):
+        for term in self.terms:
+            yield from term.leaves(tasks)
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.terms))
+
+
+@dataclass(frozen=True)
+class PerTask(Expression):
+    """A method of which every task has its own copy."""
+
+    method: Expression
+
+    def leaves(self, tasks):
+        for method, task in self.method.leaves(tasks):
+            if task is not None:
+                raise UsageError(f"PerTask inside PerTask: {self}")
+            for name in tasks:
+                yield method, name
+
+    def __str__(self) -> str:
+        return f"PerTask({self.method})"
+
+
+def require(owner: Method, **checks: bool | str) -> None:
+    """Refuse impossible hyperparameters: ``require(self, rank=self.rank > 0)``.
+
+    Raises:
+        UsageError: names the field, its value and the method, for the first check that does not hold.
+    """
+    for name, holds in checks.items():
+        if not holds:
+            raise UsageError(f"{type(owner).__name__}({name}={getattr(owner, name)!r}) is impossible: see "
+                             f"`peftlib methods {type(owner).__name__}` for what {name} may be")
+
+
+def parse(text: str | Expression) -> Expression:
+    """Read an expression such as ``LoRA(rank=8) + PerTask(Houlsby(bottleneck=64))``. Nothing is evaluated.
+
+    Raises:
+        UsageError: a syntax error, an unknown method or field, or a value of the wrong type, with what was expected.
+    """
+    if isinstance(text, Expression):
+        return text
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise UsageError(f"cannot read the method {text!r}: {error.msg}; expected e.g. 'LoRA(rank=8) + BitFit()'") from None
+    return _read(tree, text)
+
+
+def _read(node: ast.expr, text: str) -> Expression:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _read(node.left, text) + _read(node.right, text)
+    if isinstance(node, ast.Name):
+        return _make(node.id, {})
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "PerTask" and len(node.args) == 1 and not node.keywords:
+            return PerTask(_read(node.args[0], text))
+        if not node.args and all(k.arg for k in node.keywords):
+            return _make(node.func.id, {k.arg: _constant(k.value, text) for k in node.keywords})
+    raise UsageError(f"cannot read {ast.unparse(node)!r} in the method {text!r}: expected Name(field=value, ...), "
+                     "PerTask(method), and '+' between methods")
+
+
+def _constant(node: ast.expr, text: str):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UsageError(f"{ast.unparse(node)!r} in the method {text!r} is not a number, text, None or a tuple") from None
+
+
+def method_class(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        UsageError: unknown; names the closest match.
+    """
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"unknown method {name!r}{hint} Known: {', '.join(sorted(METHODS))}")
+    return METHODS[name]
+
+
+def _make(name: str, given: dict) -> Method:
+    cls = method_class(name)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key, value in given.items():
+        if key not in fields:
+            raise UsageError(f"{name} has no field {key!r}; its fields are {', '.join(fields) or 'none'}")
+        want = _types(fields[key].type)
+        if type(value) not in want:
+            raise UsageError(f"{name}({key}={value!r}): expected {fields[key].type}, got {type(value).__name__}")
+        if float in want and type(value) is int:
+            given[key] = float(value)
+    return cls(**given)
+
+
+def _types(annotation: str) -> tuple[type, ...]:
+    """The types that a field's annotation, written as text, admits; an int may stand for a float."""
+    names = {part.split("[")[0].strip() for part in annotation.split("|")}
+    known: dict[str, Callable] = {"int": int, "float": float, "str": str, "bool": bool, "tuple": tuple, "None": type(None)}
+    types = [known[n] for n in names]
+    return tuple(types + [int] if float in types else types)

@@ -1,0 +1,37 @@
+"""The two ends of the scale: train everything, or nothing but the heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peftlib.anatomy import Shape
+from peftlib.methods.base import Attachment, Method
+
+
+@dataclass(frozen=True)
+class Full(Method):
+    """Full fine-tuning: every parameter of the backbone is trained (AdaptBert's "finetune")."""
+
+    title = "Full fine-tuning"
+    family = "baseline"
+    paper = "devlin2019bert"
+    mergeable = True
+
+    def attach(self, at: Attachment) -> None:
+        at.train(at.model.backbone.parameters())
+
+    def formula(self, shape: Shape) -> int:
+        return shape.total
+
+
+@dataclass(frozen=True)
+class HeadOnly(Method):
+    """Linear heads on the frozen backbone (AdaptBert's "pretrain")."""
+
+    title = "Head only"
+    family = "baseline"
+    paper = "devlin2019bert"
+    mergeable = True
+
+    def formula(self, shape: Shape) -> int:
+        return 0

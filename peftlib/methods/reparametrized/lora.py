@@ -1,0 +1,80 @@
+"""LoRA (Hu et al., 2022): a low-rank change of frozen weights.
+
+    W x  ->  W x + (alpha / r) B A x        A: (r, in)   B: (out, r)
+
+A is drawn as ``torch.nn.Linear`` draws its weight (Kaiming uniform with a = sqrt 5), B is zero, so the model starts where
+it was. AdaptBert (section 4.1) puts it on the query, key and value of every attention; the survey's comparison (its
+``LoRA`` row) on query and value. Dropout acts on x in the low-rank branch alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from peftlib.anatomy import Shape
+from peftlib.edits import Edit
+from peftlib.methods.base import Attachment, Method, require
+
+SITES = {"query": "*.query", "key": "*.key", "value": "*.value", "output": "*.output", "up": "ffn.up", "down": "ffn.down"}
+
+
+class LowRank(Edit):
+    """Adds ``scale * B A x`` to a linear layer's output."""
+
+    changes = ("weight",)
+
+    def __init__(self, fan_in: int, fan_out: int, rank: int, scale: float, dropout: float):
+        super().__init__()
+        self.scale = scale
+        self.A = nn.Parameter(torch.empty(rank, fan_in))
+        self.B = nn.Parameter(torch.zeros(fan_out, rank))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        self.dropout = nn.Dropout(dropout)
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + self.scale * F.linear(F.linear(self.dropout(x), self.A), self.B)
+
+    @torch.no_grad()
+    def merge(self, base: nn.Module) -> bool:
+        base.weight += (self.scale * self.B @ self.A).to(base.weight.dtype)
+        return True
+
+
+@dataclass(frozen=True)
+class LoRA(Method):
+    """Low-rank adaptation.
+
+    rank: r > 0. alpha: the change is scaled by alpha / r (None: alpha = r, no scaling, as AdaptBert writes it).
+    sites: which layers, of query, key, value, output, up, down; cross-attention is treated as self-attention is.
+    """
+
+    rank: int = 8
+    alpha: float | None = None
+    sites: tuple[str, ...] = ("query", "key", "value")
+    dropout: float = 0.0
+
+    title = "LoRA"
+    family = "reparametrized"
+    paper = "hu2022lora"
+    mergeable = True
+
+    def __post_init__(self):
+        require(self, rank=self.rank > 0, alpha=self.alpha is None or self.alpha > 0, dropout=0 <= self.dropout < 1,
+                sites=len(self.sites) > 0 and set(self.sites) <= set(SITES))
+
+    def attach(self, at: Attachment) -> None:
+        scale = (self.alpha or self.rank) / self.rank
+        for site in at.anatomy.at(*(SITES[s] for s in self.sites)):
+            linear = site.module
+            fan_out, fan_in = linear.weight.shape
+            at.edit(site, LowRank(fan_in, fan_out, self.rank, scale, self.dropout))
+
+    def formula(self, shape: Shape) -> int:
+        attention = sum(s in ("query", "key", "value", "output") for s in self.sites) * shape.attentions
+        ffn = sum(s in ("up", "down") for s in self.sites) * shape.layers
+        return self.rank * (attention * (shape.width + shape.inner) + ffn * (shape.width + shape.ffn))

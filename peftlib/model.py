@@ -1,0 +1,193 @@
+"""A backbone, the method attached to it, and one head a task: what is trained, saved and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from peftlib.anatomy import Anatomy
+from peftlib.data.tasks import Task
+from peftlib.edits import Current
+from peftlib.errors import UsageError
+from peftlib.methods.base import Attachment, Expression, parse
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Three counts, never one (survey, section 12); heads apart. Percentages are of the backbone's total."""
+
+    trainable: int
+    stored: int
+    changed: int
+    heads: int
+    total: int
+
+    def percent(self, name: str) -> float:
+        return 100 * getattr(self, name) / self.total
+
+
+class Tuned(nn.Module):
+    """A backbone with a method attached and a linear head for each task.
+
+    Args:
+        backbone: a headless Hugging Face encoder or encoder-decoder; edited in place.
+        method: an expression, or its text.
+        tasks: the tasks, in the order in which per-task copies are made.
+        pooling: "mean" over tokens or "cls" (the pooler's output) for encoders. An encoder-decoder is given one decoder
+            token and read there.
+        dropout: before the heads.
+
+    Raises:
+        UsageError: the expression cannot be read, or adapts nothing on this backbone.
+    """
+
+    def __init__(self, backbone: nn.Module, method: str | Expression, tasks: Iterable[Task], *, pooling: str = "mean",
+                 dropout: float = 0.1):
+        super().__init__()
+        if pooling not in ("mean", "cls"):
+            raise UsageError(f"pooling {pooling!r} is unknown: expected 'mean' or 'cls'")
+        self.backbone = backbone.requires_grad_(False)
+        self.method = parse(method)
+        self.task_table = {task.name: task for task in tasks}
+        self.tasks = tuple(self.task_table)
+        if not self.tasks:
+            raise UsageError("a model needs at least one task")
+        self.pooling, self.current = pooling, Current(self.tasks[0])
+        self.anatomy = Anatomy(backbone)
+        self.shared = nn.ModuleDict()
+        self.attachments: list[tuple] = []
+        used: dict[str, int] = {}
+        for leaf, task in self.method.leaves(self.tasks):
+            name = type(leaf).__name__.lower()
+            if task in (None, self.tasks[0]):
+                used[name] = used.get(name, 0) + 1
+            slot = name if used[name] == 1 else f"{name}_{used[name]}"
+            self.attachments.append((leaf, Attachment(self, slot, task)))
+        for leaf, at in self.attachments:
+            leaf.attach(at)
+        width = self.anatomy.shape.width
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, task.outputs) for name, task in self.task_table.items()})
+        for name, task in self.task_table.items():
+            if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
+                nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)
+
+    # --- running --------------------------------------------------------------------------------------------------
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The representation that the heads read: (batch, width)."""
+        mask = inputs["attention_mask"]
+        if self.anatomy.shape.decoder_layers:
+            config = self.backbone.config
+            start = torch.full((mask.shape[0], 1), config.decoder_start_token_id or 0, device=mask.device)
+            return self.backbone(**inputs, decoder_input_ids=start, use_cache=False).last_hidden_state[:, 0]
+        out = self.backbone(**inputs)
+        if self.pooling == "cls":
+            return out.pooler_output
+        weights = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
+        return (out.last_hidden_state * weights).sum(1) / weights.sum(1)
+
+    def head(self, task: str, features: Tensor) -> Tensor:
+        """Outputs of a task's head: (batch, outputs)."""
+        return self.heads[task](self.dropout(features))
+
+    def forward(self, task: str, inputs: dict[str, Tensor]) -> Tensor:
+        """Outputs for a task: logits (batch, classes), one logit, or one score, (batch, 1).
+
+        inputs: ``input_ids`` and ``attention_mask`` (batch, length), and ``token_type_ids`` where the backbone has them.
+        """
+        self.current.task = task
+        return self.head(task, self.features(inputs))
+
+    def loss(self, task: str, outputs: Tensor, labels: Tensor) -> Tensor:
+        """AdaptBert, section 4: cross entropy over classes, binary cross entropy on one logit, mean squared error."""
+        kind, outputs = self.task_table[task].kind, outputs.float()
+        if kind == "classes":
+            return F.cross_entropy(outputs, labels)
+        if kind == "binary":
+            return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.float())
+        return F.mse_loss(outputs[:, 0], labels.float())
+
+    def predict(self, task: str, outputs: Tensor) -> Tensor:
+        """Class ids, or scores, from a head's outputs: (batch,)."""
+        kind = self.task_table[task].kind
+        if kind == "classes":
+            return outputs.argmax(-1)
+        return (outputs[:, 0] > 0).long() if kind == "binary" else outputs[:, 0].float()
+
+    # --- the life of the method -----------------------------------------------------------------------------------
+    def prepare(self, batches: list[tuple[str, dict]]) -> None:
+        for leaf, at in self.attachments:
+            leaf.prepare(at, batches)
+
+    def penalty(self) -> Tensor | None:
+        terms = [t for leaf, at in self.attachments if (t := leaf.penalty(at)) is not None]
+        return torch.stack(terms).sum() if terms else None
+
+    def after_step(self, step: int, total: int) -> None:
+        for leaf, at in self.attachments:
+            leaf.after_step(at, step, total)
+
+    def finish(self) -> None:
+        for leaf, at in self.attachments:
+            leaf.finish(at)
+
+    def merge(self) -> Tuned:
+        """Fold the method into the backbone: same outputs, no overhead. Merging twice changes nothing more.
+
+        Raises:
+            UsageError: the method is no fixed change of weights.
+        """
+        for leaf, at in self.attachments:
+            leaf.merge(at)
+        return self
+
+    def optimizer(self, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        """AdamW, or the method's own. Vectors (biases, norms) and heads' biases are not decayed."""
+        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for _, p in named if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [g for g in groups if g["params"]]
+        own = [o for leaf, _ in self.attachments if (o := leaf.optimizer(groups, lr)) is not None]
+        if len(own) > 1:
+            raise UsageError(f"{self.method} asks for {len(own)} optimizers: combine methods with at most one")
+        return own[0] if own else torch.optim.AdamW(groups, lr=lr)
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """True when only heads are trained: the backbone's outputs never change and can be computed once."""
+        return not any(at.edits or at.trained or at.shared for _, at in self.attachments) and not any(
+            p.requires_grad for p in self.backbone.parameters()
+        )
+
+    def store_frozen(self, dtype: torch.dtype) -> Tuned:
+        """Keep frozen weights in `dtype`, so that mixed precision does not cast them again at every step."""
+        for p in self.backbone.parameters():
+            if not p.requires_grad and p.is_floating_point():
+                p.data = p.data.to(dtype)
+        return self
+
+    def counts(self) -> Counts:
+        """Trainable, stored and changed parameters, without the heads."""
+        leaves = self.attachments
+        return Counts(
+            trainable=sum(leaf.trainable(at) for leaf, at in leaves),
+            stored=sum(leaf.stored(at) for leaf, at in leaves),
+            changed=sum(leaf.changed(at) for leaf, at in leaves),
+            heads=sum(p.numel() for p in self.heads.parameters()),
+            total=self.anatomy.shape.total,
+        )
+
+    def delta(self) -> dict[str, Tensor]:
+        """What must be kept beside the backbone: every trained or added tensor, heads included, by name."""
+        base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
+        added = {id(t) for _, at in self.attachments for m in [e for _, e in at.edits] + at.shared
+                 for t in m.state_dict(keep_vars=True).values()}
+        state = self.state_dict(keep_vars=True)
+        return {n: t.detach() for n, t in state.items()
+                if t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone."))}

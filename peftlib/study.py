@@ -1,0 +1,323 @@
+"""Experiments: named grids of runs, scaled by a preset. Reads what is done, runs what is missing.
+
+Light to import (no torch) until something is trained, so that the batch can plan in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import platform
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from peftlib import records
+from peftlib.errors import PeftlibError, UsageError
+from peftlib.records import Recipe, Run, path_of
+
+TASKS = ("sst", "quora", "sts")  # AdaptBert's three, in its order
+
+
+class Incomplete(PeftlibError):
+    """Some runs of an experiment failed; the others are recorded."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large a study is. A preset is data (presets.json), not code.
+
+    lr: learning rate by method (the expression without its hyperparameters, ``LoRA + PerTask(Houlsby)``), with a
+    ``default``. rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search.
+    """
+
+    name: str
+    about: str
+    backbone: str
+    source: str
+    limits: tuple[int | None, int | None, int | None]
+    epochs: int
+    seeds: tuple[int, ...]
+    batch_size: int
+    max_length: int
+    precision: str
+    runs_per_job: int
+    trials: int
+    rows: int | None
+    lr: dict[str, float]
+
+    def learning_rate(self, method: str) -> float:
+        """That of the expression; else the lowest of its terms'; else the default."""
+        whole = skeleton(method)
+        if whole in self.lr:
+            return self.lr[whole]
+        terms = [t.removeprefix("PerTask(").rstrip(")") for t in whole.split(" + ")]
+        return min(self.lr.get(t, self.lr["default"]) for t in terms)
+
+
+def skeleton(method: str) -> str:
+    """An expression without its hyperparameters: ``LoRA(rank=8) + PerTask(X(a=1))`` -> ``LoRA + PerTask(X)``."""
+    out, depth, keep = [], 0, []
+    for i, char in enumerate(method):
+        if char == "(":
+            keep.append("".join(out).endswith("PerTask") and depth == sum(keep))
+            depth += 1
+            if keep[-1]:
+                out.append(char)
+        elif char == ")":
+            depth -= 1
+            if keep.pop():
+                out.append(char)
+        elif all(keep):
+            out.append(char)
+    return "".join(out).strip()
+
+
+def presets() -> dict[str, Preset]:
+    """All presets by name."""
+    raw = json.loads(resources.files("peftlib").joinpath("presets.json").read_text())
+    return {name: Preset(name=name, **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            for name, fields in raw.items()}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        UsageError: unknown; names the known ones.
+    """
+    known = presets()
+    if name not in known:
+        raise UsageError(f"unknown preset {name!r}: expected one of {', '.join(known)}")
+    return known[name]
+
+
+# --- experiments ------------------------------------------------------------------------------------------------------
+EXPERIMENTS: dict[str, Callable[[Preset], list[Run]]] = {}
+
+
+def experiment(name: str):
+    """Register a function that gives the runs of an experiment under a preset."""
+
+    def register(build: Callable[[Preset], list[Run]]):
+        EXPERIMENTS[name] = build
+        return build
+
+    return register
+
+
+def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, label: str = "", seed: int = 0,
+             limits: tuple | None = None, **recipe) -> Run:
+    """A run as the preset would do it; keyword arguments override fields of the recipe."""
+    given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
+             "max_length": preset.max_length, "precision": preset.precision} | recipe
+    return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source, recipe=Recipe(**given),
+               seed=seed, limits=tuple(limits or preset.limits), label=label or method)
+
+
+def runs(name: str, preset: Preset | str) -> list[Run]:
+    """The runs of an experiment, all seeds; fewer rows if the preset says so.
+
+    Raises:
+        UsageError: no such experiment.
+    """
+    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
+
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    if name not in EXPERIMENTS:
+        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+        raise UsageError(f"unknown experiment {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
+                         f"Known: {', '.join(EXPERIMENTS)}")
+    rows = EXPERIMENTS[name](preset)
+    rows = rows if preset.rows is None else rows[: preset.rows]
+    return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
+
+
+def record_of(name: str, preset: Preset, run: Run) -> dict | None:
+    """The record of a run, if it is finished."""
+    path = path_of(preset.name, name, run.digest)
+    # Labels are not part of the digest: the experiment's present one counts.
+    if not path.exists():
+        return None
+    record = records.read(path)
+    record["run"]["label"] = run.label
+    return record
+
+
+def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True) -> list[dict]:
+    """Records of an experiment, in its order; missing runs are trained first, or left out if `train` is False.
+
+    Raises:
+        Incomplete: some runs failed; every other one was still run and recorded.
+    """
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    wanted = runs(name, preset)
+    if train:
+        run_missing(name, preset, wanted, progress)
+    return [r for run in wanted if (r := record_of(name, preset, run)) is not None]
+
+
+def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = True) -> None:
+    """Train those of the runs that have no record.
+
+    Raises:
+        Incomplete: names the runs that failed, with the last line of each traceback.
+    """
+    failures = []
+    for run in wanted:
+        if record_of(name, preset, run) is not None:
+            continue
+        try:
+            execute(name, preset, run, progress)
+        except Exception as error:  # one bad run must not cost the others
+            failures.append(f"{run.label}: {type(error).__name__}: {error}")
+            records.write_atomically(failure_path(preset.name, name, run.digest), traceback.format_exc())
+    if failures:
+        raise Incomplete(f"{len(failures)} of {len(wanted)} runs of {name} failed:\n" + "\n".join(failures))
+
+
+def failure_path(preset: str, name: str, digest: str) -> Path:
+    return records.root() / "_build" / preset / "failed" / name / f"{digest}.txt"
+
+
+def execute(name: str, preset: Preset, run: Run, progress: bool = True) -> dict:
+    """Train one run, write its record, and return it. An interrupted run goes on from its last epoch."""
+    from peftlib.accounting.memory import PeakMemory
+    from peftlib.training import loop
+
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
+    with PeakMemory() as peak:
+        trainer = loop.Trainer(run, checkpoint, progress)
+        outcome = trainer.fit()
+    counts = dataclasses.asdict(outcome.model.counts())
+    record = {
+        "schema": records.SCHEMA, "digest": run.digest, "run": dataclasses.asdict(run), "counts": counts,
+        "history": outcome.history, "best_epoch": outcome.best_epoch, "validation": outcome.validation,
+        "test": outcome.test, "seconds": outcome.seconds, "examples_per_second": outcome.examples_per_second,
+        "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes,
+        "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
+        "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "code": code_digest(run.method), "commit": commit(), "versions": versions(), "machine": machine(),
+    }
+    records.write(path_of(preset.name, name, run.digest), record)
+    failure_path(preset.name, name, run.digest).unlink(missing_ok=True)
+    return record
+
+
+# --- where a record comes from ----------------------------------------------------------------------------------------
+_CORE = ("anatomy.py", "edits.py", "model.py", "backbones.py", "methods/base.py", "training", "data")
+
+
+def code_digest(method: str) -> str:
+    """Digest of the sources that decide a run of `method`: the core, and the files of its methods."""
+    import hashlib
+    import inspect
+
+    from peftlib.methods import parse
+
+    package = Path(__file__).parent
+    files = {f for part in _CORE for f in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py"))}
+    files |= {Path(inspect.getfile(type(leaf))) for leaf, _ in parse(method).leaves(("task",))}
+    h = hashlib.sha256()
+    for file in sorted(files):
+        h.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return h.hexdigest()[:16]
+
+
+def commit() -> str | None:
+    """The commit of the working tree, with "+" if it has changes; None outside a repository."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=records.root(), capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "peftlib") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), **{p: version(p) for p in ("torch", "transformers", "accelerate")}}
+
+
+def machine() -> dict[str, str | int]:
+    """What decides speed: the device and its cores or name."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "threads": torch.get_num_threads()}
+    return {"device": platform.machine() + " CPU", "threads": torch.get_num_threads()}
+
+
+# --- the batch's plan -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Job:
+    """Some runs of an experiment, trained by one papermill job."""
+
+    experiment: str
+    shard: int
+    shards: int
+    digests: tuple[str, ...]
+    gpu: bool
+    mem_mb: int
+    minutes: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook of the book, and the experiments whose records it reads."""
+
+    notebook: str
+    experiments: tuple[str, ...]
+
+
+def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
+    """Every `shards`-th run, so that the long ones of a table do not fall into one job."""
+    return wanted[shard::shards]
+
+
+def plan(preset_name: str) -> list[Job]:
+    """The jobs of a preset. Experiments that share runs are trained once each; light, no torch."""
+    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
+
+    preset, jobs = get_preset(preset_name), []
+    for name in EXPERIMENTS:
+        wanted = runs(name, preset)
+        shards = max(1, -(-len(wanted) // preset.runs_per_job))
+        for shard in range(shards):
+            mine = shard_of(wanted, shard, shards)
+            if mine:
+                jobs.append(Job(name, shard, shards, tuple(r.digest for r in mine), gpu=preset_name == "paper",
+                                mem_mb=16000 if preset_name == "paper" else 4000, minutes=30 * len(mine)))
+    return jobs
+
+
+def status(preset_name: str) -> list[dict]:
+    """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale.
+
+    Stale: done, but by sources that have changed since. Failed ones are not counted as missing.
+    """
+    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
+
+    preset, rows, digests = get_preset(preset_name), [], {}
+    for name in EXPERIMENTS:
+        row = {"paper": name.split("/")[0], "experiment": name, "done": 0, "missing": 0, "failed": 0, "stale": 0}
+        for run in runs(name, preset):
+            record = record_of(name, preset, run)
+            if record is None:
+                row["failed" if failure_path(preset_name, name, run.digest).exists() else "missing"] += 1
+                continue
+            row["done"] += 1
+            if run.method not in digests:
+                digests[run.method] = code_digest(run.method)
+            row["stale"] += record["code"] != digests[run.method]
+        rows.append(row)
+    return rows

@@ -1,0 +1,300 @@
+"""The training loop, the same for every method, for one task and for many."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor
+from tqdm import tqdm
+from transformers import get_linear_schedule_with_warmup
+
+from peftlib import backbones, deltas
+from peftlib.data import sampling
+from peftlib.data.sources import load_split
+from peftlib.data.tasks import get_task
+from peftlib.errors import PeftlibError
+from peftlib.model import Tuned
+from peftlib.records import Run
+from peftlib.training.encoding import Encoded
+from peftlib.training.metrics import score
+
+EVAL_BATCH = 128
+
+
+class Diverged(PeftlibError):
+    """The loss is no finite number any more."""
+
+
+@dataclass
+class Outcome:
+    """What training gave: the model at its best epoch, finished, and what happened on the way."""
+
+    model: Tuned
+    history: list[dict]  # one entry an epoch: train_loss, seconds, examples, learning_rate, validation scores
+    best_epoch: int  # 1-based
+    validation: dict[str, float]
+    test: dict[str, float]
+    initial_digest: str
+    data: dict[str, dict[str, str]]  # split -> task -> digest of its content
+    backbone_digest: str
+
+    @property
+    def seconds(self) -> float:
+        """Time in training steps, evaluation apart."""
+        return sum(e["seconds"] for e in self.history)
+
+    @property
+    def examples_per_second(self) -> float:
+        return sum(e["examples"] for e in self.history) / max(self.seconds, 1e-9)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed all generators, and ask for kernels that give the same bits each time."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """16 hexadecimal digits over names and bits of tensors."""
+    h = hashlib.sha256()
+    for name in sorted(tensors):
+        h.update(name.encode())
+        h.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()[:16]
+
+
+class Trainer:
+    """Trains one run. ``Trainer(run).fit()`` is all that most callers need.
+
+    Args:
+        run: what to train.
+        checkpoint: a file that is rewritten after every epoch; a run that finds its own there goes on from it, and gives
+            the same numbers as one that was never stopped. Removed at the end.
+        progress: show a progress bar on standard error.
+    """
+
+    def __init__(self, run: Run, checkpoint: Path | None = None, progress: bool = True):
+        self.run, self.recipe, self.checkpoint, self.progress = run, run.recipe, checkpoint, progress
+        seed_everything(run.seed)
+        self.tasks = {name: get_task(name) for name in run.tasks}
+        backbone = backbones.load(run.backbone)
+        self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
+                                           self.recipe.max_length) for name, task in self.tasks.items()}
+                     for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
+        self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
+                           dropout=self.recipe.dropout)
+        self.backbone_digest = backbone.digest
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if self.recipe.precision == "bf16" else "no",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.device = self.accelerator.device
+        self.model.to(self.device)
+        self.initial_digest = digest_of(self.model.delta())
+        self.history: list[dict] = []
+        self.best: tuple[int, float, dict[str, Tensor]] | None = None
+
+    # --- schedule -------------------------------------------------------------------------------------------------
+    def schedule(self, epoch: int) -> list[tuple[str, list[int]]]:
+        """The (task, row numbers) of every batch of an epoch; depends on the seed and the epoch alone."""
+        r, seed = self.recipe, self.run.seed
+        queues = {name: sampling.batches(d.lengths, r.batch_size, seed, epoch, sort=r.sort_by_length)
+                  for name, d in self.data["train"].items()}
+        sizes = {name: len(q) for name, q in queues.items()}
+        order = sampling.task_order(sizes, r.sampling, sum(sizes.values()), r.temperature, seed * 1000 + epoch)
+        taken = dict.fromkeys(queues, 0)
+        out = []
+        for name in order:  # a task drawn more often than it has batches starts over
+            out.append((name, queues[name][taken[name] % sizes[name]]))
+            taken[name] += 1
+        return out
+
+    @property
+    def steps_per_epoch(self) -> int:
+        batches = sum(-(-len(d) // self.recipe.batch_size) for d in self.data["train"].values())
+        return -(-batches // self.recipe.accumulate)
+
+    # --- running --------------------------------------------------------------------------------------------------
+    def fit(self) -> Outcome:
+        """Train all epochs, go back to the best one, finish the method, and score the test split."""
+        r = self.recipe
+        left_off = self._read_checkpoint()
+        self._prepare(left_off)
+        optimizer = self.model.optimizer(r.lr, r.weight_decay)
+        total = self.steps_per_epoch * r.epochs
+        scheduler = get_linear_schedule_with_warmup(optimizer, round(r.warmup * total), total)
+        self.forward, optimizer = self.accelerator.prepare(self.model, optimizer)
+        first = self._resume(left_off, optimizer, scheduler)
+        for epoch in range(first, r.epochs + 1):
+            self.history.append(self._epoch(epoch, optimizer, scheduler, total))
+            self._keep_best(epoch)
+            self._save(epoch, optimizer, scheduler)
+        self._load_state(self.best[2])
+        self.model.finish()
+        test = self.evaluate("test")
+        if self.checkpoint:
+            self.checkpoint.unlink(missing_ok=True)
+        epoch = self.best[0]
+        digests = {split: {name: d.digest for name, d in by_task.items()} for split, by_task in self.data.items()}
+        return Outcome(self.model, self.history, epoch, self.history[epoch - 1]["validation"], test, self.initial_digest,
+                       digests, self.backbone_digest)
+
+    def _prepare(self, left_off: dict | None) -> None:
+        """The method's look at data (unless a checkpoint already holds what it found), then frozen weights in bf16."""
+        if left_off:
+            for leaf, at in self.model.attachments:
+                leaf.restore(at, left_off["state"])
+        else:
+            look = ((name, self.data["train"][name].batch(rows, self.device)) for name, rows in self.schedule(0))
+            self.model.prepare(look)
+        if self.recipe.precision == "bf16":
+            self.model.store_frozen(torch.bfloat16)
+        # A frozen encoder gives the same features every epoch: run it once.
+        self.features = {}
+        if self.model.encoder_is_frozen:
+            self.features = {split: {n: self._encode(d) for n, d in by_task.items()} for split, by_task in self.data.items()}
+
+    @torch.no_grad()
+    def _encode(self, data: Encoded) -> Tensor:
+        self.model.eval()
+        rows = data.in_order(EVAL_BATCH)
+        out = torch.empty(len(data), self.model.anatomy.shape.width, device=self.device)
+        with self.accelerator.autocast():
+            for indices in rows:
+                batch = data.batch(indices, self.device)
+                batch.pop("labels")
+                out[indices] = self.model.features(batch).float()
+        return out
+
+    def _outputs(self, split: str, name: str, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """The head's outputs for rows of a task, and their labels."""
+        data = self.data[split][name]
+        if self.features:
+            return self.model.head(name, self.features[split][name][rows]), data.labels[rows].to(self.device)
+        batch = data.batch(rows, self.device)
+        labels = batch.pop("labels")
+        return self.forward(name, batch), labels
+
+    def _epoch(self, epoch: int, optimizer, scheduler, total: int) -> dict:
+        schedule = self.schedule(epoch)
+        self.model.train()
+        loss_sum = torch.zeros((), device=self.device)
+        accumulate, seen, started = self.recipe.accumulate, 0, time.perf_counter()
+        bar = tqdm(schedule, desc=f"epoch {epoch}/{self.recipe.epochs}", file=sys.stderr, disable=not self.progress,
+                   mininterval=2.0, leave=False)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        for i, (name, rows) in enumerate(bar):
+            outputs, labels = self._outputs("train", name, rows[rank::world] or rows[:1])
+            loss = self.model.loss(name, outputs, labels)
+            penalty = self.model.penalty()
+            whole = loss if penalty is None else loss + penalty
+            self.accelerator.backward(whole / accumulate)
+            loss_sum += loss.detach()
+            seen += len(rows)
+            if (i + 1) % accumulate == 0 or i + 1 == len(schedule):
+                self._step(optimizer, scheduler, epoch, i // accumulate, total)
+            if (i + 1) % 50 == 0 or i + 1 == len(schedule):  # not at every step: reading a loss waits for the device
+                self._check(loss_sum, epoch, i)
+        seconds = time.perf_counter() - started
+        return {"epoch": epoch, "train_loss": loss_sum.item() / len(schedule), "seconds": seconds, "examples": seen,
+                "learning_rate": scheduler.get_last_lr()[0], "validation": self.evaluate("validation")}
+
+    def _step(self, optimizer, scheduler, epoch: int, step: int, total: int) -> None:
+        self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.recipe.clip)
+        optimizer.step()
+        scheduler.step()
+        self.model.after_step((epoch - 1) * self.steps_per_epoch + step, total)
+        optimizer.zero_grad()
+
+    def _check(self, loss_sum: Tensor, epoch: int, i: int) -> None:
+        if not torch.isfinite(loss_sum):
+            raise Diverged(f"the loss is {loss_sum.item()} by batch {i + 1} of epoch {epoch} ({self.run.method}, learning "
+                           f"rate {self.recipe.lr}): lower the learning rate, or use precision fp32")
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Scores of every task on a split, and their mean under "mean"."""
+        self.model.eval()
+        scores = {}
+        for name, data in self.data[split].items():
+            rows = data.in_order(EVAL_BATCH)
+            found = [self.model.predict(name, self._outputs(split, name, indices)[0]).cpu() for indices in rows]
+            order = np.concatenate(rows)
+            scores[name] = score(self.tasks[name].metric, torch.cat(found).numpy(), data.labels.numpy()[order])
+        return scores | {"mean": sum(scores.values()) / len(scores)}
+
+    # --- best epoch, and going on after a kill --------------------------------------------------------------------
+    def _state(self) -> dict[str, Tensor]:
+        """What training changes: the delta, and the buffers that methods keep only while training."""
+        buffers = {n: b for n, b in self.model.named_buffers() if ".edits." in n or n.startswith("shared.")}
+        return {n: t.detach().cpu().clone() for n, t in (self.model.delta() | buffers).items()}
+
+    def _load_state(self, state: dict[str, Tensor]) -> None:
+        buffers = dict(self.model.named_buffers())
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in state.items():
+                target = own.get(name, buffers.get(name))
+                target.copy_(tensor)
+
+    def _keep_best(self, epoch: int) -> None:
+        mean = self.history[-1]["validation"]["mean"]
+        if self.best is None or mean > self.best[1]:
+            self.best = (epoch, mean, self._state())
+
+    def _save(self, epoch: int, optimizer, scheduler) -> None:
+        if not self.checkpoint or epoch == self.recipe.epochs:
+            return
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        content = {"digest": self.run.digest, "epoch": epoch, "state": self._state(), "best": self.best,
+                   "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "history": self.history,
+                   "torch_rng": torch.get_rng_state(),
+                   "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+        with tempfile.NamedTemporaryFile(dir=self.checkpoint.parent, delete=False) as file:
+            torch.save(content, file)
+        os.replace(file.name, self.checkpoint)
+
+    def _read_checkpoint(self) -> dict | None:
+        """The checkpoint of this very run, if there is one; another run's, or a broken one, is put aside."""
+        if not (self.checkpoint and self.checkpoint.exists()):
+            return None
+        try:
+            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception:  # whatever a damaged file makes torch.load raise
+            content = {}
+        if content.get("digest") == self.run.digest:
+            return content
+        self.checkpoint.unlink()
+        return None
+
+    def _resume(self, left_off: dict | None, optimizer, scheduler) -> int:
+        """Take up a checkpoint; returns the epoch to go on with."""
+        if not left_off:
+            return 1
+        self._load_state(left_off["state"])
+        optimizer.load_state_dict(left_off["optimizer"])
+        scheduler.load_state_dict(left_off["scheduler"])
+        self.history, self.best = left_off["history"], tuple(left_off["best"])
+        torch.set_rng_state(left_off["torch_rng"])
+        if left_off["cuda_rng"]:
+            torch.cuda.set_rng_state_all(left_off["cuda_rng"])
+        return left_off["epoch"] + 1
+
+
+def stored_bytes(model: Tuned) -> int:
+    """Size of the model's delta as a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return deltas.save(model, Path(folder) / "delta.safetensors")
