@@ -1,7 +1,8 @@
 """The embedded suite: the four tasks as English sentences made by a grammar, a lexicon and a seed.
 
 Nothing is stored and nothing is taken from anywhere; the same seed gives the same rows on every machine and Python
-version. The suite lets everything run offline with the columns, labels and metrics of the real tasks. How labels follow from
+version. The suite lets everything run offline with the columns, labels and metrics of the real tasks. How labels
+follow from
 the sentences, with samples and measured difficulty: ``data/README.md``.
 """
 
@@ -22,13 +23,19 @@ SIZES = {  # rows of train, validation, test
     "quora": {"train": 4000, "validation": 600, "test": 600},
     "sts": {"train": 3000, "validation": 600, "test": 600},
 }
-GRAMMAR = {"sst": reviews.draw_sentence, "cfimdb": reviews.draw_review, "quora": questions.draw_pair, "sts": scenes.draw_pair}
+GRAMMAR = {
+    "sst": reviews.draw_sentence,
+    "cfimdb": reviews.draw_review,
+    "quora": questions.draw_pair,
+    "sts": scenes.draw_pair,
+}
 
 
 def generate(task_name: str, split: str, seed: int = 0, kinds: bool = False) -> pd.DataFrame:
     """One split of an embedded task, with the columns of the real one: id, text columns, label.
 
-    No sentence occurs in two rows of a task, whatever their splits. ``kinds`` adds the column ``kind``: the construction that
+    No sentence occurs in two rows of a task, whatever their splits. ``kinds`` adds the column ``kind``: the
+    construction that
     decided the label. Raises ``UsageError`` for an unknown task or split.
     """
     task = get_task(task_name)

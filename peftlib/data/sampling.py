@@ -24,7 +24,8 @@ BUCKET = 50  # batches that are sorted by length together
 
 
 def probabilities(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
-    """The share of draws of each task. Raises ``UsageError`` for no tasks, a size below 1 or a temperature not above 0."""
+    """The share of draws of each task. Raises ``UsageError`` for no tasks, a size below 1 or a temperature not above
+    0."""
     if not sizes:
         raise UsageError("no tasks to sample from; expected at least one name with its number of batches")
     for name, size in sizes.items():
@@ -48,7 +49,8 @@ def task_order(
 ) -> list[str]:
     """The task of each of ``steps`` training steps.
 
-    ``sizes``: batches of each task. "temperature" draws with replacement by ``probabilities``; "proportional" is the same at T = 1,
+    ``sizes``: batches of each task. "temperature" draws with replacement by ``probabilities``; "proportional" is the
+    same at T = 1,
     whatever ``temperature`` says; "round_robin" takes the tasks in turn, in the order of ``sizes``.
     """
     if strategy not in STRATEGIES:
@@ -68,8 +70,10 @@ def task_order(
 def batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, sort: bool = True) -> list[list[int]]:
     """The rows of each batch of one epoch: every row exactly once, the same for the same seed and epoch.
 
-    Rows are shuffled; with ``sort`` they are then sorted by length inside buckets of 50 batches, so that a batch wastes little padding
-    while its company still changes from epoch to epoch; the batches are shuffled again. The batch that is not full, if any, is
+    Rows are shuffled; with ``sort`` they are then sorted by length inside buckets of 50 batches, so that a batch
+    wastes little padding
+    while its company still changes from epoch to epoch; the batches are shuffled again. The batch that is not full, if
+    any, is
     among them.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:

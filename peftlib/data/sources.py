@@ -29,7 +29,8 @@ HOLD_OUT_SALT = "peftlib hold-out 0"  # the hold-out is the same for every seed 
 class Examples:
     """The rows of one split.
 
-    ``texts``: one tuple per row, one or two strings each; ``labels``: [rows], int64 for classes and binary, float32 for a score;
+    ``texts``: one tuple per row, one or two strings each; ``labels``: [rows], int64 for classes and binary, float32
+    for a score;
     ``digest``: sha256 over task, texts and labels, in order, so that a record can name the data it saw.
     """
 
@@ -54,8 +55,10 @@ def load_split(
 ) -> Examples:
     """One split of a task, checked.
 
-    ``limit`` keeps that many rows, drawn at random by ``seed``: the same rows for the same seed, and a smaller limit is a prefix of
-    a larger one. ``seed`` does nothing else. Where a source has no labelled test split, test is a fixed tenth of train (at most
+    ``limit`` keeps that many rows, drawn at random by ``seed``: the same rows for the same seed, and a smaller limit
+    is a prefix of
+    a larger one. ``seed`` does nothing else. Where a source has no labelled test split, test is a fixed tenth of train
+    (at most
     1,000 rows) that train then lacks. Raises ``UsageError`` for a bad parameter and ``DataError`` for bad data.
     """
     task = get_task(task) if isinstance(task, str) else task
@@ -63,7 +66,9 @@ def load_split(
     _check_choice("source", source, SOURCES)
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise UsageError(f"limit must be a whole number of at least 1, or None for all rows; got {limit!r}")
-    reader: Callable[[Task, str], tuple[pd.DataFrame, str]] = {"embedded": _embedded, "local": _local, "hub": _hub}[source]
+    reader: Callable[[Task, str], tuple[pd.DataFrame, str]] = {"embedded": _embedded, "local": _local, "hub": _hub}[
+        source
+    ]
     frame, where = reader(task, split)
     texts, labels, ids = _checked(frame, task, where)
     if split != "validation" and not _has_test(task, source):
@@ -81,7 +86,8 @@ def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
         raise UsageError(f"unknown {what} {value!r}; expected one of {', '.join(known)}")
 
 
-# Readers: each returns the rows and a name for them that error messages use. --------------------------------------------
+# Readers: each returns the rows and a name for them that error messages use.
+# --------------------------------------------
 
 
 def _embedded(task: Task, split: str) -> tuple[pd.DataFrame, str]:
@@ -96,7 +102,10 @@ def _folder() -> Path:
             f"{SUITE}/<task>/<split>.parquet (or use source 'embedded', which needs no files)"
         )
     if not Path(value).is_dir():
-        raise DataError(f"{FOLDER_VARIABLE} names {value!r}, which is no folder; expected one that holds {SUITE}/<task>/<split>.parquet")
+        raise DataError(
+            f"{FOLDER_VARIABLE} names {value!r}, which is no folder; "
+            f"expected one that holds {SUITE}/<task>/<split>.parquet"
+        )
     return Path(value)
 
 
@@ -138,7 +147,8 @@ def _has_test(task: Task, source: str) -> bool:
     return source == "embedded" or task.hub_test
 
 
-# The check. Rows are counted from 0, as pandas shows them. ----------------------------------------------------------------
+# The check. Rows are counted from 0, as pandas shows them.
+# ----------------------------------------------------------------
 
 
 def _needed(task: Task) -> tuple[str, ...]:
@@ -174,7 +184,7 @@ def _classes(frame: pd.DataFrame, task: Task, where: str) -> np.ndarray:
     for row, value in enumerate(frame[task.label]):
         if _number(value) not in range(len(task.labels)):
             known = ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels))
-            raise DataError(f"{where}, row {row}, column {task.label}: unknown label {value!r}; expected one of {known}")
+            raise DataError(f"{where}, row {row}, column {task.label}: label {value!r} is unknown; expected {known}")
     return frame[task.label].to_numpy().astype(np.int64)
 
 
@@ -182,12 +192,14 @@ def _scores(frame: pd.DataFrame, task: Task, where: str) -> np.ndarray:
     for row, value in enumerate(frame[task.label]):
         if not task.low <= _number(value) <= task.high:
             raise DataError(
-                f"{where}, row {row}, column {task.label}: score {value!r}; expected a number from {task.low:g} to {task.high:g}"
+                f"{where}, row {row}, column {task.label}: score {value!r}; "
+                f"expected a number from {task.low:g} to {task.high:g}"
             )
     return frame[task.label].to_numpy().astype(np.float32)
 
 
-# Choosing rows by hash: no dependence on a random generator's version, nor (for the hold-out) on the order of the file. ----
+# Choosing rows by hash: no dependence on a random generator's version, nor (for the hold-out) on the order of the
+# file. ----
 
 
 def _take(texts: list, labels: np.ndarray, ids: list, rows: np.ndarray) -> tuple[list, np.ndarray, list]:
@@ -204,7 +216,8 @@ def _ranked(texts: list[tuple[str, ...]], salt: str) -> np.ndarray:
 
 
 def _hold_out(texts: list[tuple[str, ...]]) -> np.ndarray:
-    """[rows] of bool: the held-out tenth (at most 1,000 rows). Equal texts, in either order of a pair, go the same way."""
+    """[rows] of bool: the held-out tenth (at most 1,000 rows). Equal texts, in either order of a pair, go the same
+    way."""
     keys = [_hash(HOLD_OUT_SALT, *sorted(text.strip().casefold() for text in row)) for row in texts]
     size = min(HOLD_OUT_ROWS, int(len(texts) * HOLD_OUT_SHARE))
     # Strictly below the key of the first row that stays: a group of equal texts is never cut in two.

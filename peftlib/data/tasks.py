@@ -13,7 +13,8 @@ from peftlib.errors import UsageError
 class Task:
     """One task.
 
-    ``kind`` decides the loss (AdaptBert, section 4): "classes" cross entropy on one logit per class, "binary" binary cross entropy on one
+    ``kind`` decides the loss (AdaptBert, section 4): "classes" cross entropy on one logit per class, "binary" binary
+    cross entropy on one
     logit, "score" mean square error on one output.
     """
 
@@ -47,7 +48,7 @@ TASKS: dict[str, Task] = {
             label="label",
             labels=("most negative", "negative", "neutral", "positive", "most positive"),
             title="Stanford Sentiment Treebank, five grades",
-            citation="Socher et al. 2013, Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank",
+            citation="Socher et al. 2013, Recursive Deep Models for Semantic Compositionality",
             hub="SetFit/sst5",
             hub_columns=(("text", "sentence"),),
             hub_test=True,
@@ -59,7 +60,7 @@ TASKS: dict[str, Task] = {
             label="label",
             labels=("negative", "positive"),
             title="CFIMDB, highly polar film reviews",
-            citation="CS 224N default final project (Stanford), after Maas et al. 2011, Learning Word Vectors for Sentiment Analysis",
+            citation="CS 224N default final project, Stanford; reviews after Maas et al. 2011",
         ),
         Task(
             name="quora",

@@ -11,97 +11,175 @@ import random
 from dataclasses import dataclass
 
 from peftlib.data.grammar.draw import pick, sentence, weighted
+from peftlib.data.grammar.lexicon import (
+    ABOUT_ME,
+    ACTS,
+    ANYWHERE,
+    CAUSES,
+    CITIES,
+    COMPARED,
+    GROUPS,
+    HABITS,
+    MODES,
+    ROLES,
+    SKILLS,
+    STEPS,
+    TASKS,
+    TRAITS,
+)
 
-SKILLS = """chess/to play chess|the guitar/to play the guitar|watercolour painting/to paint watercolours|Spanish/to speak Spanish|
-Japanese/to speak Japanese|juggling/to juggle|swimming/to swim|bread baking/to bake bread|touch typing/to touch type|
-statistics/to do statistics|sewing/to sew|public speaking/to speak in public|rock climbing/to climb rocks|knitting/to knit|
-car maintenance/to maintain a car|sign language/to use sign language|the violin/to play the violin|skiing/to ski|
-calligraphy/to write calligraphy|pottery/to make pottery|web design/to design websites|photography/to take photographs"""
-SKILLS = [tuple(pair.strip().split("/")) for pair in SKILLS.replace("\n", "").split("|")]
-HABITS = """biting my nails|skipping breakfast|drinking coffee|running at dawn|eating meat|playing video games|smoking|writing a diary|
-sleeping late|meditating|buying lottery tickets|cycling to work|reading at night|chewing gum|lifting weights|collecting stamps|
-watching the news|taking cold showers|betting on horses|keeping bees""".replace("\n", "").split("|")
-CITIES = "Lyon Hamburg Porto Krakow Bologna Seville Ghent Aarhus Turin Leeds Basel Gdansk Malmo Utrecht Graz Brno Nantes Bilbao".split()
-MODES = ["by train/on the railway", "by bus/on a coach", "by bike/on a bicycle", "by car/driving", "by boat/on a ferry", "on foot/walking"]
-COMPARED = [  # things to choose between, and what or whom the choice is for
-    ([("wood", "steel"), ("brick", "concrete"), ("gas heating", "electric heating"), ("a lawn", "a gravel yard"), ("carpet", "tiles")],
-     ["a small house", "a cold climate", "a first home", "a large office", "a damp cellar", "a family of five", "a tight budget"]),
-    ([("tea", "coffee"), ("butter", "olive oil"), ("honey", "sugar"), ("rice", "pasta"), ("fish", "chicken"), ("oats", "toast")],
-     ["a student", "a busy week", "an old person", "a picnic", "an athlete", "a weak stomach", "a small child"]),
-    ([("cotton", "linen"), ("leather", "canvas"), ("a backpack", "a suitcase"), ("a raincoat", "an umbrella"), ("wool", "fleece")],
-     ["a long journey", "hot weather", "everyday use", "a mountain hike", "a business trip", "a wet spring", "a teenager"]),
-    ([("a laptop", "a tablet"), ("radio", "television"), ("oil paint", "acrylic paint"), ("film", "digital photography")],
-     ["a beginner", "a nervous person", "a small flat", "an evening class", "a school project", "a retired couple", "a slow learner"]),
-    ([("a cat", "a dog"), ("yoga", "running"), ("a mortgage", "a personal loan"), ("a savings account", "a pension fund"), ("a bus pass", "a car")],
-     ["a single parent", "a shift worker", "a freelancer", "someone over seventy", "a young couple", "someone who lives alone", "a newcomer"]),
-]
-TASKS = [("renew a passport", "renewing a passport"), ("rent a van", "renting a van"), ("fix a leaking roof", "fixing a leaking roof"),
-         ("adopt a child", "adopting a child"), ("open a bakery", "opening a bakery"), ("get divorced", "getting divorced"),
-         ("train a puppy", "training a puppy"), ("build a garage", "building a garage"), ("print a book", "printing a book"),
-         ("register a company", "registering a company"), ("repaint a car", "repainting a car"), ("learn to fly", "learning to fly"),
-         ("straighten teeth", "straightening teeth"), ("install solar panels", "installing solar panels"),
-         ("ship a piano", "shipping a piano"), ("hire a private tutor", "hiring a private tutor")]
-ROLES = ["tenant", "landlord", "teacher", "parent", "doctor", "patient", "manager", "worker", "customer", "shopkeeper", "driver", "cyclist",
-         "neighbour", "builder", "journalist", "politician"]
-ACTS = [("sue", "sued"), ("fine", "fined"), ("film", "filmed"), ("report", "reported"), ("blackmail", "blackmailed"),
-        ("insure", "insured"), ("search", "searched"), ("represent", "represented"), ("evict", "evicted"), ("overcharge", "overcharged")]
-CAUSES = ["stress", "poor sleep", "back pain", "weight gain", "headaches", "low mood", "high blood pressure", "hair loss", "tooth decay",
-          "lack of exercise", "memory loss", "skin rashes", "hearing loss", "loneliness", "poor eyesight", "stomach ulcers"]
-STEPS = [("paint the walls", "lay the floor"), ("wash the rice", "soak the rice"), ("sell my house", "buy a new one"),
-         ("stretch", "go for a run"), ("peel the potatoes", "boil the potatoes"), ("quit my job", "look for another"),
-         ("see a lawyer", "sign the contract"), ("prune the roses", "feed the roses"), ("eat", "take the tablets"),
-         ("finish my degree", "get married"), ("pay off my loan", "start saving"), ("wash my hair", "cut my hair"),
-         ("update the software", "copy my files"), ("salt the meat", "fry the meat"), ("water the lawn", "mow the lawn"),
-         ("learn Latin", "learn Italian"), ("visit the museum", "walk round the old town"), ("polish the shoes", "brush the shoes")]
-GROUPS = ["cats", "teenagers", "old people", "bees", "engineers", "judges", "babies", "sailors", "bankers", "actors", "crows", "nurses"]
-TRAITS = ["like boxes", "sleep so little", "wear uniforms", "fear water", "trust strangers", "change jobs", "sing at night", "live in groups",
-          "avoid the cold", "remember faces", "drink so much milk", "dislike loud music", "keep secrets", "walk in circles"]
-ABOUT_ME = ["in my twenties", "after an injury", "on a small income", "at short notice", "with two children", "during the holidays",
-            "without speaking the language", "at the age of sixty", "in winter", "these days", "without a computer"]
-ANYWHERE = ["in winter", "these days", "during the holidays", "in the countryside", "in a small town", "in Scotland", "in hot weather",
-            "at night", "in wartime", "in northern Europe", "in a big city"]
 NO_TAIL = 0.4  # share of questions without one
 
 # intent -> wordings. Upper-case names are slots; the same slots in another order are another question.
 WORDINGS = {
-    "learn": ["How can I learn SKILL#1?", "What is the best way to get good at SKILL#0?", "How should I go about learning SKILL#1?",
-              "What do I need to do to master SKILL#0?", "Which steps help one learn SKILL#1?", "How does someone pick up SKILL#0?"],
-    "teach": ["How can I teach others SKILL#1?", "What is the best way to give lessons in SKILL#0?", "How should I instruct people in SKILL#0?",
-              "What do I need to do to teach SKILL#0?", "How does someone train others in SKILL#0?"],
-    "stop": ["How do I stop HABIT?", "What helps one give up HABIT?", "How can I quit HABIT for good?", "What is a way to no longer be HABIT?",
-             "How did you manage to break away from HABIT?"],
-    "start": ["How do I start HABIT?", "What helps one take up HABIT?", "How can I get into HABIT for good?", "What is a way to begin HABIT?",
-              "How did you manage to get going with HABIT?"],
-    "route": ["How do I get from CITY to TOWN MODE#0?", "What is the way to TOWN from CITY MODE#1?", "Can one reach TOWN from CITY MODE#0?",
-              "Is it possible to leave CITY and arrive in TOWN MODE#1?", "How would I travel MODE#0 to TOWN if I set out from CITY?"],
-    "better": ["Is LEFT better than RIGHT for WHOM?", "Is RIGHT worse than LEFT for WHOM?", "For WHOM, does LEFT beat RIGHT?",
-               "Would WHOM be better served by LEFT than by RIGHT?", "For WHOM, is RIGHT inferior to LEFT?"],
-    "differ": ["What is the difference between LEFT and RIGHT for WHOM?", "For WHOM, how do RIGHT and LEFT differ?",
-               "How is LEFT unlike RIGHT when it comes to WHOM?", "What sets RIGHT apart from LEFT for WHOM?"],
-    "price": ["How much does it cost to TASK#0 in CITY?", "What is the price of TASK#1 in CITY?", "What will I have to pay for TASK#1 in CITY?",
-              "In CITY, is it expensive to TASK#0?"],
-    "duration": ["How long does it take to TASK#0 in CITY?", "How much time does TASK#1 in CITY need?", "In CITY, how many days does it take to TASK#0?",
-                 "How soon can one be done with TASK#1 in CITY?"],
-    "act": ["Can a ROLE ACT#0 a OTHER?", "Can a OTHER be ACT#1 by a ROLE?", "Is a ROLE allowed to ACT#0 a OTHER?",
-            "Is it legal for a OTHER to be ACT#1 by a ROLE?", "Does the law let a ROLE ACT#0 a OTHER?"],
-    "cause": ["Does CAUSE lead to EFFECT?", "Can EFFECT be caused by CAUSE?", "Is CAUSE a reason for EFFECT?", "Does EFFECT come from CAUSE?",
-              "Can CAUSE bring about EFFECT?", "Is EFFECT a result of CAUSE?"],
-    "order": ["Should I FIRST before I SECOND?", "Should I SECOND only after I FIRST?", "Is it best to FIRST first and SECOND later?",
-              "Do I SECOND once I FIRST, and not sooner?", "Is it wise to FIRST and only then SECOND?"],
-    "why": ["Why do GROUP TRAIT?", "What is the reason that GROUP TRAIT?", "What makes GROUP TRAIT?", "How come GROUP TRAIT?",
-            "Is it known why GROUP TRAIT?"],
-    "why_not": ["Why do GROUP not TRAIT?", "What is the reason that GROUP do not TRAIT?", "What keeps GROUP such that they never TRAIT?",
-                "How come GROUP do not TRAIT?", "Is it known why GROUP never TRAIT?"],
+    "learn": [
+        "How can I learn SKILL#1?",
+        "What is the best way to get good at SKILL#0?",
+        "How should I go about learning SKILL#1?",
+        "What do I need to do to master SKILL#0?",
+        "Which steps help one learn SKILL#1?",
+        "How does someone pick up SKILL#0?",
+    ],
+    "teach": [
+        "How can I teach others SKILL#1?",
+        "What is the best way to give lessons in SKILL#0?",
+        "How should I instruct people in SKILL#0?",
+        "What do I need to do to teach SKILL#0?",
+        "How does someone train others in SKILL#0?",
+    ],
+    "stop": [
+        "How do I stop HABIT?",
+        "What helps one give up HABIT?",
+        "How can I quit HABIT for good?",
+        "What is a way to no longer be HABIT?",
+        "How did you manage to break away from HABIT?",
+    ],
+    "start": [
+        "How do I start HABIT?",
+        "What helps one take up HABIT?",
+        "How can I get into HABIT for good?",
+        "What is a way to begin HABIT?",
+        "How did you manage to get going with HABIT?",
+    ],
+    "route": [
+        "How do I get from CITY to TOWN MODE#0?",
+        "What is the way to TOWN from CITY MODE#1?",
+        "Can one reach TOWN from CITY MODE#0?",
+        "Is it possible to leave CITY and arrive in TOWN MODE#1?",
+        "How would I travel MODE#0 to TOWN if I set out from CITY?",
+    ],
+    "better": [
+        "Is LEFT better than RIGHT for WHOM?",
+        "Is RIGHT worse than LEFT for WHOM?",
+        "For WHOM, does LEFT beat RIGHT?",
+        "Would WHOM be better served by LEFT than by RIGHT?",
+        "For WHOM, is RIGHT inferior to LEFT?",
+    ],
+    "differ": [
+        "What is the difference between LEFT and RIGHT for WHOM?",
+        "For WHOM, how do RIGHT and LEFT differ?",
+        "How is LEFT unlike RIGHT when it comes to WHOM?",
+        "What sets RIGHT apart from LEFT for WHOM?",
+    ],
+    "price": [
+        "How much does it cost to TASK#0 in CITY?",
+        "What is the price of TASK#1 in CITY?",
+        "What will I have to pay for TASK#1 in CITY?",
+        "In CITY, is it expensive to TASK#0?",
+    ],
+    "duration": [
+        "How long does it take to TASK#0 in CITY?",
+        "How much time does TASK#1 in CITY need?",
+        "In CITY, how many days does it take to TASK#0?",
+        "How soon can one be done with TASK#1 in CITY?",
+    ],
+    "act": [
+        "Can a ROLE ACT#0 a OTHER?",
+        "Can a OTHER be ACT#1 by a ROLE?",
+        "Is a ROLE allowed to ACT#0 a OTHER?",
+        "Is it legal for a OTHER to be ACT#1 by a ROLE?",
+        "Does the law let a ROLE ACT#0 a OTHER?",
+    ],
+    "cause": [
+        "Does CAUSE lead to EFFECT?",
+        "Can EFFECT be caused by CAUSE?",
+        "Is CAUSE a reason for EFFECT?",
+        "Does EFFECT come from CAUSE?",
+        "Can CAUSE bring about EFFECT?",
+        "Is EFFECT a result of CAUSE?",
+    ],
+    "order": [
+        "Should I FIRST before I SECOND?",
+        "Should I SECOND only after I FIRST?",
+        "Is it best to FIRST first and SECOND later?",
+        "Do I SECOND once I FIRST, and not sooner?",
+        "Is it wise to FIRST and only then SECOND?",
+    ],
+    "why": [
+        "Why do GROUP TRAIT?",
+        "What is the reason that GROUP TRAIT?",
+        "What makes GROUP TRAIT?",
+        "How come GROUP TRAIT?",
+        "Is it known why GROUP TRAIT?",
+    ],
+    "why_not": [
+        "Why do GROUP not TRAIT?",
+        "What is the reason that GROUP do not TRAIT?",
+        "What keeps GROUP such that they never TRAIT?",
+        "How come GROUP do not TRAIT?",
+        "Is it known why GROUP never TRAIT?",
+    ],
 }
 TWIN = {"learn": "teach", "stop": "start", "price": "duration", "why": "why_not", "better": "differ"}
 TWIN |= {v: k for k, v in TWIN.items()}
-SWAP = {"route": ("CITY", "TOWN"), "better": ("LEFT", "RIGHT"), "act": ("ROLE", "OTHER"), "cause": ("CAUSE", "EFFECT"), "order": ("FIRST", "SECOND")}
-SLOTS = {"learn": ["SKILL"], "teach": ["SKILL"], "stop": ["HABIT"], "start": ["HABIT"], "route": ["CITY", "TOWN", "MODE"],
-         "better": ["LEFT", "WHOM"], "differ": ["LEFT", "WHOM"], "price": ["TASK", "CITY"], "duration": ["TASK", "CITY"],
-         "act": ["ROLE", "ACT", "OTHER"], "cause": ["CAUSE", "EFFECT"], "order": ["FIRST"], "why": ["GROUP", "TRAIT"], "why_not": ["GROUP", "TRAIT"]}
-FILLERS = {"SKILL": SKILLS, "HABIT": HABITS, "CITY": CITIES, "TOWN": CITIES, "MODE": [tuple(m.split("/")) for m in MODES],
-           "TASK": TASKS, "ROLE": ROLES, "OTHER": ROLES, "ACT": ACTS, "CAUSE": CAUSES, "EFFECT": CAUSES, "GROUP": GROUPS, "TRAIT": TRAITS}
-PERSONAL = ("learn", "teach", "stop", "start", "route", "price", "duration", "order")  # intents of someone who asks for advice
+SWAP = {
+    "route": ("CITY", "TOWN"),
+    "better": ("LEFT", "RIGHT"),
+    "act": ("ROLE", "OTHER"),
+    "cause": ("CAUSE", "EFFECT"),
+    "order": ("FIRST", "SECOND"),
+}
+SLOTS = {
+    "learn": ["SKILL"],
+    "teach": ["SKILL"],
+    "stop": ["HABIT"],
+    "start": ["HABIT"],
+    "route": ["CITY", "TOWN", "MODE"],
+    "better": ["LEFT", "WHOM"],
+    "differ": ["LEFT", "WHOM"],
+    "price": ["TASK", "CITY"],
+    "duration": ["TASK", "CITY"],
+    "act": ["ROLE", "ACT", "OTHER"],
+    "cause": ["CAUSE", "EFFECT"],
+    "order": ["FIRST"],
+    "why": ["GROUP", "TRAIT"],
+    "why_not": ["GROUP", "TRAIT"],
+}
+FILLERS = {
+    "SKILL": SKILLS,
+    "HABIT": HABITS,
+    "CITY": CITIES,
+    "TOWN": CITIES,
+    "MODE": MODES,
+    "TASK": TASKS,
+    "ROLE": ROLES,
+    "OTHER": ROLES,
+    "ACT": ACTS,
+    "CAUSE": CAUSES,
+    "EFFECT": CAUSES,
+    "GROUP": GROUPS,
+    "TRAIT": TRAITS,
+}
+PERSONAL = (
+    "learn",
+    "teach",
+    "stop",
+    "start",
+    "route",
+    "price",
+    "duration",
+    "order",
+)  # intents of someone who asks for advice
 DUPLICATES = 0.45
 NOISE = 0.04  # share of flipped labels
 
@@ -114,7 +192,8 @@ class Question:
 
 
 def _fill(rng: random.Random, slot: str, values: dict) -> None:
-    """Give ``slot`` a value other than those that ``values`` holds; what is compared and for whom stay in one domain."""
+    """Give ``slot`` a value other than those that ``values`` holds; what is compared and for whom stay in one
+    domain."""
     if slot == "FIRST":
         pair = pick(rng, [p for p in STEPS if values.get(slot) not in p])
         values["FIRST"], values["SECOND"] = pair if rng.random() < 0.5 else pair[::-1]

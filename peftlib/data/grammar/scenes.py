@@ -11,67 +11,31 @@ import random
 from dataclasses import dataclass, replace
 
 from peftlib.data.grammar.draw import pick, sample, sentence, weighted
+from peftlib.data.grammar.lexicon import COUNTS, KINDS, LOOKS, ON_PEOPLE, ON_THINGS, PEOPLE, PLACES, THINGS, TIMES
 
-# Families of people; in each family entries are siblings, and names inside an entry are synonyms.
-PEOPLE = [
-    ["doctor/physician", "nurse", "surgeon", "dentist", "pharmacist/chemist"],
-    ["lawyer/attorney", "judge", "police officer/cop", "detective/investigator", "guard/watchman"],
-    ["teacher/schoolteacher", "professor", "student/pupil", "librarian", "coach/trainer"],
-    ["cook/chef", "waiter", "baker", "butcher", "grocer"],
-    ["farmer", "gardener", "fisherman", "shepherd", "beekeeper"],
-    ["singer/vocalist", "painter", "actor/performer", "dancer", "pianist"],
-    ["mother/mum", "father/dad", "uncle", "grandmother/grandma", "cousin"],
-    ["plumber", "electrician", "carpenter/joiner", "mechanic", "bricklayer"],
-    ["pilot/aviator", "bus driver", "sailor/seaman", "cyclist", "postman/mail carrier"],
-    ["mayor", "minister", "ambassador", "journalist/reporter", "banker"],
-]
-THINGS = [
-    ["car/automobile", "bicycle/bike", "lorry/truck", "motorbike/motorcycle", "boat/vessel"],
-    ["guitar", "piano", "violin/fiddle", "drum", "trumpet"],
-    ["sofa/couch", "table", "wardrobe/closet", "chair", "bookshelf/bookcase"],
-    ["coat/overcoat", "jumper/sweater", "hat", "scarf", "jacket"],
-    ["phone/telephone", "laptop", "camera", "radio", "television/TV"],
-    ["painting", "photograph/photo", "statue/sculpture", "poster", "map"],
-    ["hammer", "saw", "ladder", "shovel/spade", "drill"],
-    ["ring", "necklace", "watch/wristwatch", "bracelet", "brooch"],
-]
-# Families of verbs (past/participle pairs joined by "|"); siblings are related acts, often opposites.
-ON_THINGS = [
-    ["repaired/fixed/mended", "broke|broken/damaged/wrecked"], ["bought/purchased/acquired", "sold"],
-    ["found/discovered/located", "lost/misplaced"], ["borrowed", "lent out/loaned out"],
-    ["cleaned/washed", "painted", "polished"], ["hid|hidden/concealed", "displayed/exhibited"],
-    ["stole|stolen/pinched", "returned/gave back|given back"], ["drew|drawn/sketched", "photographed"],
-    ["carried/hauled", "dropped", "pushed/shoved"], ["wrapped/packed up", "unwrapped/unpacked"],
-]
-ON_PEOPLE = [
-    ["praised/applauded/complimented", "criticised/scolded/rebuked"], ["hired/employed/recruited", "fired/dismissed/sacked"],
-    ["helped/assisted/aided", "hindered/obstructed"], ["chased/pursued", "avoided/evaded"], ["phoned/called/rang|rung", "wrote to|written to"],
-    ["taught/instructed", "examined/tested"], ["thanked", "insulted/offended"], ["rescued/saved", "abandoned/deserted"],
-    ["trusted/believed", "doubted/suspected"], ["visited", "invited"], ["greeted/welcomed", "ignored/snubbed"],
-]
-PLACES = [
-    ["in the kitchen", "in the living room/in the lounge", "in the cellar/in the basement", "in the attic/in the loft"],
-    ["at the market", "in the shop/in the store", "outside the bank", "at the bakery"],
-    ["in the park", "on the beach/at the seaside", "in the forest/in the woods", "by the river", "on the hill"],
-    ["at the station/at the railway station", "at the airport", "in the harbour/in the port", "at the bus stop"],
-    ["in the library", "at school", "in the museum", "at the theatre"],
-]
-TIMES = [
-    ["yesterday/the day before today", "last week/a week ago", "last month/a month ago", "last year/a year ago"],
-    ["in the morning", "at noon/at midday", "in the evening", "at midnight"],
-    ["on Monday", "on Tuesday", "on Thursday", "on Saturday"],
-    ["in spring/in springtime", "in summer/in summertime", "in autumn", "in winter/in wintertime"],
-]
-LOOKS = [["old/elderly", "young/youthful"], ["tall", "short"], ["rich/wealthy", "poor/penniless"], ["cheerful/happy", "sad/unhappy", "angry/furious"],
-         ["thin/slim", "stout/plump"], ["quiet/silent", "talkative/chatty"]]
-KINDS = [["red/scarlet", "blue", "green", "black", "white"], ["old/ancient", "new/brand-new"], ["small/little", "large/big", "huge/enormous"],
-         ["expensive/costly", "cheap/inexpensive"], ["heavy", "light/lightweight"]]
-COUNTS = [["one"], ["two/a pair of", "three", "four", "five", "six/half a dozen"]]
-LISTS = {"agent": PEOPLE, "person": PEOPLE, "thing": THINGS, "on_thing": ON_THINGS, "on_person": ON_PEOPLE, "place": PLACES,
-         "time": TIMES, "look": LOOKS, "kind": KINDS}
+VERBS = {"thing": ON_THINGS, "person": ON_PEOPLE}
 
-SIBLING = {"agent": 0.35, "target": 0.35, "verb": 0.2, "place": 0.3, "time": 0.3, "look": 0.1, "kind": 0.1, "count": 0.4}
-WEIGHT = {"verb": 0.34, "agent": 0.23, "target": 0.25, "place": 0.09, "time": 0.09, "look": 0.06, "kind": 0.08, "count": 0.1}
+# What a slot counts for, and how much of that a sibling in its place keeps.
+WEIGHT = {
+    "verb": 0.34,
+    "agent": 0.23,
+    "target": 0.25,
+    "place": 0.09,
+    "time": 0.09,
+    "look": 0.06,
+    "kind": 0.08,
+    "count": 0.1,
+}
+SIBLING = {
+    "verb": 0.2,
+    "agent": 0.35,
+    "target": 0.35,
+    "place": 0.3,
+    "time": 0.3,
+    "look": 0.1,
+    "kind": 0.1,
+    "count": 0.4,
+}
 NOISE = 0.3  # standard deviation of the annotator's error, in points of similarity
 
 Cell = tuple[int, int]  # (family, entry) in one of the lists above
@@ -116,7 +80,10 @@ def _event(rng: random.Random) -> Event:
     target = _cell(rng, THINGS) if on == "thing" else _cell_outside(rng, PEOPLE, agent[0])
     described = rng.random()
     return Event(
-        on=on, verb=_cell(rng, LISTS[f"on_{on}"]), agent=agent, target=target,
+        on=on,
+        verb=_cell(rng, VERBS[on]),
+        agent=agent,
+        target=target,
         look=_cell(rng, LOOKS) if described < 0.45 else None,
         kind=_cell(rng, KINDS) if on == "thing" and described > 0.4 else None,
         count=pick(rng, (1, 1, 1, 2, 3, 4, 5, 6)) if on == "thing" else 1,
@@ -137,14 +104,23 @@ def _changed(rng: random.Random, event: Event) -> tuple[Event, str]:
         return replace(event, denied=not event.denied), act
     if act == "same":
         return event, act
-    lists = {"verb": LISTS[f"on_{event.on}"], "agent": PEOPLE, "target": THINGS if event.on == "thing" else PEOPLE,
-             "look": LOOKS, "kind": KINDS, "place": PLACES, "time": TIMES}
+    lists = {
+        "verb": VERBS[event.on],
+        "agent": PEOPLE,
+        "target": THINGS if event.on == "thing" else PEOPLE,
+        "look": LOOKS,
+        "kind": KINDS,
+        "place": PLACES,
+        "time": TIMES,
+    }
     present = [slot for slot in lists if getattr(event, slot) is not None] + (["count"] if event.on == "thing" else [])
     for slot in sample(rng, present, min(len(present), pick(rng, (1, 1, 2, 2, 3)))):
         if slot == "count":
             event = replace(event, count=pick(rng, [c for c in range(1, 7) if c != event.count]))
         else:
             event = replace(event, **{slot: _other(rng, lists[slot], getattr(event, slot), rng.random() < 0.55)})
+    if event.agent == event.target and event.on == "person":  # nobody does it to himself
+        event = replace(event, target=_other(rng, PEOPLE, event.target, near=False))
     return event, "slots"
 
 
@@ -175,7 +151,13 @@ def _word(rng: random.Random, families: list[list[str]], cell: Cell) -> str:
 
 
 def _plural(noun: str) -> str:
-    irregular = {"watch": "watches", "wristwatch": "wristwatches", "brooch": "brooches", "couch": "couches", "lorry": "lorries"}
+    irregular = {
+        "watch": "watches",
+        "wristwatch": "wristwatches",
+        "brooch": "brooches",
+        "couch": "couches",
+        "lorry": "lorries",
+    }
     return irregular.get(noun, "bookshelves" if noun == "bookshelf" else noun + "s")
 
 
@@ -191,7 +173,7 @@ def _noun(rng: random.Random, event: Event) -> str:
 
 def tell(rng: random.Random, event: Event) -> str:
     """One sentence for the event: active or passive, time first or last, any synonym."""
-    past, _, participle = _word(rng, LISTS[f"on_{event.on}"], event.verb).partition("|")
+    past, _, participle = _word(rng, VERBS[event.on], event.verb).partition("|")
     who = "the " + (_word(rng, LOOKS, event.look) + " " if event.look else "") + _word(rng, PEOPLE, event.agent)
     whom = _noun(rng, event)
     where = _word(rng, PLACES, event.place) if event.place else ""
@@ -200,7 +182,14 @@ def tell(rng: random.Random, event: Event) -> str:
         be = "were" if event.count > 1 else "was"
         core = f"{whom} {be}{' never' if event.denied else ''} {participle or past} by {who}"
     elif event.denied:
-        core = pick(rng, (f"{who} never {past} {whom}", f"it was not {who} who {past} {whom}", f"it is not true that {who} {past} {whom}"))
+        core = pick(
+            rng,
+            (
+                f"{who} never {past} {whom}",
+                f"it was not {who} who {past} {whom}",
+                f"it is not true that {who} {past} {whom}",
+            ),
+        )
     else:
         core = pick(rng, (f"{who} {past} {whom}",) * 3 + (f"it was {who} who {past} {whom}",))
     if when and rng.random() < 0.4:
