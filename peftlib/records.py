@@ -98,12 +98,9 @@ def root() -> Path:
     return next(above, Path(__file__).resolve().parent.parent)
 
 
-def folder_of(preset: str, experiment: str) -> Path:
-    return root() / "data" / "runs" / preset / experiment
-
-
-def path_of(preset: str, experiment: str, digest: str) -> Path:
-    return folder_of(preset, experiment) / f"{digest}.json"
+def path_of(preset: str, digest: str) -> Path:
+    """Where a run's record lies. Experiments that ask for the same run share it."""
+    return root() / "data" / "runs" / preset / f"{digest}.json"
 
 
 def write_atomically(path: Path, text: str) -> None:

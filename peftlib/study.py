@@ -33,7 +33,9 @@ class Preset:
     """How large a study is. A preset is data (presets.json), not code.
 
     lr: learning rate by method (the expression without its hyperparameters, ``LoRA + PerTask(Houlsby)``), with a
-    ``default``. rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search.
+    ``default``. rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
+    examples a task in multi-task runs, (train, validation, test); limits_single: in single-task runs. search_lr: the
+    grid from which the preset's own learning rates were chosen, empty if they were not searched.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Preset:
     backbone: str
     source: str
     limits: tuple[int | None, int | None, int | None]
+    limits_single: tuple[int | None, int | None, int | None]
     epochs: int
     seeds: tuple[int, ...]
     batch_size: int
@@ -49,6 +52,7 @@ class Preset:
     runs_per_job: int
     trials: int
     rows: int | None
+    search_lr: tuple[float, ...]
     lr: dict[str, float]
 
     def learning_rate(self, method: str) -> float:
@@ -117,7 +121,7 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
     given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
              "max_length": preset.max_length, "precision": preset.precision} | recipe
     return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source, recipe=Recipe(**given),
-               seed=seed, limits=tuple(limits or preset.limits), label=label or method)
+               seed=seed, limits=tuple(limits or (preset.limits if len(tasks) > 1 else preset.limits_single)), label=label or method)
 
 
 def runs(name: str, preset: Preset | str) -> list[Run]:
@@ -138,10 +142,9 @@ def runs(name: str, preset: Preset | str) -> list[Run]:
     return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
 
 
-def record_of(name: str, preset: Preset, run: Run) -> dict | None:
-    """The record of a run, if it is finished."""
-    path = path_of(preset.name, name, run.digest)
-    # Labels are not part of the digest: the experiment's present one counts.
+def record_of(preset: Preset, run: Run) -> dict | None:
+    """The record of a run, if it is finished, under the label that the run has in this experiment."""
+    path = path_of(preset.name, run.digest)
     if not path.exists():
         return None
     record = records.read(path)
@@ -159,7 +162,7 @@ def results(name: str, preset: Preset | str, train: bool = True, progress: bool 
     wanted = runs(name, preset)
     if train:
         run_missing(name, preset, wanted, progress)
-    return [r for run in wanted if (r := record_of(name, preset, run)) is not None]
+    return [r for run in wanted if (r := record_of(preset, run)) is not None]
 
 
 def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = True) -> None:
@@ -170,22 +173,23 @@ def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = T
     """
     failures = []
     for run in wanted:
-        if record_of(name, preset, run) is not None:
+        if record_of(preset, run) is not None:
             continue
         try:
-            execute(name, preset, run, progress)
+            execute(preset, run, progress)
         except Exception as error:  # one bad run must not cost the others
             failures.append(f"{run.label}: {type(error).__name__}: {error}")
-            records.write_atomically(failure_path(preset.name, name, run.digest), traceback.format_exc())
+            records.write_atomically(failure_path(preset.name, run.digest), traceback.format_exc())
     if failures:
         raise Incomplete(f"{len(failures)} of {len(wanted)} runs of {name} failed:\n" + "\n".join(failures))
 
 
-def failure_path(preset: str, name: str, digest: str) -> Path:
-    return records.root() / "_build" / preset / "failed" / name / f"{digest}.txt"
+def failure_path(preset: str, digest: str) -> Path:
+    """Where the traceback of a failed run is kept until it succeeds."""
+    return records.root() / "_build" / preset / "failed" / f"{digest}.txt"
 
 
-def execute(name: str, preset: Preset, run: Run, progress: bool = True) -> dict:
+def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     """Train one run, write its record, and return it. An interrupted run goes on from its last epoch."""
     from peftlib.accounting.memory import PeakMemory
     from peftlib.training import loop
@@ -205,8 +209,8 @@ def execute(name: str, preset: Preset, run: Run, progress: bool = True) -> dict:
         "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "code": code_digest(run.method), "commit": commit(), "versions": versions(), "machine": machine(),
     }
-    records.write(path_of(preset.name, name, run.digest), record)
-    failure_path(preset.name, name, run.digest).unlink(missing_ok=True)
+    records.write(path_of(preset.name, run.digest), record)
+    failure_path(preset.name, run.digest).unlink(missing_ok=True)
     return record
 
 
@@ -285,12 +289,13 @@ def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
 
 
 def plan(preset_name: str) -> list[Job]:
-    """The jobs of a preset. Experiments that share runs are trained once each; light, no torch."""
+    """The jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
     from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
 
-    preset, jobs = get_preset(preset_name), []
+    preset, jobs, planned = get_preset(preset_name), [], set()
     for name in EXPERIMENTS:
-        wanted = runs(name, preset)
+        wanted = [r for r in runs(name, preset) if r.digest not in planned]
+        planned |= {r.digest for r in wanted}
         shards = max(1, -(-len(wanted) // preset.runs_per_job))
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)
@@ -311,9 +316,9 @@ def status(preset_name: str) -> list[dict]:
     for name in EXPERIMENTS:
         row = {"paper": name.split("/")[0], "experiment": name, "done": 0, "missing": 0, "failed": 0, "stale": 0}
         for run in runs(name, preset):
-            record = record_of(name, preset, run)
+            record = record_of(preset, run)
             if record is None:
-                row["failed" if failure_path(preset_name, name, run.digest).exists() else "missing"] += 1
+                row["failed" if failure_path(preset_name, run.digest).exists() else "missing"] += 1
                 continue
             row["done"] += 1
             if run.method not in digests:

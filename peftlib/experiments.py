@@ -1,0 +1,110 @@
+"""The grids of runs behind the book's tables and figures. The papers' rows under their own names; see `peftlib.study`."""
+
+from __future__ import annotations
+
+from peftlib.records import Run
+from peftlib.study import TASKS, Preset, experiment, make_run
+
+ADAPTER, HYPERNET = "PerTask(AdaptBertAdapter(bottleneck={a}))", "AdaptBertHypernet(bottleneck={a})"
+COMBINED = "LoRA(rank={r}) + " + ADAPTER
+
+# One configuration a method, on one task: what each method's own page trains, and what they are compared by.
+METHOD_RUNS = {
+    "Full": "Full()",
+    "HeadOnly": "HeadOnly()",
+    "LoRA": "LoRA(rank=8)",
+    "AdaptBertAdapter": "AdaptBertAdapter(bottleneck=64)",
+    "LoRA+Adapter": "LoRA(rank=8) + PerTask(AdaptBertAdapter(bottleneck=64))",
+    "AdaptBertHypernet": "AdaptBertHypernet(bottleneck=32)",
+    "Houlsby": "Houlsby(bottleneck=64)",
+    "Compacter": "Compacter()",
+    "PrefixTuning": "PrefixTuning(length=30)",
+    "BitFit": "BitFit()",
+    "LayerNormTuning": "LayerNormTuning()",
+    "FishMask": "FishMask(fraction=0.005)",
+    "AdaLoRA": "AdaLoRA()",
+    "GaLore": "GaLore(rank=64)",
+}
+
+# AdaptBert's Table 3: printed name -> expression, and how many times the epochs of the other rows.
+TABLE3 = {
+    "LoRA[r=8]": ("LoRA(rank=8)", 1),
+    "LoRA[r=16]": ("LoRA(rank=16)", 1),
+    "LoRA[r=16]-20 epochs": ("LoRA(rank=16)", 2),
+    "LoRA[r=64]-20 epochs": ("LoRA(rank=64)", 2),
+    **{f"Adapter[a={a}]": (ADAPTER.format(a=a), 1) for a in (8, 16, 32, 64, 128, 256)},
+    **{f"LoRA+Adapter [r={r}, a={a}]": (COMBINED.format(r=r, a=a), 1) for r, a in ((8, 64), (16, 128), (128, 128))},
+    **{f"Hypernet[a={a}]": (HYPERNET.format(a=a), 1) for a in (8, 16, 32, 64, 128)},
+    "Finetune": ("Full()", 1),
+}
+
+
+@experiment("methods/sst")
+def methods_on_sst(preset: Preset) -> list[Run]:
+    """Every method on one task, single-task."""
+    return [make_run(preset, method, ("sst",), label=label) for label, method in METHOD_RUNS.items()]
+
+
+@experiment("adaptbert/table1")
+def table1(preset: Preset) -> list[Run]:
+    """Single-task sentiment: heads only against full fine-tuning, on two datasets."""
+    rows = {"Pretrain": "HeadOnly()", "Finetune": "Full()"}
+    return [make_run(preset, m, (task,), label=label) for label, m in rows.items() for task in ("sst", "cfimdb")]
+
+
+@experiment("adaptbert/table2")
+def table2(preset: Preset) -> list[Run]:
+    """Heads only and full fine-tuning, each for one task at a time and for three together."""
+    rows = {"Pretrain": "HeadOnly()", "Finetune": "Full()"}
+    single = [make_run(preset, m, (task,), label=f"{label}, single-task", limits=preset.limits)
+              for label, m in rows.items() for task in TASKS]
+    return single + [make_run(preset, m, label=f"{label}, multi-task") for label, m in rows.items()]
+
+
+@experiment("adaptbert/table3")
+def table3(preset: Preset) -> list[Run]:
+    """The paper's main table: 19 multi-task models."""
+    return [make_run(preset, method, label=label, epochs=preset.epochs * times)
+            for label, (method, times) in TABLE3.items()]
+
+
+@experiment("adaptbert/figure4")
+def figure4(preset: Preset) -> list[Run]:
+    """SST after full fine-tuning at several learning rates, around the preset's own."""
+    own = preset.learning_rate("Full()")
+    return [make_run(preset, "Full()", ("sst",), lr=own * factor, label=f"lr x {factor:g}")
+            for factor in (0.01, 0.1, 0.5, 1, 2, 10)]
+
+
+@experiment("adaptbert/section62")
+def section62(preset: Preset) -> list[Run]:
+    """Dropout of the classification layer and weight decay: Optuna's quasi-random (Sobol) trials, fixed beforehand, so
+    that trials can run in parallel and a search that was stopped goes on with exactly the trials it lacks."""
+    import warnings
+
+    import optuna
+
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.QMCSampler(seed=0, warn_independent_sampling=False))
+    out = []
+    for number in range(preset.trials):
+        trial = study.ask({"dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
+                           "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True)})
+        study.tell(trial, 0.0)  # quasi-random: what a trial gave changes nothing in the next
+        values = {name: float(f"{value:.3g}") for name, value in trial.params.items()}
+        out.append(make_run(preset, "Full()", ("sst",), label=f"trial {number}", **values))
+    return out
+
+
+@experiment("adaptbert/learning_rates")
+def learning_rates(preset: Preset) -> list[Run]:
+    """The small search behind a preset's learning rates: one epoch on a fifth of the data, all three tasks."""
+    limits = tuple(limit and max(1, limit // 5) for limit in preset.limits)
+    middle = {"Full": "Full()", "HeadOnly": "HeadOnly()", "LoRA": "LoRA(rank=16)",
+              "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64),
+              "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
+              "AdaptBertHypernet": HYPERNET.format(a=32)}
+    middle |= {k: v for k, v in METHOD_RUNS.items() if k not in ("LoRA+Adapter", "AdaptBertAdapter", *middle)}
+    return [make_run(preset, method, label=name, lr=lr * (0.1 if name in ("Full", "GaLore") else 1), epochs=1, limits=limits)
+            for name, method in middle.items() for lr in preset.search_lr]
