@@ -8,6 +8,7 @@ that belongs to the story and not to the work. See ``data/README.md`` for the ru
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from peftlib.data.grammar.draw import pick, sample, sentence, weighted
 from peftlib.data.grammar.lexicon import (
@@ -251,27 +252,32 @@ def _framed(rng: random.Random, work: str) -> tuple[str, int]:
     return text.format(p=part, h=hero, d=deed, x=adjective), grade
 
 
-KINDS = (
-    ("plain", _plain, 15),
-    ("negation", _negation, 16),
-    ("contrast", _contrast, 24),
-    ("holder", _holder, 18),
-    ("hypothetical", _hypothetical, 16),
-    ("comparison", _comparison, 9),
-    ("framed", _framed, 8),
-    ("balance", _balance, 5),
-    ("story", story, 6),
-)
+RULES = {
+    "plain": _plain,
+    "negation": _negation,
+    "contrast": _contrast,
+    "holder": _holder,
+    "hypothetical": _hypothetical,
+    "comparison": _comparison,
+    "framed": _framed,
+    "balance": _balance,
+    "story": story,
+}
+# How often each is tried: in single sentences, and for the views of a review, which are plainer.
+SENTENCE_MIX = tuple(zip(RULES, (15, 16, 24, 18, 16, 9, 8, 5, 6), strict=True))
+REVIEW_MIX = tuple(zip(RULES, (40, 12, 14, 12, 12, 6, 4, 0, 0), strict=True))
+Mix = tuple[tuple[str, int], ...]
+
 # Share of labels moved to a neighbouring grade (sst) or flipped (cfimdb): annotators err.
 NOISE = {"sst": 0.05, "cfimdb": 0.03}
 GRADE_SHARE = ((0, 19), (1, 26), (2, 13), (3, 25), (4, 17))
 
 
-def _opinion(rng: random.Random, work: str, wanted) -> tuple[str, str]:
+def _opinion(rng: random.Random, work: str, mix: Mix, wanted: Callable[[int], bool]) -> tuple[str, str]:
     """Draw sentences until one has a grade that ``wanted`` accepts; returns its kind and text."""
     while True:
-        kind, rule = weighted(rng, [((name, rule), weight) for name, rule, weight in KINDS])
-        text, grade = rule(rng, work)
+        kind = weighted(rng, mix)
+        text, grade = RULES[kind](rng, work)
         if wanted(grade):
             return kind, sentence(text)
 
@@ -279,7 +285,7 @@ def _opinion(rng: random.Random, work: str, wanted) -> tuple[str, str]:
 def draw_sentence(rng: random.Random) -> tuple[tuple[str], int, str]:
     """One ``sst`` row: ``((sentence,), label 0..4, kind)``."""
     label = weighted(rng, GRADE_SHARE)
-    kind, text = _opinion(rng, pick(rng, tuple(WORKS)), lambda grade: grade == label - 2)
+    kind, text = _opinion(rng, pick(rng, tuple(WORKS)), SENTENCE_MIX, lambda grade: grade == label - 2)
     if rng.random() < NOISE["sst"]:
         label = pick(rng, [grade for grade in (label - 1, label + 1) if 0 <= grade <= 4])
     return (text,), label, kind
@@ -321,14 +327,14 @@ def _aside(rng: random.Random, work: str, sign: int) -> str:
 
 
 def draw_review(rng: random.Random) -> tuple[tuple[str], int, str]:
-    """One ``cfimdb`` row: a review of three to six sentences and its polarity, ``((review,), 0 | 1, kind)``.
+    """One ``cfimdb`` row: a review of three to seven sentences and its polarity, ``((review,), 0 | 1, kind)``.
 
-    Two or three sentences carry the author's view; one or two asides lean either way, whatever the label; half of the
+    Two to four sentences carry the author's view; one or two asides lean either way, whatever the label; half of the
     reviews begin with the story.
     """
     work, label = pick(rng, tuple(WORKS)), pick(rng, (0, 1))
     sign = 2 * label - 1
-    views = [_opinion(rng, work, lambda grade: grade * sign > 0)[1] for _ in range(pick(rng, (2, 2, 3)))]
+    views = [_opinion(rng, work, REVIEW_MIX, lambda grade: grade * sign > 0)[1] for _ in range(pick(rng, (2, 3, 3, 4)))]
     asides = [_aside(rng, work, pick(rng, (-1, 1))) for _ in range(pick(rng, (1, 2, 2)))]
     lead = [sentence(story(rng, work)[0])] if rng.random() < 0.5 else []
     body = sample(rng, views + asides, len(views) + len(asides))
