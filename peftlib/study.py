@@ -283,6 +283,25 @@ class Page:
     experiments: tuple[str, ...]
 
 
+def pages(preset_name: str) -> list[Page]:
+    """The book's notebooks. Each names, in its metadata, the experiments it reads: ``{"peftlib": {"experiments": []}}``.
+
+    Raises:
+        UsageError: a notebook names an experiment that does not exist.
+    """
+    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
+
+    get_preset(preset_name)
+    out = []
+    for path in sorted((records.root() / "notebooks").glob("*/*.ipynb")):
+        named = json.loads(path.read_text())["metadata"].get("peftlib", {}).get("experiments", [])
+        unknown = set(named) - set(EXPERIMENTS)
+        if unknown:
+            raise UsageError(f"{path.name} reads unknown experiments {sorted(unknown)}; known: {', '.join(EXPERIMENTS)}")
+        out.append(Page(path.relative_to(records.root()).as_posix(), tuple(named)))
+    return out
+
+
 def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
     """Every `shards`-th run, so that the long ones of a table do not fall into one job."""
     return wanted[shard::shards]
