@@ -1,0 +1,72 @@
+# The batch graph, in two halves with the records of finished runs between them (data/runs). Start it through the front
+# door, `python -m peftlib.batch` (or `make book`), which writes the plan, cleans up after a kill and shows progress.
+#
+#   train   one papermill job a shard of an experiment. It writes records itself, atomically; what Snakemake knows as its
+#           output is only the executed notebook, because Snakemake deletes the outputs of failed jobs.
+#   page    one papermill job a page of the book. It reads records and trains nothing.
+#   book    the pages, staged beside the hand-written ones, built by Jupyter Book.
+import json
+import sys
+
+with open(config["plan"], encoding="utf-8") as file:
+    PLAN = json.load(file)
+ROOT, TRAIN, PAGES = PLAN["root"], PLAN["train"], PLAN["pages"]
+
+if workflow.is_main_process and "parent" in config:
+    from peftlib.batch.guard import exit_with
+
+    exit_with(int(config["parent"]))
+
+
+# `exec`: no shell stands between Snakemake and the worker, which ends when its parent does.
+RUN = (
+    "exec {sys.executable:q} -m peftlib.batch.worker {input[0]:q} {output[0]:q} --log {log[0]:q} --root {ROOT:q}"
+    " --parameters {params.parameters:q} --parent $PPID"
+)
+
+
+wildcard_constraints:
+    job=".+",
+    page=".+",
+
+
+rule trained:
+    input: expand("train/{job}.ipynb", job=TRAIN)
+
+
+rule train:
+    message: "{wildcards.job}"
+    input: lambda w: TRAIN[w.job]["inputs"]
+    output: "train/{job}.ipynb"
+    log: "logs/train/{job}.log"
+    params:
+        parameters=lambda w: json.dumps(TRAIN[w.job]["parameters"]),
+        records=lambda w: TRAIN[w.job]["records"],  # another set of runs is another job
+    resources:
+        mem_mb=lambda w: TRAIN[w.job]["mem_mb"],
+        runtime=lambda w: TRAIN[w.job]["minutes"],
+        gpu=lambda w: TRAIN[w.job]["gpu"],
+    shell: RUN
+
+
+rule page:
+    message: "{wildcards.page}"
+    input: lambda w: PAGES[w.page]["inputs"]
+    output: "pages/{page}.ipynb"
+    log: "logs/pages/{page}.log"
+    params:
+        parameters=lambda w: json.dumps(PAGES[w.page]["parameters"]),
+    resources: mem_mb=3000, runtime=30
+    shell: RUN
+
+
+rule book:
+    localrule: True
+    message: "the book"
+    input:
+        expand("pages/{page}.ipynb", page=PAGES),
+        PLAN["sources"],
+    output: touch("book.done")
+    log: "logs/book.log"
+    shell:
+        "exec {sys.executable:q} -m peftlib.batch.site --root {ROOT:q} --build . --log {log[0]:q} --parent $PPID"

@@ -1,0 +1,7 @@
+"""`python -m peftlib.batch`: see `peftlib.batch.front`."""
+
+import sys
+
+from peftlib.batch.front import main
+
+sys.exit(main())

@@ -1,0 +1,100 @@
+"""The book half's end: pages staged beside the hand-written ones, and built by Jupyter Book.
+
+A page whose notebook failed is replaced by one that says so, so that the rest of the book is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from peftlib.batch.guard import exit_with
+
+BESIDE = ("_config.yml", "_toc.yml", "README.md", "book")  # what a book needs beside executed notebooks
+
+
+def sources(root: Path) -> list[Path]:
+    """The hand-written files of the book."""
+    found = [root / name for name in BESIDE]
+    files = [file for path in found for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return [file for file in files if file.is_file() and "__pycache__" not in file.parts]
+
+
+def stage(root: Path, build: Path) -> Path:
+    """Copy hand-written files, executed pages, and stand-ins for pages that failed to ``build/site``; returns it.
+
+    Only the book's pages are there afterwards: one that was removed from the sources is removed here.
+    """
+    site, plan = build / "site", json.loads((build / "plan.json").read_text(encoding="utf-8"))
+    for stale in site.glob("*"):
+        if stale.name != "_build":
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    for file in sources(root):
+        copy(file, site / file.relative_to(root))
+    for page in plan["pages"]:
+        done, there = build / "pages" / f"{page}.ipynb", site / f"{page}.ipynb"
+        if done.exists():
+            copy(done, there)
+        else:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_text(json.dumps(stand_in(page, tail(build / "logs" / "pages" / f"{page}.log", 20))))
+    return site
+
+
+def copy(file: Path, there: Path) -> None:
+    there.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, there)
+
+
+def tail(log: Path, lines: int) -> str:
+    """The last lines of a log; a sentence if there is none."""
+    if not log.exists() or not log.stat().st_size:
+        return "(it left no log: it was killed, or what it needs failed before it)"
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:])
+
+
+def stand_in(page: str, why: str) -> dict:
+    """A notebook that takes the place of one that failed."""
+    text = [f"# {Path(page).name}: this page's notebook failed\n", "\n", "```{error}\n",
+            f"`{page}.ipynb` did not run to its end, so its tables and figures are not shown. It said last:\n", "```\n",
+            "\n", "````text\n", *(f"{line}\n" for line in why.splitlines()), "````\n", "\n",
+            "Run the same command again after mending it: only this page is rendered again.\n"]
+    return {"cells": [{"cell_type": "markdown", "id": "failed", "metadata": {}, "source": text}], "metadata": {},
+            "nbformat": 4, "nbformat_minor": 5}
+
+
+def build_book(site: Path, log: Path) -> bool:
+    """Build the staged book, warnings as errors; True if it is without fault. HTML may exist either way."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "jupyter_book", "build", str(site), "--all", "-W", "-n", "--keep-going"]
+    # --keep-going names every fault rather than the first; Sphinx imports our extension from the staged copy.
+    with log.open("w", encoding="utf-8") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
+    return done.returncode == 0 and index(site).exists()
+
+
+def index(site: Path) -> Path:
+    """The first page of a built book."""
+    return site / "_build" / "html" / "index.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the batch's last job."""
+    parser = argparse.ArgumentParser(prog="python -m peftlib.batch.site", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="the repository")
+    parser.add_argument("--build", type=Path, required=True, help="_build/<preset>")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
+    args = parser.parse_args(argv)
+    if args.parent is not None:
+        exit_with(args.parent)
+    return 0 if build_book(stage(args.root, args.build.resolve()), args.log) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

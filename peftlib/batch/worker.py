@@ -1,0 +1,92 @@
+"""One notebook, run by papermill as a job of the batch.
+
+While it runs, the notebook and its log lie under logs/, where they survive a failure (Snakemake deletes the outputs of
+a failed job); on success the notebook moves to its place in one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+
+from peftlib.batch.guard import exit_with
+from peftlib.batch.parameters import check
+from peftlib.errors import UsageError
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run(notebook: Path, output: Path, log: Path, parameters: dict[str, object], root: Path) -> bool:
+    """Run `notebook` in folder `root` with papermill into `output`; True if it succeeded, else `log` says why."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=log, filemode="w", level=logging.INFO, format="%(message)s", force=True)
+    try:
+        check(notebook, parameters)
+        scratch = log.with_suffix(".ipynb")
+        execute(notebook, scratch, parameters, root)
+        polish(scratch)
+        os.replace(scratch, output)
+    except Exception as error:  # whatever it is, the log must say it and the batch go on
+        logging.error("%s", COLOURS.sub("", explain(error)))
+        return False
+    return True
+
+
+def execute(notebook: Path, scratch: Path, parameters: dict[str, object], root: Path) -> None:
+    """papermill, with the notebook's own prints in the log."""
+    import papermill  # a second; a refused parameter should not cost it
+
+    papermill.execute_notebook(notebook, scratch, parameters, cwd=root, progress_bar=False, log_output=True)
+
+
+def explain(error: Exception) -> str:
+    """What the log says last about an error; a summary of it is shown at the end of the batch."""
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, DeadKernelError):
+        return "The kernel died without a traceback: killed, most often for want of memory. Try fewer jobs, or a machine with more."
+    if isinstance(error, PapermillExecutionError):
+        return "\n".join(error.traceback)
+    if isinstance(error, UsageError):
+        return f"error: {error}"
+    return "".join(traceback.format_exception(error))
+
+
+def polish(notebook: Path) -> None:
+    """Make an executed notebook a page: fold the cell papermill injected, and drop what holds local paths or widgets."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        cell["metadata"].pop("papermill", None)
+        tags = cell["metadata"].get("tags", [])
+        if "injected-parameters" in tags and "hide-input" not in tags:
+            cell["metadata"]["tags"] = [*tags, "hide-input"]
+    for key in ("papermill", "widgets"):
+        content["metadata"].pop(key, None)
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of a Snakemake job; exits with its parent."""
+    parser = argparse.ArgumentParser(prog="python -m peftlib.batch.worker", description=__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=True, help="folder the notebook runs in")
+    parser.add_argument("--parameters", type=json.loads, default={}, help="as a JSON object")
+    parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
+    args = parser.parse_args(argv)
+    if args.parent is not None:
+        exit_with(args.parent)
+    return 0 if run(args.notebook, args.output, args.log, args.parameters, args.root) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
