@@ -1,0 +1,122 @@
+"""GaLore (Zhao et al., 2024; survey, section 9.7): all weights are trained, the optimizer lives in a low-rank space.
+
+For a gradient G (m, n) with m >= n, every `gap` steps V (n, r) becomes G's first r right singular vectors, and
+
+    R = G V                              (m, r): what Adam sees; its two moments have this shape
+    W <- W - lr * scale * Adam(R) V'     back in full size
+
+With m < n the left vectors U (m, r) are used: R = U'G (r, n). The moments are kept when the space changes, as in the
+authors' code. It is an optimizer, no module: nothing is added to the model, and what is stored is the whole backbone.
+
+Memory: Adam keeps 2mn numbers a matrix; GaLore 2mr for the moments and nr for the space (m >= n), `state_size`. The
+authors' scripts choose the attention and feed-forward matrices; here every matrix with both sides above the rank is
+projected (embeddings, too); the others and all vectors get ordinary AdamW. Weight decay is AdamW's, on full weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from peftlib.anatomy import Shape
+from peftlib.methods.base import Attachment, Method, require
+
+
+def is_projected(size: tuple[int, ...], rank: int) -> bool:
+    """Is a tensor of that size a matrix with both sides above the rank?"""
+    return len(size) == 2 and min(size) > rank
+
+
+def state_size(size: tuple[int, ...], rank: int) -> int:
+    """Numbers that the optimizer keeps for a tensor of that size (AdamW: twice the tensor)."""
+    if is_projected(size, rank):
+        return 2 * max(size) * rank + min(size) * rank
+    return 2 * torch.Size(size).numel()
+
+
+def singular_space(gradient: Tensor, rank: int) -> Tensor:
+    """The first `rank` singular vectors of the smaller side: (min(m, n), rank), orthonormal columns.
+
+    They are the eigenvectors of that side's Gram matrix, far cheaper than a full SVD; double precision makes up for the
+    squared singular values.
+    """
+    g = gradient.double()
+    gram = g.T @ g if g.shape[0] >= g.shape[1] else g @ g.T
+    return torch.linalg.eigh(gram).eigenvectors[:, -rank:].flip(1).to(gradient.dtype)
+
+
+class GaLoreAdamW(torch.optim.Optimizer):
+    """AdamW whose moments, for large matrices, live in the gradient's first singular vectors."""
+
+    def __init__(self, groups: list[dict], lr: float, rank: int, gap: int, scale: float,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+        super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "rank": rank, "gap": gap, "scale": scale,
+                                  "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step; `closure`, if given, computes the loss and its gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(self._direction(p, group).to(p.dtype), alpha=-group["lr"])
+        return loss
+
+    def _direction(self, p: Tensor, group: dict) -> Tensor:
+        """What is subtracted, but for the learning rate; the size of p."""
+        state = self.state[p]
+        if not is_projected(p.shape, group["rank"]):
+            return self._adam(p.grad, state, group)
+        if state.get("step", 0) % group["gap"] == 0:
+            state["space"] = singular_space(p.grad, group["rank"])
+        space, tall = state["space"], p.shape[0] >= p.shape[1]
+        low = self._adam(p.grad @ space if tall else space.T @ p.grad, state, group)
+        return group["scale"] * (low @ space.T if tall else space @ low)
+
+    @staticmethod
+    def _adam(gradient: Tensor, state: dict, group: dict) -> Tensor:
+        """Adam's direction with bias correction; moves the moments and the step count on."""
+        if "step" not in state:
+            state.update(step=0, exp_avg=torch.zeros_like(gradient), exp_avg_sq=torch.zeros_like(gradient))
+        state["step"] += 1
+        (b1, b2), t = group["betas"], state["step"]
+        mean, square = state["exp_avg"].lerp_(gradient, 1 - b1), state["exp_avg_sq"]
+        square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        return (mean / (1 - b1**t)) / ((square / (1 - b2**t)).sqrt() + group["eps"])
+
+
+@dataclass(frozen=True)
+class GaLore(Method):
+    """Full training with projected gradients.
+
+    rank: of the space. gap: steps between two spaces. scale: of the projected update, relative to the learning rate.
+    """
+
+    rank: int = 128
+    gap: int = 200
+    scale: float = 0.25
+
+    title = "GaLore"
+    family = "reparametrized"
+    paper = "zhao2024galore"
+    mergeable = True
+
+    def __post_init__(self):
+        require(self, rank=self.rank > 0, gap=self.gap > 0, scale=self.scale > 0)
+
+    def attach(self, at: Attachment) -> None:
+        at.train(at.model.backbone.parameters())
+
+    def optimizer(self, groups: list[dict], lr: float) -> torch.optim.Optimizer:
+        return GaLoreAdamW(groups, lr, self.rank, self.gap, self.scale)
+
+    def formula(self, shape: Shape) -> int:
+        """The whole backbone; `state_size` has what is saved, the optimizer's memory."""
+        return shape.total
