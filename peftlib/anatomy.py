@@ -188,6 +188,9 @@ class Anatomy:
         for stack, path in self.table.stacks.items():
             for layer, block in enumerate(_walk(self.model, path)):
                 for name, inner in self.table.block.items():
+                    sublayer = self.table.block.get(name.split(".")[0])
+                    if sublayer is not None and _walk(block, sublayer) is None:
+                        continue  # an encoder's second norm stands where a decoder's cross-attention has its own
                     yield from self._site(block, name.split("/")[0], inner, stack, layer)
         for (stack, name), path in self.table.outside.items():
             yield from self._site(self.model, name, path, stack, -1)
@@ -232,6 +235,16 @@ class Anatomy:
                 known = sorted({s.name for s in self.sites})
                 raise UsageError(f"no site {name!r} in this {self.model.config.model_type} backbone; it has {known}")
         return found
+
+    def set_attention_dropout(self, p: float) -> None:
+        """Set the dropout on attention weights, which backbones keep as a module or as a number."""
+        for site in self.sites:
+            if site.name.endswith("attention"):
+                held = site.module.dropout
+                if isinstance(held, nn.Dropout):
+                    held.p = p
+                else:
+                    site.module.dropout = p
 
     @property
     def norms(self) -> list[Site]:

@@ -31,7 +31,8 @@ class Recipe:
     """How a run is trained.
 
     lr: peak learning rate. epochs: passes over the (limited) training data. warmup: fraction of all steps, then linear
-    decay to zero. sampling: "proportional" (every example once an epoch), "round_robin" or "temperature" (see
+    decay to zero. attention_dropout: on attention weights; at 0 the fused attention kernel can run, a tenth faster on a
+    CPU. sampling: "proportional" (every example once an epoch), "round_robin" or "temperature" (see
     `peftlib.data.sampling`). precision: "fp32" or "bf16" (autocast; frozen weights stored in bf16).
     """
 
@@ -42,6 +43,7 @@ class Recipe:
     warmup: float = 0.1
     weight_decay: float = 0.01
     dropout: float = 0.1
+    attention_dropout: float = 0.0
     clip: float = 1.0
     max_length: int = 128
     precision: str = "bf16"
@@ -53,7 +55,8 @@ class Recipe:
         checks = {
             "lr": 0 < self.lr < 10, "epochs": self.epochs >= 1, "batch_size": self.batch_size >= 1,
             "accumulate": self.accumulate >= 1, "warmup": 0 <= self.warmup < 1, "weight_decay": self.weight_decay >= 0,
-            "dropout": 0 <= self.dropout < 1, "clip": self.clip > 0, "max_length": 8 <= self.max_length <= 512,
+            "dropout": 0 <= self.dropout < 1, "attention_dropout": 0 <= self.attention_dropout < 1,
+            "clip": self.clip > 0, "max_length": 8 <= self.max_length <= 512,
             "precision": self.precision in ("fp32", "bf16"),
             "sampling": self.sampling in ("proportional", "round_robin", "temperature"),
             "temperature": self.temperature > 0,

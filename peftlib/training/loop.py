@@ -96,6 +96,7 @@ class Trainer:
                      for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
                            dropout=self.recipe.dropout)
+        self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
         self.accelerator = Accelerator(
             mixed_precision="bf16" if self.recipe.precision == "bf16" else "no",
