@@ -12,7 +12,7 @@ import platform
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -152,7 +152,15 @@ def record_of(preset: Preset, run: Run) -> dict | None:
     return record
 
 
-def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True) -> list[dict]:
+class Results(list):
+    """Records of an experiment, in its order. wanted: all its runs, those without a record too."""
+
+    def __init__(self, found: Iterable[dict], wanted: list[Run]):
+        super().__init__(found)
+        self.wanted = wanted
+
+
+def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True) -> Results:
     """Records of an experiment, in its order; missing runs are trained first, or left out if `train` is False.
 
     Raises:
@@ -162,7 +170,7 @@ def results(name: str, preset: Preset | str, train: bool = True, progress: bool 
     wanted = runs(name, preset)
     if train:
         run_missing(name, preset, wanted, progress)
-    return [r for run in wanted if (r := record_of(preset, run)) is not None]
+    return Results((r for run in wanted if (r := record_of(preset, run)) is not None), wanted)
 
 
 def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = True) -> None:
@@ -303,7 +311,13 @@ def pages(preset_name: str) -> list[Page]:
 
 
 def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
-    """Every `shards`-th run, so that the long ones of a table do not fall into one job."""
+    """Every `shards`-th run, so that the long ones of a table do not fall into one job.
+
+    Raises:
+        UsageError: there is no such shard.
+    """
+    if not 0 <= shard < shards:
+        raise UsageError(f"shard {shard} of {shards}: expected a number from 0 to {max(shards, 1) - 1}")
     return wanted[shard::shards]
 
 

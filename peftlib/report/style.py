@@ -1,0 +1,75 @@
+"""How figures look: one colour, marker and line for a method in the whole book, legible in grey and on a dark page.
+
+Colours are Okabe and Ito's (colour-blind-safe); black and yellow, which vanish on a dark or a light page, are left out.
+Text is mid-grey on a transparent ground: about 4 to 1 against white and against the book's dark theme.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import matplotlib
+
+from peftlib.study import skeleton
+
+GREY = "#7f7f7f"
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY = "#CC79A7", "#56B4E9"
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a method looks like. name: what a figure calls it."""
+
+    name: str
+    color: str
+    marker: str
+    line: str | tuple = "-"
+
+
+# Methods of one branch of the taxonomy share a colour where they must; no two share colour and marker.
+STYLES = {
+    "Full": Style("full fine-tuning", GREY, "*"),
+    "HeadOnly": Style("head only", GREY, "x", ":"),
+    "LoRA": Style("LoRA", BLUE, "o"),
+    "AdaptBertAdapter": Style("adapter", ORANGE, "s", "--"),
+    "LoRA + AdaptBertAdapter": Style("LoRA + adapter", VERMILLION, "D", "-."),
+    "AdaptBertHypernet": Style("hypernetwork", GREEN, "^", (0, (4, 1, 1, 1, 1, 1))),
+    "Houlsby": Style("Houlsby", ORANGE, "P", ":"),
+    "Compacter": Style("Compacter", VERMILLION, "p", (0, (1, 1))),
+    "PrefixTuning": Style("prefix tuning", PURPLE, "v", "--"),
+    "BitFit": Style("BitFit", SKY, "<", "-."),
+    "LayerNormTuning": Style("layer norm", SKY, ">", ":"),
+    "FishMask": Style("FISH mask", PURPLE, "h", "-"),
+    "AdaLoRA": Style("AdaLoRA", BLUE, "8", "--"),
+    "GaLore": Style("GaLore", GREEN, "X", ":"),
+}
+SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
+TASK_STYLES = {"sst": (BLUE, "o", "-"), "quora": (ORANGE, "s", "--"), "sts": (GREEN, "^", "-."), "cfimdb": (PURPLE, "v", ":"),
+               "mean": (GREY, "D", "-")}
+
+
+def of(method: str) -> Style:
+    """The style of a method expression, whatever its hyperparameters; a copy per task looks as the method itself.
+
+    A method that is not listed gets a style that its name decides, the same on every page.
+    """
+    name = skeleton(method).replace("PerTask(", "").replace(")", "")
+    if name in STYLES:
+        return STYLES[name]
+    color, marker = SPARE[int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(SPARE)]
+    return Style(name, color, marker, ":")
+
+
+def use() -> None:
+    """Set matplotlib's defaults for all figures of a notebook."""
+    matplotlib.rcParams.update({
+        "figure.figsize": (7.0, 4.2), "figure.constrained_layout.use": True,
+        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "savefig.transparent": True,
+        "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "axes.titlecolor": GREY,
+        "xtick.color": GREY, "ytick.color": GREY, "grid.color": GREY, "grid.alpha": 0.25, "axes.grid": True,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "font.size": 10.5, "lines.linewidth": 1.8, "lines.markersize": 7, "legend.frameon": False,
+        "svg.fonttype": "path", "svg.hashsalt": "peftlib",  # the same picture everywhere, and the same bytes
+    })

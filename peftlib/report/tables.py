@@ -1,0 +1,182 @@
+"""Records -> tables that say where their numbers come from. Nothing here trains; missing records are shown as missing."""
+
+from __future__ import annotations
+
+import html
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+MISSING = "not run"
+DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread | None:
+        """From scores, one a seed; None if there are none."""
+        found = [float(v) for v in values if v is not None and math.isfinite(v)]
+        if not found:
+            return None
+        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+
+    def __float__(self) -> float:
+        return self.mean
+
+    def __format__(self, spec: str) -> str:
+        spec = spec or ".3f"
+        return format(self.mean, spec) if self.sd is None else f"{self.mean:{spec}} ± {self.sd:{spec}}"
+
+    def __str__(self) -> str:
+        return format(self)
+
+
+class Html:
+    """Something a notebook shows: HTML on a page, text elsewhere."""
+
+    def __init__(self, content: str, text: str):
+        self.content, self.text = content, text
+
+    def _repr_html_(self) -> str:
+        return self.content
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+# --- reading records --------------------------------------------------------------------------------------------------
+def by_label(source: Sequence[dict]) -> dict[str, list[dict]]:
+    """Records by the label of their run, in the experiment's order. Labels whose runs are all missing come with an empty
+    list, if `source` knows what was asked for (`peftlib.study.Results`)."""
+    labels = [run.label for run in getattr(source, "wanted", ())]
+    labels += [record["run"]["label"] for record in source]
+    return {label: [r for r in source if r["run"]["label"] == label] for label in dict.fromkeys(labels)}
+
+
+def scores(records: Iterable[dict], name: str, split: str = "validation") -> Spread | None:
+    """A score ("sst", ..., or "mean") of the best epoch over seeds; None if no record has it."""
+    return Spread.of(r[split].get(name) for r in records)
+
+
+def field(records: Iterable[dict], *path: str) -> Spread | None:
+    """A number inside records, such as ``field(records, "counts", "stored")`` or ``field(records, "seconds")``."""
+
+    def dig(record: dict):
+        for key in path:
+            record = record[key]
+        return record
+
+    return Spread.of(dig(r) for r in records)
+
+
+def presence(source: Sequence[dict]) -> str:
+    """"17 of 19 runs"; "3 runs" if it is not known how many there should be."""
+    wanted = getattr(source, "wanted", None)
+    return f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"
+
+
+def cost(source: Sequence[dict]) -> dict[str, float] | None:
+    """What making these records took: ``seconds`` of training steps, ``longest`` run, number of ``runs``; None if there
+    are none."""
+    seconds = [r["seconds"] for r in source]
+    return {"seconds": sum(seconds), "longest": max(seconds), "runs": len(seconds)} if seconds else None
+
+
+def duration(seconds: float) -> str:
+    """"0.4 s", "35 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# --- where numbers come from ------------------------------------------------------------------------------------------
+def _limits(limits: Sequence[int | None]) -> str:
+    if all(limit is None for limit in limits):
+        return "all examples"
+    return " / ".join("all" if limit is None else f"{limit:,}" for limit in limits) + " examples a task"
+
+
+def _ranges(values: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(values))))
+
+
+def _joined(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))
+
+
+def provenance(source: Sequence[dict]) -> str:
+    """One line: backbone, data, seeds, how many runs are there, and the commits that made them."""
+    if not source:
+        return f"{presence(source)}: nothing to show yet"
+    runs = [r["run"] for r in source]
+    seeds = {r["seed"] for r in runs}
+    parts = [
+        "backbone " + _joined(r["backbone"] for r in runs),
+        "data: " + _joined(f"{DATA_NAMES.get(r['source'], r['source'])}, {_limits(r['limits'])}" for r in runs),
+        f"seed{'s' if len(seeds) > 1 else ''} {_ranges(seeds)} (n = {len(seeds)})",
+        presence(source),
+        "commit " + _joined(str(r.get("commit")) for r in source),
+    ]
+    return " · ".join(parts)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+def cell_text(value: object, spec: str | Callable[[object], str] = ".3f") -> str:
+    """A cell as text: numbers by `spec`, nothing (None, NaN) as "not run"."""
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
+        return MISSING
+    if callable(spec):
+        return spec(value)
+    if isinstance(value, Spread | float):
+        return format(value, spec)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = None, note: str = "",
+          formats: Mapping[str, str | Callable[[object], str]] | None = None, missing: str = MISSING) -> Html:
+    """A sortable table with a caption and a footer that says where its numbers come from.
+
+    Args:
+        df: cells are text, numbers, `Spread`, or None for what has not been run. The index is not shown.
+        caption: what a reader who only scrolls should get from it.
+        source: the records behind it (of `peftlib.study.results`); None for a table of the paper's numbers alone.
+        note: a sentence below it.
+        formats: format specification, or function to text, of a column; ".3f" otherwise.
+        missing: what an empty cell says.
+    """
+    formats = dict(formats or {})
+    rows = [[cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
+            for row in df.itertuples(index=False, name=None)]
+    rows = [[missing if text == MISSING else text for text in row] for row in rows]
+    foot = [note] if note else []
+    foot += [provenance(source)] if source is not None else []
+    return Html(_html_table(list(map(str, df.columns)), rows, caption, foot, missing), _text_table(df, rows, caption, foot))
+
+
+def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> str:
+    def cell(text: str) -> str:
+        empty = ' data-sort="" class="missing"' if text == missing else ""  # sorts last, whatever the column holds
+        return f"<td{empty}>{html.escape(text)}</td>"
+
+    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
+    body = "\n".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
+    lines = "".join(f'<p class="source"><small>{html.escape(line)}</small></p>' for line in foot)
+    return (f'<div class="table-scroll"><table class="sortable">\n<caption>{html.escape(caption)}</caption>\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n{lines}")
+
+
+def _text_table(df: pd.DataFrame, rows: list[list[str]], caption: str, foot: list[str]) -> str:
+    text = pd.DataFrame(rows, columns=df.columns).to_string(index=False) if rows else "(no rows)"
+    return "\n".join([caption, text, *foot])
