@@ -25,6 +25,7 @@ from peftlib.data.tasks import get_task
 from peftlib.errors import PeftlibError
 from peftlib.model import Tuned
 from peftlib.records import Run
+from peftlib.training.dropout import speed_up
 from peftlib.training.encoding import Encoded
 from peftlib.training.metrics import score
 
@@ -96,6 +97,7 @@ class Trainer:
                      for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
                            dropout=self.recipe.dropout)
+        speed_up(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
         self.accelerator = Accelerator(
