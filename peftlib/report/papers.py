@@ -1,4 +1,4 @@
-"""The papers' own numbers, for notebooks; read by `peftlib.papers`, which accounting uses without a notebook's packages."""
+"""The papers' own numbers, for notebooks; `peftlib.papers` reads them, so that accounting needs no notebook packages."""
 
 from peftlib.papers import paper_table, papers
 
