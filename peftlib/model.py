@@ -168,8 +168,11 @@ class Tuned(nn.Module):
 
     def store_frozen(self, dtype: torch.dtype) -> Tuned:
         """Keep frozen weights in `dtype`, so that mixed precision does not cast them again at every step."""
+        norms = [list(getattr(site.module, "base", site.module).parameters()) for site in self.anatomy.norms]
+        # A norm takes its weight and bias in one type: one that is trained in part stays as it is.
+        kept = {id(p) for own in norms if any(p.requires_grad for p in own) for p in own}
         for p in self.backbone.parameters():
-            if not p.requires_grad and p.is_floating_point():
+            if not p.requires_grad and p.is_floating_point() and id(p) not in kept:
                 p.data = p.data.to(dtype)
         return self
 
@@ -189,7 +192,7 @@ class Tuned(nn.Module):
         base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
         added = {id(t) for _, at in self.attachments for m in [e for _, e in at.edits] + at.shared
                  for t in m.state_dict(keep_vars=True).values()}
-        once = {id(t): n for n, t in reversed(self.state_dict(keep_vars=True).items())}  # tied tensors: by the first name
-        state = {n: t for n, t in self.state_dict(keep_vars=True).items() if once[id(t)] == n}
-        return {n: t.detach() for n, t in state.items()
-                if t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone."))}
+        state = self.state_dict(keep_vars=True)
+        first = {id(t): n for n, t in reversed(state.items())}  # tied tensors are kept once
+        return {n: t.detach() for n, t in state.items() if first[id(t)] == n
+                and (t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone.")))}

@@ -1,20 +1,19 @@
 """Every method of the study. The folders are the survey's taxonomy; one file is one method."""
 
+from peftlib.methods.adapters.adaptbert import AdaptBertAdapter
 from peftlib.methods.base import METHODS, Expression, Method, PerTask, Sum, method_class, parse
 from peftlib.methods.baselines import Full, HeadOnly
+from peftlib.methods.multitask.adaptbert_hypernet import AdaptBertHypernet
+from peftlib.methods.reparametrized.adalora import AdaLoRA
+from peftlib.methods.reparametrized.galore import GaLore
 from peftlib.methods.reparametrized.lora import LoRA
+from peftlib.methods.selective.bitfit import BitFit
+from peftlib.methods.selective.fish import FishMask
+from peftlib.methods.selective.layernorm import LayerNormTuning
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
 
 __all__ = [
-    "METHODS",
-    "Expression",
-    "Full",
-    "HeadOnly",
-    "LoRA",
-    "Method",
-    "PerTask",
-    "PrefixTuning",
-    "Sum",
-    "method_class",
+    "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Expression", "FishMask", "Full",
+    "GaLore", "HeadOnly", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning", "Sum", "method_class",
     "parse",
 ]

@@ -189,11 +189,12 @@ class Method(Expression):
     def changed(self, at: Attachment) -> int:
         """Parameters that differ from the pretrained model's (survey, section 12): whole weights where an edit folds
         into them, the added tensors where it does not."""
-        bases = {id(p): p.numel() for p in at.trained}
+        bases: dict[int | tuple[int, str], int] = {id(p): p.numel() for p in at.trained}
         added: dict[int, int] = {}
         for site, edit in at.edits:
             base = getattr(site.module, "base", site.module)
-            bases |= {id(t): t.numel() for n in edit.changes if (t := getattr(base, n, None)) is not None}
+            # by place, not by tensor: a parametrized weight is a new tensor at every look
+            bases |= {(id(base), n): t.numel() for n in edit.changes if (t := getattr(base, n, None)) is not None}
             added |= {} if edit.changes else {id(p): p.numel() for p in edit.parameters()}
         folded_in = any(edit.changes for _, edit in at.edits)
         added |= {} if folded_in else {id(p): p.numel() for m in at.shared for p in m.parameters()}
@@ -290,8 +291,9 @@ def method_class(name: str) -> type[Method]:
         UsageError: unknown; names the closest match.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        by_lower = {known.lower(): known for known in METHODS}
+        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
+        hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
         raise UsageError(f"unknown method {name!r}{hint} Known: {', '.join(sorted(METHODS))}")
     return METHODS[name]
 

@@ -72,7 +72,7 @@ class Prefix(Edit):
 class PrefixTuning(Method):
     """Prefix tuning.
 
-    length: prefix positions > 0. mlp: width of the reparametrisation's hidden layer > 0 (512 in the released code, 800 in
+    length: prefix positions > 0. mlp: width of the reparametrisation's hidden layer (512 in the released code, 800 in
     the paper's sequence-to-sequence runs); None trains the prefixes directly.
     """
 
@@ -81,7 +81,7 @@ class PrefixTuning(Method):
 
     title = "Prefix tuning"
     family = "soft prompts"
-    paper = "li2021prefix"
+    paper = "prefixtuning"
     near_identity = None
 
     def __post_init__(self):
