@@ -159,9 +159,14 @@ def _keep_layers(model: nn.Module, layers: int, name: str) -> None:
 
 
 def anatomy_of(name: str) -> Anatomy:
-    """The anatomy of a shape-only backbone: a known shape, or the config.json of a folder or hub name."""
+    """The anatomy of a shape-only backbone: a known shape, its first layers (``minilm[:2]``), or the config.json of a
+    folder or hub name."""
     if name in SHAPES:
         return Anatomy(shape_only(name))
+    if (sliced := re.fullmatch(r"(.+)\[:(\d+)\]", name)) and sliced[1] in SHAPES:
+        config = SHAPES[sliced[1]]()
+        config.num_hidden_layers = int(sliced[2])
+        return Anatomy(from_config(config, device="meta"))
     from transformers import AutoConfig
 
     try:

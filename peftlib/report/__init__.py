@@ -5,6 +5,7 @@ A notebook begins with ``page = report.begin(preset=preset, train=train)``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,10 +13,29 @@ from IPython.display import Markdown, display
 
 from peftlib.errors import UsageError
 from peftlib.report import style
-from peftlib.report.tables import DATA_NAMES, Html, Spread, by_label, duration, field, provenance, scores, table
+from peftlib.report.figures import dumbbells, figure
+from peftlib.report.tables import (
+    DATA_NAMES,
+    Html,
+    Spread,
+    beside,
+    by_label,
+    cost,
+    duration,
+    field,
+    gains,
+    presence,
+    printed,
+    provenance,
+    scores,
+    table,
+)
 from peftlib.study import Preset, get_preset
 
-__all__ = ["Html", "Page", "Spread", "begin", "by_label", "duration", "field", "provenance", "say", "scores", "table"]
+__all__ = [
+    "Html", "Page", "Spread", "begin", "beside", "by_label", "caveats", "cost", "dumbbells", "duration",
+    "field", "figure", "gains", "presence", "printed", "provenance", "rerun", "say", "scores", "style", "table",
+]
 
 
 @dataclass(frozen=True)
@@ -45,12 +65,14 @@ def _overview(preset: Preset, train: bool) -> Html:
     rows = {
         "preset": f"{preset.name}: {preset.about}",
         "backbone": preset.backbone,
-        "data": f"{DATA_NAMES[preset.source]}: {sizes[0]} examples a task to train on, {sizes[1]} to validate, {sizes[2]} to test",
+        "data": f"{DATA_NAMES[preset.source]}: {sizes[0]} examples a task to train on, {sizes[1]} to validate, "
+                f"{sizes[2]} to test",
         "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
-        "budget": f"{preset.epochs} epochs, batches of {preset.batch_size}, {preset.max_length} tokens, {preset.precision}",
+        "budget": f"epochs: {preset.epochs}, batches of {preset.batch_size}, {preset.max_length} tokens, "
+                  f"{preset.precision}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
-    return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="What this page was rendered with")
+    return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="What this page rests on")
 
 
 def say(template: str, **values: object) -> Markdown:
@@ -58,5 +80,45 @@ def say(template: str, **values: object) -> Markdown:
     instead that the runs it rests on are missing."""
     lacking = [name for name, value in values.items() if value is None]
     if lacking:
-        return Markdown(f"*Not run: the sentence that stands here needs {', '.join(n.replace('_', ' ') for n in lacking)}.*")
+        names = ", ".join(name.replace("_", " ") for name in lacking)
+        return Markdown(f"*Not run: the sentence that stands here needs {names}.*")
     return Markdown(template.format(**values))
+
+
+def caveats(source: Sequence[dict]) -> Markdown:
+    """What a reader of these records must know about backbone and data; nothing if there is nothing."""
+    runs = [r["run"] for r in source]
+    notes = []
+    real = [r for r in runs if "quora" in r["tasks"] and r["source"] != "embedded"]
+    if any(r["backbone"].startswith("minilm") for r in real):
+        notes.append("**MiniLM has seen Quora pairs.** all-MiniLM-L6-v2 was trained contrastively on public sentence "
+                     "pairs, Quora's duplicates among them: its Quora scores are not those of a model that meets the "
+                     "task for the first time.")
+    if any(r["source"] == "local" for r in real):
+        notes.append("**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of "
+                     "the same corpus without the validation pairs; see `data/README.md`.")
+    if any(r["source"] == "embedded" for r in runs):
+        notes.append("**Embedded data.** These runs use the suite that this project generates, under the tasks' names; "
+                     "scores are not comparable with the paper's, the order of methods may be.")
+    if any(not r["backbone"].startswith("bert-base") for r in runs):
+        notes.append("**Another backbone.** The paper's is BERT-base; where ours differs, compare the order of rows "
+                     "and the distances between them, not the scores.")
+    return Markdown("\n".join(f"- {note}" for note in notes))
+
+
+def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
+    """How to make a page again, and what that costs, from its records."""
+    made = list({r["digest"]: r for source in sources for r in source}.values())
+    wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
+    lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]
+    if made:
+        total = cost(made)
+        machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
+        lines.append(f"trains what has no record. The {total['runs']:.0f} runs recorded took "
+                     f"{duration(total['seconds'])} of training steps, the longest {duration(total['longest'])} "
+                     f"({', '.join(dict.fromkeys(machines))}).")
+    missing = len(wanted - {r["digest"] for r in made})
+    if missing:
+        lines.append(f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
+                     f"PRESET={page.preset.name}`, trains them.")
+    return Markdown(" ".join(lines))

@@ -46,8 +46,8 @@ STYLES = {
     "GaLore": Style("GaLore", GREEN, "X", ":"),
 }
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
-TASK_STYLES = {"sst": (BLUE, "o", "-"), "quora": (ORANGE, "s", "--"), "sts": (GREEN, "^", "-."), "cfimdb": (PURPLE, "v", ":"),
-               "mean": (GREY, "D", "-")}
+TASK_STYLES = {"sst": (BLUE, "o", "-"), "quora": (ORANGE, "s", "--"), "sts": (GREEN, "^", "-."),
+               "cfimdb": (PURPLE, "v", ":"), "mean": (GREY, "D", "-")}
 
 
 def of(method: str) -> Style:

@@ -1,4 +1,4 @@
-"""Records -> tables that say where their numbers come from. Nothing here trains; missing records are shown as missing."""
+"""Records -> tables that say where their numbers come from. Nothing is trained; what is missing is shown as missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from peftlib.study import TASKS
+
 MISSING = "not run"
+TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
 
 
@@ -56,16 +59,22 @@ class Html:
 
 # --- reading records --------------------------------------------------------------------------------------------------
 def by_label(source: Sequence[dict]) -> dict[str, list[dict]]:
-    """Records by the label of their run, in the experiment's order. Labels whose runs are all missing come with an empty
-    list, if `source` knows what was asked for (`peftlib.study.Results`)."""
+    """Records by the label of their run, in the experiment's order. A label whose runs are all missing comes with an
+    empty list, if `source` knows what was asked for (`peftlib.study.Results`)."""
     labels = [run.label for run in getattr(source, "wanted", ())]
     labels += [record["run"]["label"] for record in source]
     return {label: [r for r in source if r["run"]["label"] == label] for label in dict.fromkeys(labels)}
 
 
 def scores(records: Iterable[dict], name: str, split: str = "validation") -> Spread | None:
-    """A score ("sst", ..., or "mean") of the best epoch over seeds; None if no record has it."""
-    return Spread.of(r[split].get(name) for r in records)
+    """A score of the best epoch over seeds: a task's, or "average", the mean over AdaptBert's three tasks, be they of
+    one run or of three. None if no record has it."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for r in records:
+        by_seed.setdefault(r["run"]["seed"], {}).update({k: v for k, v in r[split].items() if k != "mean"})
+    wanted = TASKS if name == "average" else (name,)
+    whole = (found for found in by_seed.values() if set(wanted) <= set(found))
+    return Spread.of(statistics.fmean(found[task] for task in wanted) for found in whole)
 
 
 def field(records: Iterable[dict], *path: str) -> Spread | None:
@@ -162,7 +171,8 @@ def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = Non
     rows = [[missing if text == MISSING else text for text in row] for row in rows]
     foot = [note] if note else []
     foot += [provenance(source)] if source is not None else []
-    return Html(_html_table(list(map(str, df.columns)), rows, caption, foot, missing), _text_table(df, rows, caption, foot))
+    columns = list(map(str, df.columns))
+    return Html(_html_table(columns, rows, caption, foot, missing), _text_table(columns, rows, caption, foot))
 
 
 def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> str:
@@ -177,6 +187,39 @@ def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: l
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n{lines}")
 
 
-def _text_table(df: pd.DataFrame, rows: list[list[str]], caption: str, foot: list[str]) -> str:
-    text = pd.DataFrame(rows, columns=df.columns).to_string(index=False) if rows else "(no rows)"
+def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str]) -> str:
+    text = pd.DataFrame(rows, columns=columns).to_string(index=False) if rows else "(no rows)"
     return "\n".join([caption, text, *foot])
+
+
+def beside(paper: pd.DataFrame, source: Sequence[dict], metrics: Sequence[str],
+           split: str = "validation") -> pd.DataFrame:
+    """A paper's scores and ours, one row for each of the paper's: ``method``, ``n`` seeds, and for each metric two
+    columns. paper: indexed by the labels of the runs. Ours is None where nothing has been run."""
+    groups = by_label(source)
+    rows = []
+    for label, line in paper.iterrows():
+        ours = {metric: scores(groups.get(label, []), metric, split) for metric in metrics}
+        row = {"method": label}
+        for metric in metrics:
+            row |= {f"{TITLES[metric]}, paper": float(line[metric]), f"{TITLES[metric]}, ours": ours[metric]}
+        rows.append(row | {"n": max((s.n for s in ours.values() if s), default=0)})
+    return pd.DataFrame(rows)
+
+
+def printed(paper: pd.DataFrame, caption: str) -> Html:
+    """A paper's own table, as printed: its columns of percentages as text, scores to three digits."""
+    shown = paper.drop(columns=[c for c in paper.columns if f"{c}_printed" in paper.columns])
+    names = {**TITLES, "updated_printed": "updated per task", "stored_printed": "additionally stored"}
+    return table(shown.rename(columns=names), caption=caption, missing="–")
+
+
+def gains(both: pd.DataFrame, row: str, over: str, metrics: Sequence[str]) -> dict[str, float | None]:
+    """Differences between two rows of `beside`: by metric ours (``sst``; None if not run) and the paper's
+    (``sst_paper``)."""
+    rows, out = both.set_index("method"), {}
+    for metric in metrics:
+        ours = [rows.loc[name, f"{TITLES[metric]}, ours"] for name in (row, over)]
+        out[metric] = None if None in ours else float(ours[0]) - float(ours[1])
+        out[f"{metric}_paper"] = rows.loc[row, f"{TITLES[metric]}, paper"] - rows.loc[over, f"{TITLES[metric]}, paper"]
+    return out
