@@ -13,7 +13,7 @@ P and Q start N(0, 0.02), the singular values E zero, so the model starts where 
 A zeroed singular value still gets a gradient and may come back, until the last phase fixes which ones stay. Then
 `finish` drops the others, so sites end with different ranks. Differences: the authors' code and Hugging Face `peft`
 divide by r + 1e-5; both take the mean of unsquared norms as penalty (``regularizer="code"``); the phases are fractions
-of the run here, numbers of steps there. As in `peft` the last phase keeps its choice; the authors' code goes on choosing.
+of the run here, numbers of steps there. As in `peft`, the last phase keeps its choice; the authors' goes on choosing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Triplets(Edit):
 
     @torch.no_grad()
     def observe(self, beta1: float, beta2: float) -> None:
-        """Move the averages on by this step's gradients; nothing if this copy had none (another task's turn)."""
+        """Move the averages on by this step's gradients, if it had any."""
         for name in FACTORS:
             w, mean, spread = getattr(self, name), getattr(self, f"mean_{name}"), getattr(self, f"spread_{name}")
             if w.grad is not None:
@@ -132,7 +132,9 @@ class AdaLoRA(Method):
             fan_out, fan_in = site.module.weight.shape
             at.edit(site, Triplets(fan_in, fan_out, self.rank, scale, self.dropout))
 
-    def penalty(self, at: Attachment) -> Tensor:
+    def penalty(self, at: Attachment) -> Tensor | None:
+        if at.task not in (None, at.current.task):
+            return None  # another task's turn: its step must not move this copy
         defects = torch.stack([d for _, edit in at.edits for d in edit.defects()])
         # The norm has no gradient at zero: the tiny term keeps it finite.
         return self.gamma * (defects.sum() if self.regularizer == "paper" else (defects + 1e-12).sqrt().mean())
@@ -157,6 +159,8 @@ class AdaLoRA(Method):
         if not edits:
             return
         start, fixed = self.phases(total)
+        if all(edit.E.grad is None for edit in edits) and step != fixed:
+            return  # another task's turn; only the final choice cannot wait
         for edit in edits:
             edit.observe(self.beta1, self.beta2)
         choosing = step == fixed or (start <= step < fixed and (step - start) % self.gap == 0)

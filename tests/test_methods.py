@@ -1,0 +1,274 @@
+"""One matrix of invariants over all registered methods, some expressions, and two families of backbones."""
+
+import copy
+import re
+
+import pytest
+import torch
+from tiny import TASKS, backbone, build, inputs_of, outputs, train
+
+from peftlib import backbones, deltas
+from peftlib.data.tasks import get_task
+from peftlib.edits import Edited, Inside
+from peftlib.errors import UsageError
+from peftlib.methods import METHODS, PerTask, parse
+from peftlib.model import Tuned
+from peftlib.training.loop import digest_of
+
+# Hyperparameters that suit a model of width 32; a method that is not here is tested with its defaults.
+SMALL = {
+    "AdaLoRA": "rank=4, target=2",
+    "AdaptBertAdapter": "bottleneck=8",
+    "AdaptBertHypernet": "bottleneck=8",
+    "Compacter": "bottleneck=8",
+    "FishMask": "fraction=0.05, examples=8",
+    "GaLore": "rank=8, gap=2, scale=1.0",
+    "Houlsby": "bottleneck=8",
+    "LoRA": "rank=4",
+    "PrefixTuning": "length=4, mlp=16",
+}
+NOTHING_RANDOM = {"Full", "HeadOnly", "BitFit", "LayerNormTuning", "GaLore"}  # start as the backbone is, or at zero
+LEARNING_RATE = {"Full": 2e-3, "GaLore": 2e-3}  # those that train everything; 1e-2 for the others
+SINGLE = [f"{name}({SMALL.get(name, '')})" for name in sorted(METHODS)]
+EXPRESSIONS = SINGLE + ["LoRA(rank=4) + PerTask(AdaptBertAdapter(bottleneck=4))", "PerTask(LoRA(rank=4))"]
+KINDS = ("bert", "t5")
+# A decoder that is given one token attends to that token alone, whatever its query, key and position bias are.
+NO_INFLUENCE = re.compile(r"decoder\.block\.\d+\.layer\.0\.SelfAttention\.(q|k|relative_attention_bias)\.")
+
+matrix = pytest.mark.parametrize("expression", EXPRESSIONS)
+on_both = pytest.mark.parametrize("kind", KINDS)
+
+
+def leaves(expression):
+    return [leaf for leaf, _ in parse(expression).leaves(("task",))]
+
+
+def owned(model):
+    """ids of the tensors that the methods declare as trained."""
+    return {id(p) for _, at in model.attachments for p in at.tensors()}
+
+
+def own_names(tensors):
+    """Without the heads: what a method itself draws."""
+    return {n: t for n, t in tensors.items() if not n.startswith("heads.")}
+
+
+@matrix
+@on_both
+def test_starts_where_the_backbone_is(expression, kind):
+    bounds = [leaf.near_identity for leaf in leaves(expression)]
+    if None in bounds:
+        pytest.skip("declares that it starts elsewhere")
+    model, plain = build(expression, kind), build("HeadOnly()", kind)
+    for task in TASKS:
+        model.current.task = task
+        with torch.no_grad():
+            ours, theirs = model.features(inputs_of(task, kind)), plain.features(inputs_of(task, kind))
+        assert (ours - theirs).norm() / theirs.norm() <= sum(bounds) + 1e-6
+
+
+@matrix
+@on_both
+def test_only_declared_tensors_are_trained_and_all_of_them(expression, kind):
+    model = build(expression, kind)
+    heads = {id(p) for p in model.heads.parameters()}
+    trainable = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
+    assert set(trainable) == owned(model) | heads
+
+    added = [m for _, at in model.attachments for m in [e for _, e in at.edits] + at.shared]
+    method_state = {id(b) for m in added for b in m.buffers()}
+    frozen = [(n, t) for n, t in [*model.named_parameters(), *model.named_buffers()]
+              if id(t) not in trainable and id(t) not in method_state]
+    before = [t.detach().clone() for _, t in frozen]
+    strength = dict.fromkeys(trainable, 0.0)
+
+    def watch():
+        for p in model.parameters():
+            if p.requires_grad and p.grad is not None:
+                strength[id(p)] += p.grad.abs().sum().item()
+
+    train(model, kind, watch=watch)
+    changed = [n for (n, t), old in zip(frozen, before, strict=True) if not torch.equal(t, old)]
+    assert not changed
+    assert not [n for i, n in trainable.items() if not strength[i] > 0 and not NO_INFLUENCE.search(n)]
+
+
+@matrix
+@on_both
+def test_saved_and_loaded_it_says_the_same(expression, kind, tmp_path):
+    model = build(expression, kind)
+    train(model, kind)
+    trained = outputs(model, kind)
+    model.finish()
+    expected = outputs(model, kind)
+    for task in TASKS:
+        torch.testing.assert_close(expected[task], trained[task], rtol=1e-5, atol=1e-5)
+    size = deltas.save(model, tmp_path / "delta.safetensors", backbone=kind)
+    loaded = deltas.load(tmp_path / "delta.safetensors", backbone(kind))
+    assert loaded.method == model.method and loaded.tasks == model.tasks
+    found = outputs(loaded, kind)
+    assert all(torch.equal(found[task], expected[task]) for task in TASKS)
+    counts = model.counts()
+    assert loaded.counts() == counts
+    numbers = 4 * (counts.stored + counts.heads)
+    assert numbers <= size <= numbers + 200 * len(model.delta()) + 1000
+
+
+@matrix
+@on_both
+def test_merged_it_says_the_same_or_refuses(expression, kind):
+    model = build(expression, kind)
+    train(model, kind)
+    model.finish()
+    expected = outputs(model, kind)
+    if "PerTask" in expression or not all(leaf.mergeable for leaf in leaves(expression)):
+        with pytest.raises(UsageError, match="cannot be merged"):
+            model.merge()
+        return
+    merged = outputs(model.merge(), kind)
+    again = outputs(model.merge(), kind)
+    for task in TASKS:
+        torch.testing.assert_close(merged[task], expected[task], rtol=1e-5, atol=1e-5)
+        assert torch.equal(again[task], merged[task])
+    assert not any(isinstance(m, Edited | Inside) for m in model.backbone.modules())
+
+
+@matrix
+@on_both
+def test_the_seed_decides_the_start(expression, kind):
+    first, same, other = (own_names(build(expression, kind, seed).delta()) for seed in (0, 0, 1))
+    assert digest_of(first) == digest_of(same)
+    if any(type(leaf).__name__ not in NOTHING_RANDOM for leaf in leaves(expression)):
+        assert digest_of(first) != digest_of(other)
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "distilbert-base-uncased", "t5-base",
+                                  "t5-large"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_closed_form_is_what_is_built(method, name):
+    with torch.device("meta"):
+        model = Tuned(backbones.shape_only(name), f"{method}()", [get_task("sst")])
+    expected = model.method.formula(model.anatomy.shape)
+    assert model.counts().trainable == expected
+    if method != "FishMask":  # which builds nothing before it has seen data
+        heads = model.counts().heads
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected + heads
+
+
+@matrix
+@on_both
+def test_mixed_precision_with_frozen_weights_in_bf16(expression, kind):
+    model = build(expression, kind).store_frozen(torch.bfloat16)
+    assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
+    for task in TASKS:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = model(task, inputs_of(task, kind))
+        out.float().square().sum().backward()
+        assert out.isfinite().all()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
+
+
+@matrix
+@on_both
+def test_a_copy_is_independent(expression, kind):
+    model = build(expression, kind)
+    train(model, kind)
+    before = outputs(model, kind)
+    twin = copy.deepcopy(model)
+    assert twin.current is not model.current
+    twin.current.task, model.current.task = TASKS
+    same = outputs(twin, kind)
+    assert model.current.task == TASKS[1]
+    train(twin, kind)
+    after, own = outputs(model, kind), outputs(twin, kind)
+    for task in TASKS:
+        assert torch.equal(same[task], before[task])
+        assert torch.equal(after[task], before[task])
+        assert not torch.equal(own[task], before[task])
+
+
+@on_both
+@pytest.mark.parametrize("expression", SINGLE)
+def test_copies_per_task_do_not_leak(expression, kind):
+    if expression == "HeadOnly()":
+        pytest.skip("has nothing but heads")
+    try:
+        model = build(f"PerTask({expression})", kind)
+    except UsageError as refused:
+        assert "PerTask" in str(refused)
+        return
+    train(model, kind, steps=4, total=6)
+    before = outputs(model, kind)
+    train(model, kind, steps=2, first=4, total=6, tasks=TASKS[:1])
+    after = outputs(model, kind)
+    assert not torch.equal(after[TASKS[0]], before[TASKS[0]])
+    assert torch.equal(after[TASKS[1]], before[TASKS[1]])
+
+
+@matrix
+@on_both
+def test_it_learns(expression, kind):
+    model = build(expression, kind)
+    lr = min(LEARNING_RATE.get(type(leaf).__name__, 1e-2) for leaf in leaves(expression))
+    losses = train(model, kind, steps=40, lr=lr, tasks=TASKS[:1])
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# --- expressions ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("expression", EXPRESSIONS + ["LoRA", "LoRA(alpha=None, sites=('query', 'up'), dropout=0.1)",
+                                                      "PerTask(LoRA() + LoRA(rank=2)) + BitFit()"])
+def test_text_and_expression_are_the_same_thing(expression):
+    read = parse(expression)
+    assert parse(str(read)) == read
+    assert parse(read) is read
+    assert str(parse(str(read))) == str(read)
+
+
+def test_defaults_are_left_out_and_whole_numbers_stand_for_floats():
+    assert str(parse("LoRA(rank=8, alpha=16)")) == "LoRA(alpha=16.0)"
+    assert parse("LoRA(rank=4) + (BitFit() + HeadOnly())") == parse("LoRA(rank=4) + BitFit() + HeadOnly()")
+    assert isinstance(parse("PerTask(LoRA())"), PerTask)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("Lora(rank=8)", "did you mean LoRA"),
+    ("LoRA(ranks=8)", "no field 'ranks'; its fields are rank, alpha"),
+    ("LoRA(rank=8.0)", "expected int, got float"),
+    ("LoRA(rank=True)", "expected int, got bool"),
+    ("LoRA(rank='8')", "expected int, got str"),
+    ("LoRA(rank=0)", r"LoRA\(rank=0\) is impossible"),
+    ("LoRA(sites=('querry',))", "is impossible"),
+    ("AdaLoRA(rank=4, target=8)", r"AdaLoRA\(target=8\) is impossible"),
+    ("AdaLoRA(initial=0.6, final=0.5)", r"AdaLoRA\(final=0.5\) is impossible"),
+    ("GaLore(gap=0)", r"GaLore\(gap=0\) is impossible"),
+    ("LoRA(8)", r"expected Name\(field=value, ...\)"),
+    ("LoRA(**x)", r"expected Name\(field=value, ...\)"),
+    ("LoRA() * 2", r"expected Name\(field=value, ...\)"),
+    ("LoRA(rank=", "cannot read the method"),
+    ("", "cannot read the method"),
+])
+def test_what_cannot_be_read_says_why(text, message):
+    with pytest.raises(UsageError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", [
+    "LoRA(rank=__import__('os').system('touch {}'))", "__import__('pathlib').Path('{}').touch()",
+    "LoRA(rank=[open('{}', 'w') for _ in 'a'])", "(lambda: open('{}', 'w'))()", "LoRA().__class__",
+])
+def test_nothing_is_evaluated(text, tmp_path):
+    trace = tmp_path / "trace"
+    with pytest.raises(UsageError):
+        parse(text.replace("{}", str(trace)))
+    assert not trace.exists()
+
+
+def test_copies_inside_copies_are_refused():
+    with pytest.raises(UsageError, match="PerTask inside PerTask"):
+        build("PerTask(PerTask(LoRA()))", "bert")
+
+
+def test_two_optimizers_are_refused():
+    with pytest.raises(UsageError, match="asks for 2 optimizers"):
+        build("GaLore(rank=8) + GaLore(rank=4)", "bert").optimizer(1e-3, 0.0)

@@ -1,0 +1,86 @@
+"""Tiny backbones from configurations, and batches of token ids: what the tests of methods share."""
+
+import torch
+from transformers import BertConfig, T5Config
+
+from peftlib import backbones
+from peftlib.data.tasks import get_task
+from peftlib.model import Tuned
+
+VOCABULARY, LENGTH = 100, 10
+TASKS = ("sst", "quora")
+CONFIGS = {
+    "bert": lambda: BertConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+    "t5": lambda: T5Config(
+        vocab_size=VOCABULARY, d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, dropout_rate=0.0,
+        decoder_start_token_id=0),
+}
+
+
+def backbone(kind: str, seed: int = 7) -> torch.nn.Module:
+    """The same random weights at every call; leaves the global generator alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return backbones.from_config(CONFIGS[kind]())
+
+
+def batch(task: str, rows: int = 8, seed: int = 0, kind: str = "bert") -> dict[str, torch.Tensor]:
+    """Token ids of which the first decides the label; the second half of the rows is padded."""
+    generator = torch.Generator().manual_seed(seed + 100 * TASKS.index(task))
+    ids = torch.randint(10, VOCABULARY, (rows, LENGTH), generator=generator)
+    labels = torch.arange(rows) % 2
+    ids[:, 1:4] = 3 + labels[:, None]
+    mask = torch.ones_like(ids)
+    mask[rows // 2 :, LENGTH - 3 :] = 0
+    types = {"token_type_ids": torch.arange(LENGTH).ge(5).long().expand(rows, -1)} if kind == "bert" else {}
+    return {"input_ids": ids * mask, "attention_mask": mask, "labels": labels, **types}
+
+
+def build(expression: str, kind: str, seed: int = 0, prepared: bool = True) -> Tuned:
+    """A model on a tiny backbone, in evaluation mode, after its look at data."""
+    torch.manual_seed(seed)
+    tasks = [get_task(name) for name in TASKS]
+    model = Tuned(backbone(kind), expression, tasks, pooling="cls" if kind == "bert" else "mean", dropout=0.0)
+    if prepared:
+        model.prepare([(name, batch(name, kind=kind)) for name in TASKS])
+    return model.eval()
+
+
+def inputs_of(task: str, kind: str, **options) -> dict[str, torch.Tensor]:
+    found = batch(task, kind=kind, **options)
+    found.pop("labels")
+    return found
+
+
+def outputs(model: Tuned, kind: str) -> dict[str, torch.Tensor]:
+    """What every task's head says about its own batch."""
+    with torch.no_grad():
+        return {name: model(name, inputs_of(name, kind)).clone() for name in model.tasks}
+
+
+def train(model: Tuned, kind: str, steps: int = 3, lr: float = 1e-2, tasks=TASKS, first: int = 0,
+          total: int | None = None, watch=None) -> list[float]:
+    """Some steps as the training loop makes them, one batch of every task a step; returns the first task's losses.
+
+    first, total: where these steps lie in a longer run. watch: called after every backward pass.
+    """
+    optimizer, losses = model.optimizer(lr, 0.01), []
+    model.train()
+    for step in range(first, first + steps):
+        for i, name in enumerate(tasks):
+            found = batch(name, kind=kind)
+            labels = found.pop("labels")
+            loss = model.loss(name, model(name, found), labels)
+            penalty = model.penalty()
+            (loss if penalty is None else loss + penalty).backward()
+            if i == 0:
+                losses.append(loss.item())
+            if watch:
+                watch()
+        optimizer.step()
+        model.after_step(step, total or steps)
+        optimizer.zero_grad()
+    model.eval()
+    return losses
