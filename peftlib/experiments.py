@@ -49,7 +49,9 @@ def methods_on_sst(preset: Preset) -> list[Run]:
 def table1(preset: Preset) -> list[Run]:
     """Single-task sentiment: heads only against full fine-tuning, on two datasets."""
     rows = {"Pretrain": "HeadOnly()", "Finetune": "Full()"}
-    return [make_run(preset, m, (task,), label=label) for label, m in rows.items() for task in ("sst", "cfimdb")]
+    sst = [make_run(preset, m, ("sst",), label=label) for label, m in rows.items()]
+    long = 2 * preset.max_length  # reviews, not sentences
+    return sst + [make_run(preset, m, ("cfimdb",), label=label, max_length=long) for label, m in rows.items()]
 
 
 @experiment("adaptbert/table2")
@@ -99,14 +101,19 @@ def section62(preset: Preset) -> list[Run]:
 
 @experiment("adaptbert/learning_rates")
 def learning_rates(preset: Preset) -> list[Run]:
-    """The small search behind a preset's learning rates: one epoch on a tenth of the data, all three tasks, batches of
-    16 (or there would be too few steps to tell rates apart)."""
-    limits = tuple(limit and max(1, limit // 10) for limit in preset.limits[:1]) + (300, 50)
-    middle = {"Full": "Full()", "HeadOnly": "HeadOnly()", "LoRA": "LoRA(rank=16)",
-              "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64),
-              "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
-              "AdaptBertHypernet": HYPERNET.format(a=32)}
-    middle |= {k: v for k, v in METHOD_RUNS.items() if k not in ("LoRA+Adapter", "AdaptBertAdapter", *middle)}
-    return [make_run(preset, method, label=name, lr=lr * (0.1 if name in ("Full", "GaLore") else 1), epochs=1,
-                     batch_size=16, limits=limits)
-            for name, method in middle.items() for lr in preset.search_lr]
+    """The small search behind a preset's learning rates, in batches of 16 (or there would be too few steps to tell rates
+    apart): methods of Table 3 on a tenth of its data, one epoch; the others on as many examples of one task."""
+    tenth = tuple(limit and max(1, limit // 10) for limit in preset.limits[:1])
+    multi = {"Full": "Full()", "HeadOnly": "HeadOnly()", "LoRA": "LoRA(rank=16)",
+             "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64),
+             "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
+             "AdaptBertHypernet": HYPERNET.format(a=32)}
+    single = {k: v for k, v in METHOD_RUNS.items() if k not in ("LoRA+Adapter", "AdaptBertAdapter", *multi)}
+    out = []
+    for name, method in (multi | single).items():
+        tasks = TASKS if name in multi else ("sst",)
+        limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
+        scale = 0.1 if name in ("Full", "GaLore") else 1
+        out += [make_run(preset, method, tasks, label=name, lr=lr * scale, epochs=1, batch_size=16, limits=limits)
+                for lr in preset.search_lr]
+    return out
