@@ -45,47 +45,70 @@ def _linear(fan_in: int, fan_out: int, std: float = 0.01) -> nn.Linear:
     return linear
 
 
-class Embedder(nn.Module):
-    """Equation 1: from the current task, a layer and a position to I (t,)."""
-
-    def __init__(self, tasks: tuple[str, ...], current: Current, layers: int, t: int, hidden: int):
-        super().__init__()
-        self.row, self.current = {name: i for i, name in enumerate(tasks)}, current
-        self.z = nn.Parameter(torch.randn(len(tasks), t))
-        self.l = nn.Parameter(torch.randn(layers, t))
-        self.p = nn.Parameter(torch.randn(len(POSITIONS), t))
-        self.project = nn.Sequential(nn.Linear(3 * t, hidden), nn.ReLU(), nn.Linear(hidden, t), nn.LayerNorm(t))
-
-    def forward(self, layer: int, position: int) -> Tensor:
-        return self.project(torch.cat([self.z[self.row[self.current.task]], self.l[layer], self.p[position]]))
-
-
 class Generator(nn.Module):
-    """Equations 2 and 3 for one width n: from I to the tensors of one adapter."""
+    """Equations 2 and 3 for one width n: from I (layers, t) to the tensors of one adapter a layer."""
 
     def __init__(self, t: int, n: int, a: int, norm_std: float):
         super().__init__()
         self.n, self.a = n, a
         self.W_D, self.W_U, self.W_LN = _linear(t, a * n + a), _linear(t, n * a + n), _linear(t, 2 * n, norm_std)
 
-    def forward(self, I: Tensor) -> tuple[Tensor, ...]:  # noqa: E741 (the paper's symbol)
-        """D (a, n), b_D (a,), U (n, a), b_U (n,), gamma (n,), beta (n,)."""
+    def forward(self, I: Tensor) -> list[tuple[Tensor, ...]]:  # noqa: E741 (the paper's symbol)
+        """For each layer: D (a, n), b_D (a,), U (n, a), b_U (n,), gamma (n,), beta (n,)."""
         n, a = self.n, self.a
-        D, b_D = self.W_D(I).split([a * n, a])
-        U, b_U = self.W_U(I).split([n * a, n])
-        return D.view(a, n), b_D, U.view(n, a), b_U, *self.W_LN(I).split([n, n])
+        D, b_D = self.W_D(I).split([a * n, a], dim=1)
+        U, b_U = self.W_U(I).split([n * a, n], dim=1)
+        gamma, beta = self.W_LN(I).split([n, n], dim=1)
+        tensors = (D.unflatten(1, (a, n)), b_D, U.unflatten(1, (n, a)), b_U, gamma, beta)
+        return list(zip(*(x.unbind() for x in tensors), strict=True))
+
+
+class Hypernet(nn.Module):
+    """Embeddings, projector and a generator for each position.
+
+    The adapters of all layers are written together when the backbone starts a forward and dropped when it ends: one
+    matrix product, and one gradient as large as W, in place of one a layer.
+    """
+
+    def __init__(self, tasks: tuple[str, ...], current: Current, layers: int, t: int, hidden: int,
+                 generators: list[Generator]):
+        super().__init__()
+        self.row, self.current = {name: i for i, name in enumerate(tasks)}, current
+        self.z = nn.Parameter(torch.randn(len(tasks), t))
+        self.l = nn.Parameter(torch.randn(layers, t))
+        self.p = nn.Parameter(torch.randn(len(POSITIONS), t))
+        self.h_I = nn.Sequential(nn.Linear(3 * t, hidden), nn.ReLU(), nn.Linear(hidden, t), nn.LayerNorm(t))
+        self.h = nn.ModuleList(generators)
+        self.written: list[list[tuple[Tensor, ...]]] = []
+
+    def embed(self, position: int) -> Tensor:
+        """Equation 1 for the current task and every layer: I (layers, t)."""
+        z, p = self.z[self.row[self.current.task]], self.p[position]
+        return self.h_I(torch.cat([z.expand_as(self.l), self.l, p.expand_as(self.l)], dim=1))
+
+    def write(self, *_) -> None:
+        """Forward pre-hook of the backbone. A copy that belongs to another task has nothing to write."""
+        if self.current.task in self.row:
+            self.written = [h(self.embed(position)) for position, h in enumerate(self.h)]
+
+    def drop(self, *_) -> None:
+        """Forward hook of the backbone."""
+        self.written = []
+
+    def adapter(self, position: int, layer: int) -> tuple[Tensor, ...]:
+        """Tensors of one adapter, also for a layer that is called outside a forward of the backbone."""
+        return (self.written[position] if self.written else self.h[position](self.embed(position)))[layer]
 
 
 class Generated(Edit):
-    """Equation 4 at one place. It owns nothing: its weights are written anew in every forward."""
+    """Equation 4 at one place. It owns nothing."""
 
-    def __init__(self, embedder: Embedder, generator: Generator, layer: int, position: int):
+    def __init__(self, hypernet: Hypernet, position: int, layer: int):
         super().__init__()
-        self.embedder, self.generator = Ref(embedder), Ref(generator)
-        self.layer, self.position = layer, position
+        self.hypernet, self.position, self.layer = Ref(hypernet), position, layer
 
     def adapt(self, x: Tensor) -> Tensor:
-        D, b_D, U, b_U, gamma, beta = self.generator.module(self.embedder.module(self.layer, self.position))
+        D, b_D, U, b_U, gamma, beta = self.hypernet.module.adapter(self.position, self.layer)
         h = F.linear(F.gelu(F.linear(x, D, b_D)), U, b_U)
         return x + F.layer_norm(h.float(), h.shape[-1:], gamma.float(), beta.float()).to(x.dtype)
 
@@ -120,11 +143,13 @@ class AdaptBertHypernet(Method):
     def attach(self, at: Attachment) -> None:
         t, shape = self.task_dim, at.shape
         tasks = at.tasks if at.task is None else (at.task,)
-        embedder = at.share("embedder", Embedder(tasks, at.current, shape.layers, t, self.hidden))
-        for position, (name, n) in enumerate(zip(POSITIONS, (shape.width, shape.ffn), strict=True)):
-            generator = at.share(name.replace(".", "_"), Generator(t, n, self.bottleneck, self.norm_std))
+        generators = [Generator(t, n, self.bottleneck, self.norm_std) for n in (shape.width, shape.ffn)]
+        hypernet = at.share("hypernet", Hypernet(tasks, at.current, shape.layers, t, self.hidden, generators))
+        for position, name in enumerate(POSITIONS):
             for layer, site in enumerate(at.anatomy.at(name)):
-                at.edit(site, Generated(embedder, generator, layer, position))
+                at.edit(site, Generated(hypernet, position, layer))
+        at.model.backbone.register_forward_pre_hook(hypernet.write)
+        at.model.backbone.register_forward_hook(hypernet.drop, always_call=True)
 
     def formula(self, shape: Shape, tasks: int = 1) -> int:
         """The whole hypernetwork, with one task embedding for each of `tasks`."""
