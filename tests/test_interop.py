@@ -1,0 +1,123 @@
+"""A LoRA goes to Hugging Face peft's format and comes back, with equal outputs; what cannot be read says why."""
+
+import json
+
+import pytest
+import torch
+from tiny import TASKS, backbone, build, inputs_of, outputs, train
+
+from peftlib import interop
+from peftlib.errors import UsageError
+from peftlib.interop import PeftFormatError
+
+peft = pytest.importorskip("peft")
+SITES = {"bert": ("query", "value", "output", "up", "down"), "t5": ("query", "key", "value", "output", "up")}
+PEFT_NAMES = {"bert": ["query", "value"], "t5": ["q", "v"]}
+on_both = pytest.mark.parametrize("kind", ["bert", "t5"])
+
+
+def hidden(model, kind):
+    """Last hidden states of a Hugging Face model on the first task's batch."""
+    inputs = inputs_of(TASKS[0], kind)
+    start = {"decoder_input_ids": torch.tensor([[0, 5, 6]] * len(inputs["input_ids"]))} if kind == "t5" else {}
+    with torch.no_grad():
+        return model.eval()(**inputs, **start).last_hidden_state
+
+
+def written(folder, kind="bert", method="LoRA(rank=4, alpha=8)"):
+    model = build(method, kind)
+    train(model, kind)
+    interop.to_peft(model, folder)
+    return model
+
+
+@on_both
+@pytest.mark.parametrize("alpha", [None, 12.0])
+def test_peft_reads_ours(kind, alpha, tmp_path):
+    model = written(tmp_path, kind, f"LoRA(rank=4, alpha={alpha}, sites={SITES[kind]})")
+    theirs = peft.PeftModel.from_pretrained(backbone(kind), tmp_path)
+    torch.testing.assert_close(hidden(theirs, kind), hidden(model.backbone, kind), rtol=1e-5, atol=1e-5)
+    assert (hidden(theirs, kind) - hidden(backbone(kind), kind)).abs().max() > 1e-3
+
+
+@on_both
+def test_ours_comes_back_with_its_heads(kind, tmp_path):
+    model = written(tmp_path, kind, f"LoRA(rank=4, alpha=12.0, sites={SITES[kind]}, dropout=0.1)")
+    back = interop.from_peft(tmp_path, backbone(kind), TASKS, pooling=model.pooling)
+    assert back.method == model.method
+    expected, found = outputs(model, kind), outputs(back, kind)
+    assert all(torch.equal(found[task], expected[task]) for task in TASKS)
+
+
+@on_both
+def test_we_read_theirs(kind, tmp_path):
+    torch.manual_seed(3)
+    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=PEFT_NAMES[kind], init_lora_weights=False)
+    theirs = peft.get_peft_model(backbone(kind), config)
+    theirs.save_pretrained(tmp_path)
+    ours = interop.from_peft(tmp_path, backbone(kind), ["sst"])
+    assert str(ours.method) == "LoRA(rank=3, alpha=6.0, sites=('query', 'value'))"
+    torch.testing.assert_close(hidden(ours.backbone, kind), hidden(theirs, kind), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method, message", [
+    ("PerTask(LoRA(rank=2))", "one LoRA shared by all tasks"),
+    ("LoRA(rank=2) + BitFit()", "one LoRA shared by all tasks"),
+    ("BitFit()", "one LoRA shared by all tasks"),
+])
+def test_only_a_shared_lora_can_be_written(method, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        interop.to_peft(build(method, "bert"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_merged_lora_is_gone(tmp_path):
+    with pytest.raises(UsageError, match="write it before merging"):
+        interop.to_peft(build("LoRA(rank=2)", "bert").merge(), tmp_path)
+
+
+@pytest.mark.parametrize("field, value", [
+    ("bias", "all"), ("use_dora", True), ("use_rslora", True), ("rank_pattern", {"query": 2}),
+    ("alpha_pattern", {"query": 2}), ("modules_to_save", ["classifier"]), ("lora_bias", True),
+    ("layer_replication", [[0, 1]]), ("fan_in_fan_out", True), ("a_field_of_the_future", "on"),
+    ("init_lora_weights", "pissa"), ("peft_type", "IA3"), ("r", None), ("lora_alpha", 0),
+])
+def test_a_configuration_without_counterpart_is_refused(field, value, tmp_path):
+    written(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(PeftFormatError, match=field):
+        interop.from_peft(tmp_path, backbone("bert"), TASKS)
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"bias": "lora_only"}, {"use_rslora": True},
+                                     {"rank_pattern": {"layer.1.attention.self.query": 2}}])
+def test_what_peft_itself_writes_with_these_options_is_refused(options, tmp_path):
+    config = peft.LoraConfig(r=4, target_modules=["query"], **options)
+    peft.get_peft_model(backbone("bert"), config).save_pretrained(tmp_path)
+    with pytest.raises(PeftFormatError, match=next(iter(options))):
+        interop.from_peft(tmp_path, backbone("bert"), TASKS)
+
+
+def test_only_some_layers_adapted_is_refused(tmp_path):
+    config = peft.LoraConfig(r=4, target_modules=["query"], layers_to_transform=[0])
+    peft.get_peft_model(backbone("bert"), config).save_pretrained(tmp_path)
+    with pytest.raises(PeftFormatError, match=r"encoder.layer.0.attention.self.query.*adapted"):
+        interop.from_peft(tmp_path, backbone("bert"), TASKS)
+
+
+def test_files_that_do_not_fit_are_named(tmp_path):
+    with pytest.raises(PeftFormatError, match="adapter_config.json"):
+        interop.from_peft(tmp_path, backbone("bert"), TASKS)
+    written(tmp_path)
+    with pytest.raises(PeftFormatError, match="adapted"):
+        interop.from_peft(tmp_path, backbone("t5"), TASKS)
+    with pytest.raises(PeftFormatError, match="no head for"):
+        interop.from_peft(tmp_path, backbone("bert"), ["sts"])
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 5}))
+    with pytest.raises(PeftFormatError, match=r"lora_A.weight' is \(4, 32\), expected \(5, 32\)"):
+        interop.from_peft(tmp_path, backbone("bert"), TASKS)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
+    with pytest.raises(PeftFormatError, match="adapter_model.safetensors"):
+        interop.from_peft(tmp_path, backbone("bert"), TASKS)

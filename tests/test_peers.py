@@ -1,0 +1,124 @@
+"""The same weights give the same outputs in Hugging Face peft, where both implement a method."""
+
+import pytest
+import torch
+from tiny import TASKS, backbone, build, inputs_of, train
+from transformers import BertForSequenceClassification
+
+peft = pytest.importorskip("peft")
+on_both = pytest.mark.parametrize("kind", ["bert", "t5"])
+NAMES = {"bert": ["query", "value"], "t5": ["q", "v"]}
+
+
+def hidden(model, kind):
+    inputs = inputs_of(TASKS[0], kind)
+    start = {"decoder_input_ids": torch.tensor([[0, 5, 6]] * len(inputs["input_ids"]))} if kind == "t5" else {}
+    with torch.no_grad():
+        return model.eval()(**inputs, **start).last_hidden_state
+
+
+def trained(expression, kind):
+    model = build(expression, kind)
+    train(model, kind)
+    return model
+
+
+def pairs(model, theirs):
+    """Our edits, each with the module of peft's model at the same place."""
+    names = {id(m): n for n, m in model.backbone.named_modules()}
+    found = dict(theirs.base_model.model.named_modules())
+    (_, at), = model.attachments
+    return [(edit, found[names[id(site.module)]]) for site, edit in at.edits]
+
+
+def assert_same(model, theirs, kind):
+    torch.testing.assert_close(hidden(model.backbone, kind), hidden(theirs, kind), rtol=1e-5, atol=2e-5)
+    assert (hidden(theirs, kind) - hidden(backbone(kind), kind)).abs().max() > 1e-3
+
+
+@on_both
+def test_lora(kind):
+    model = trained("LoRA(rank=4, alpha=12.0, sites=('query', 'value'))", kind)
+    theirs = peft.get_peft_model(backbone(kind), peft.LoraConfig(r=4, lora_alpha=12, target_modules=NAMES[kind]))
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            module.lora_A["default"].weight.copy_(ours.A)
+            module.lora_B["default"].weight.copy_(ours.B)
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
+
+
+@on_both
+def test_adalora(kind):
+    sites = "sites=('query', 'value')"
+    model = trained(f"AdaLoRA(rank=6, target=4, alpha=12.0, {sites}, gamma=0.3, regularizer='code')", kind)
+    config = peft.AdaLoraConfig(init_r=6, target_r=4, lora_alpha=12, target_modules=NAMES[kind], total_step=10,
+                                orth_reg_weight=0.3)
+    theirs = peft.get_peft_model(backbone(kind), config)
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            ours.E.normal_()  # three steps from zero leave changes too small to compare
+            ours.P.mul_(10)
+            module.lora_A["default"].copy_(ours.Q)
+            module.lora_B["default"].copy_(ours.P)
+            module.lora_E["default"].copy_(ours.E[:, None])
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
+
+
+def test_adalora_penalty_is_what_peft_adds_to_its_loss():
+    plain = BertForSequenceClassification(backbone("bert").config)
+    plain.bert.load_state_dict(backbone("bert").state_dict())
+    config = peft.AdaLoraConfig(init_r=6, target_r=4, target_modules=["query", "value"], total_step=10,
+                                orth_reg_weight=0.3)
+    inputs, labels = inputs_of("quora", "bert"), torch.arange(8) % 2
+    without = plain.eval()(**inputs, labels=labels).loss  # E is zero at the start: the same outputs
+    theirs = peft.get_peft_model(plain, config).eval()
+    model = build("AdaLoRA(rank=6, target=4, sites=('query', 'value'), gamma=0.3, regularizer='code')", "bert")
+    found = {n: m for n, m in theirs.base_model.model.bert.named_modules()}
+    names = {id(m): n for n, m in model.backbone.named_modules()}
+    (_, at), = model.attachments
+    with torch.no_grad():
+        for site, ours in at.edits:
+            module = found[names[id(site.module)]]
+            module.lora_A["default"].copy_(ours.Q)
+            module.lora_B["default"].copy_(ours.P)
+    added = theirs.base_model(**inputs, labels=labels).loss - without
+    torch.testing.assert_close(model.penalty(), added, rtol=1e-4, atol=1e-5)
+
+
+def test_prefix_tuning():
+    model = trained("PrefixTuning(length=5, mlp=None)", "bert")
+    plain = BertForSequenceClassification(backbone("bert").config)
+    plain.bert.load_state_dict(backbone("bert").state_dict())
+    config = peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=5)
+    theirs = peft.get_peft_model(plain, config).eval()
+    (_, at), = model.attachments
+    # peft keeps one row a position: key and value of the first layer, then of the second, ...
+    rows = torch.cat([half for _, edit in at.edits for half in edit.prefix()], dim=1)
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.copy_(rows)
+    inputs = inputs_of("sst", "bert")
+    # peft passes the prefix as a cache, so its positions come first and shift those of the text; ours leave them alone
+    shifted = torch.arange(5, 5 + inputs["input_ids"].shape[1])[None]
+    with torch.no_grad():
+        expected = theirs(**inputs).logits
+        found = plain.classifier(model.backbone(**inputs, position_ids=shifted).pooler_output)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+    assert sum(p.numel() for p in theirs.prompt_encoder.parameters()) == model.counts().stored
+
+
+@on_both
+def test_layer_norm_tuning(kind):
+    model = trained("LayerNormTuning()", kind)
+    norms = {"bert": ["LayerNorm"], "t5": ["layer_norm", "final_layer_norm"]}[kind]
+    theirs = peft.get_peft_model(backbone(kind), peft.LNTuningConfig(target_modules=norms))
+    found = dict(theirs.base_model.model.named_modules())
+    own = dict(model.backbone.named_modules())
+    sites = [n for n, m in found.items() if type(m).__name__ == "LNTuningLayer"]
+    with torch.no_grad():
+        for name in sites:
+            found[name].ln_tuning_layers["default"].load_state_dict(own[name].state_dict())
+    assert len(sites) == model.anatomy.shape.norms
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
