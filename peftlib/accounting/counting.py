@@ -1,0 +1,113 @@
+"""Parameters counted on shape-only backbones: no weights, no download, seconds even for 11 billion parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from peftlib.backbones import anatomy_of
+from peftlib.data.tasks import Task, get_task
+from peftlib.errors import UsageError
+from peftlib.experiments import TABLE3
+from peftlib.methods import AdaptBertHypernet
+from peftlib.methods.base import Expression, parse
+from peftlib.model import Counts, Tuned
+from peftlib.papers import paper_table
+from peftlib.study import TASKS
+
+BERT = "bert-base-uncased"
+
+
+@dataclass(frozen=True)
+class Count(Counts):
+    """`Counts`, and what was counted. tasks: their number."""
+
+    method: str
+    backbone: str
+    tasks: int
+
+    def as_dict(self) -> dict[str, str | int | float]:
+        """Everything, with the percentages of the backbone's total."""
+        shares = {f"{name}_percent": self.percent(name) for name in ("trainable", "stored", "changed")}
+        return dataclasses.asdict(self) | shares
+
+
+def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
+    """The tasks of those names; or that many of AdaptBert's three in turn: sst, quora, sts, sst_2, ...
+
+    Raises:
+        UsageError: no task, or an unknown name.
+    """
+    if isinstance(tasks, int):
+        if tasks < 1:
+            raise UsageError(f"{tasks} tasks cannot be counted: expected at least 1")
+        bases = [get_task(TASKS[i % len(TASKS)]) for i in range(tasks)]
+        turns = [i // len(TASKS) + 1 for i in range(tasks)]
+        return [t if turn == 1 else dataclasses.replace(t, name=f"{t.name}_{turn}")
+                for t, turn in zip(bases, turns, strict=True)]
+    return [get_task(name) for name in tasks]
+
+
+def shape_model(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, **options) -> Tuned:
+    """The method on a backbone without weights, everything on the ``meta`` device. options: of `Tuned`."""
+    with torch.device("meta"):
+        return Tuned(anatomy_of(backbone).model, method, make_tasks(tasks), **options)
+
+
+def count(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1) -> Count:
+    """Trainable, stored and changed parameters of a method, and those of its heads, for all tasks together.
+
+    Args:
+        method: an expression; under `PerTask` every task's copy is counted.
+        backbone: a known shape (`peftlib.backbones.SHAPES`), or a folder or hub name whose config.json can be read.
+        tasks: how many, or their names.
+
+    Raises:
+        UsageError: an expression, backbone or task that cannot be read.
+    """
+    model = shape_model(method, backbone, tasks)
+    counts = dataclasses.asdict(model.counts())
+    return Count(**counts, method=str(model.method), backbone=backbone, tasks=len(model.tasks))
+
+
+# --- AdaptBert's Table 3 ----------------------------------------------------------------------------------------------
+@functools.cache
+def updated_and_stored(method: str) -> tuple[float, int]:
+    """What the two parameter columns of AdaptBert's tables count, on BERT-base with three tasks, heads apart.
+
+    "Updated per task": what all tasks share and one task's copy; of a hypernetwork a third of the whole. "Additional
+    stored": everything kept for three tasks beside one backbone, which full fine-tuning replaces: nothing.
+    """
+    whole = count(method, BERT, 3)
+    if isinstance(parse(method), AdaptBertHypernet):
+        return whole.stored / 3, whole.stored
+    return count(method, BERT, 1).trainable, whole.stored if whole.changed < whole.total else 0
+
+
+def rounds_to(value: float, printed: str) -> bool:
+    """Does a number round to a printed one, at the digits that it is printed with? Halves may go either way."""
+    number = printed.strip("%+")
+    half = 0.5 * 10.0 ** -len(number.partition(".")[2])
+    return abs(value - float(number)) <= half * (1 + 1e-9)
+
+
+def adaptbert_table3() -> pd.DataFrame:
+    """The 19 rows of AdaptBert's Table 3: our counts, their percentages of BERT-base, and the paper's two columns.
+
+    Columns: method, expression; for ``updated`` and ``stored`` each the count, ``_percent``, ``_printed`` (the paper's
+    text) and ``_agrees`` (rounded as printed). `peftlib.accounting.printed` examines the cells that disagree.
+    """
+    paper, total, rows = paper_table("adaptbert", "table3").set_index("method"), count("HeadOnly()", BERT).total, []
+    for name, (method, _) in TABLE3.items():
+        row = {"method": name, "expression": method}
+        for column, number in zip(("updated", "stored"), updated_and_stored(method), strict=True):
+            percent, printed = 100 * number / total, paper.loc[name, f"{column}_printed"]
+            row |= {column: number, f"{column}_percent": percent, f"{column}_printed": printed,
+                    f"{column}_agrees": rounds_to(percent, printed)}
+        rows.append(row)
+    return pd.DataFrame(rows)
