@@ -1,6 +1,8 @@
 """Every method of the study. The folders are the survey's taxonomy; one file is one method."""
 
 from peftlib.methods.adapters.adaptbert import AdaptBertAdapter
+from peftlib.methods.adapters.compacter import Compacter
+from peftlib.methods.adapters.houlsby import Houlsby
 from peftlib.methods.base import METHODS, Expression, Method, PerTask, Sum, method_class, parse
 from peftlib.methods.baselines import Full, HeadOnly
 from peftlib.methods.multitask.adaptbert_hypernet import AdaptBertHypernet
@@ -13,7 +15,7 @@ from peftlib.methods.selective.layernorm import LayerNormTuning
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
 
 __all__ = [
-    "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Expression", "FishMask", "Full",
-    "GaLore", "HeadOnly", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning", "Sum", "method_class",
-    "parse",
+    "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask",
+    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning", "Sum",
+    "method_class", "parse",
 ]
