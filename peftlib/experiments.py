@@ -21,7 +21,7 @@ METHOD_RUNS = {
     "PrefixTuning": "PrefixTuning(length=30)",
     "BitFit": "BitFit()",
     "LayerNormTuning": "LayerNormTuning()",
-    "FishMask": "FishMask(fraction=0.005)",
+    "FishMask": "FishMask(fraction=0.005, examples=128)",
     "AdaLoRA": "AdaLoRA()",
     "GaLore": "GaLore(rank=64)",
 }
@@ -114,6 +114,6 @@ def learning_rates(preset: Preset) -> list[Run]:
         tasks = TASKS if name in multi else ("sst",)
         limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
         scale = 0.1 if name in ("Full", "GaLore") else 1
-        out += [make_run(preset, method, tasks, label=name, lr=lr * scale, epochs=1, batch_size=16, limits=limits)
+        out += [make_run(preset, method, tasks, label=name, lr=float(f"{lr * scale:.3g}"), epochs=1, batch_size=16, limits=limits)
                 for lr in preset.search_lr]
     return out

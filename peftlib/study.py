@@ -160,14 +160,18 @@ class Results(list):
         self.wanted = wanted
 
 
-def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True) -> Results:
+def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True,
+            labels: Collection[str] | None = None) -> Results:
     """Records of an experiment, in its order; missing runs are trained first, or left out if `train` is False.
+
+    labels: only the rows of these labels, also where the preset would leave them out.
 
     Raises:
         Incomplete: some runs failed; every other one was still run and recorded.
+        UsageError: no such experiment, or no row of such a label.
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
-    wanted = runs(name, preset)
+    wanted = runs(name, preset, labels)
     if train:
         run_missing(name, preset, wanted, progress)
     return Results((r for run in wanted if (r := record_of(preset, run)) is not None), wanted)
@@ -190,6 +194,15 @@ def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = T
             records.write_atomically(failure_path(preset.name, run.digest), traceback.format_exc())
     if failures:
         raise Incomplete(f"{len(failures)} of {len(wanted)} runs of {name} failed:\n" + "\n".join(failures))
+
+
+def chosen_rates(preset: Preset | str) -> dict[str, float]:
+    """Learning rate by method that the preset's search found best (mean validation score; the lower rate if equal)."""
+    best: dict[str, tuple[float, float]] = {}
+    for record in results("adaptbert/learning_rates", preset, train=False):
+        name, score, lr = record["run"]["label"], record["validation"]["mean"], record["run"]["recipe"]["lr"]
+        best[name] = max(best.get(name, (-2.0, 0.0)), (score, -lr))
+    return {name: -negative for name, (_, negative) in best.items()}
 
 
 def failure_path(preset: str, digest: str) -> Path:
