@@ -16,9 +16,9 @@ INTERPRETER = {"python", "pip"}  # named by conda only: a virtual environment al
 
 def constraints() -> dict[str, str]:
     lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
-    pins = [re.fullmatch(r"([A-Za-z0-9._-]+)==([^=\s]+)", line) or pytest.fail(f"constraints.txt: not an exact pin: {line!r}")
-            for line in lines if line]
-    return {canonicalize_name(pin[1]): pin[2] for pin in pins}
+    pins = [(line, re.fullmatch(r"([A-Za-z0-9._-]+)==([^=\s]+)", line)) for line in lines if line]
+    assert all(pin for _, pin in pins), f"constraints.txt: not exact pins: {[line for line, pin in pins if not pin]}"
+    return {canonicalize_name(pin[1]): pin[2] for _, pin in pins}
 
 
 def declared() -> list[Requirement]:

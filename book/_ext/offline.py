@@ -1,10 +1,11 @@
-"""Sphinx extension: what the pages need from MathJax lies beside them, so that no reader's browser asks the network.
+"""Sphinx extension: a page asks nothing of the network, and works when its file is opened from a disk.
 
-The files come from the package sphinx-mathjax-offline (MathJax 3.2.2). Only the component we name in `mathjax_path`
-and its fonts are copied, 1.6 MB of the package's 20.
+MathJax comes from the package sphinx-mathjax-offline (version 3.2.2); of its 20 MB only the component that
+`mathjax_path` names and its fonts are copied, 1.6 MB. What the theme and Jupyter Book add for servers is taken out.
 """
 
 import importlib.metadata
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from sphinx.errors import ExtensionError
 
 PACKAGE, FOLDER = "sphinx-mathjax-offline", "static/mathjax"
 WANTED = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2/")
+# A preloaded font is a cross-origin request, which browsers refuse for files; the style sheet loads the same font.
+PRELOADED_FONT = re.compile(r'\s*<link rel="preload" as="font"[^>]*>')
 
 
 def packaged() -> dict[str, Path]:
@@ -32,15 +35,35 @@ def packaged() -> dict[str, Path]:
     return found
 
 
-def copy_mathjax(app, error) -> None:
-    """Place MathJax where `mathjax_path` points, once the pages are written."""
-    if error is None and app.builder.format == "html":
-        for name, source in packaged().items():
-            there = Path(app.outdir) / "_static" / "mathjax" / name
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, there)
+def without_thebe(app, config) -> None:
+    """Jupyter Book always loads sphinx-thebe, whose scripts would run cells on a server and fail without one.
+
+    Only its static files stay: every page names its style sheet.
+    """
+
+    def wanted(handler) -> bool:
+        return not handler.__module__.startswith("sphinx_thebe") or handler.__name__ == "st_static_path"
+
+    for name, listeners in app.events.listeners.items():
+        app.events.listeners[name] = [listener for listener in listeners if wanted(listener.handler)]
+
+
+def make_local(app, error) -> None:
+    """Place MathJax where `mathjax_path` points, and mend the written pages."""
+    if error is not None or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    for name, source in packaged().items():
+        there = out / "_static" / "mathjax" / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, there)
+    for page in out.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if PRELOADED_FONT.search(text):
+            page.write_text(PRELOADED_FONT.sub("", text), encoding="utf-8")
 
 
 def setup(app) -> dict:
-    app.connect("build-finished", copy_mathjax)
+    app.connect("config-inited", without_thebe)
+    app.connect("build-finished", make_local)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

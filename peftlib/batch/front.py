@@ -24,6 +24,9 @@ from peftlib.batch import guard, parameters, site
 from peftlib.errors import UsageError
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
+FOLDER = {"train": "train", "book": "pages"}  # of each half: where its notebooks land, also its key in the plan
+TARGET = {"train": "trained", "pages": "book"}  # Snakefile's rules
+NOUN = {"train": "training", "pages": "the book"}
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -45,7 +48,8 @@ def make_plan(preset: str, root: Path) -> dict:
             "parameters": given, "inputs": [str(notebook), str(presets)],
             "records": [str(records.path_of(preset, digest)) for digest in job.digests],
             "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
-    reads = [presets, *sorted((root / "peftlib" / "report").rglob("*.py")), *sorted((root / "data" / "papers").rglob("*.csv"))]
+    report, papers = (root / "peftlib" / "report").rglob("*.py"), (root / "data" / "papers").rglob("*.csv")
+    reads = [presets, *sorted(report), *sorted(papers)]
     pages = {}
     for page in study.pages(preset):
         notebook = root / page.notebook
@@ -101,8 +105,9 @@ class Options:
 
 @dataclass
 class Progress:
-    """Reads Snakemake's messages and prints one line a finished job."""
+    """Reads Snakemake's messages and gives one line a finished job; `gathers`: the target is a rule without work."""
 
+    gathers: bool = False
     started: float = field(default_factory=time.monotonic)
     total: int = 0
     done: int = 0
@@ -112,7 +117,7 @@ class Progress:
     def feed(self, line: str) -> str | None:
         """What to print for a line of Snakemake's output, if anything."""
         if match := re.match(r"total\s+(\d+)$", line):
-            self.total = int(match[1]) - 1  # without the rule that only gathers the others
+            self.total = int(match[1]) - self.gathers
         elif match := re.match(r"Job (\d+): (.+?)(?: {2,}.*)?$", line):
             self.names[match[1]] = match[2].strip()
         elif match := re.match(r"Error in rule", line):
@@ -137,20 +142,28 @@ def clock(seconds: float) -> str:
 
 
 def environment(options: Options) -> dict[str, str]:
-    """One thread a job when several share the machine: the same sums in the same order whatever runs beside."""
+    """What jobs see: this same peftlib, installed or not; and one thread each when several share the machine, so that
+    the sums are the same, in the same order, whatever runs beside."""
     threads = {"OMP_NUM_THREADS": "1"} if options.jobs > 1 and options.executor == "local" else {}
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **threads}
+    here = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "TOKENIZERS_PARALLELISM": "false", **threads}
 
 
-def snakemake(target: str, build: Path, root: Path, options: Options) -> bool:
-    """Bring one target of the Snakefile up to date in `build`, with progress; True if nothing failed."""
-    base = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(build),
+def snakemake_log(build: Path) -> Path:
+    """Everything Snakemake said in the last run."""
+    return build / "logs" / "snakemake.log"
+
+
+def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> bool:
+    """Bring targets of the Snakefile up to date in `build`, with progress; True if nothing failed."""
+    base = [sys.executable, "-m", "snakemake", *targets,
+            "--snakefile", str(root / "Snakefile"), "--directory", str(build),
             "--config", f"plan={build / 'plan.json'}", f"parent={os.getpid()}"]
     if any((build / ".snakemake" / "locks").glob("*")):  # left by a kill; ours is held by `alone`
         subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True)
-    command = [*base, target, *options.arguments(), "--keep-going", "--rerun-incomplete", "--nocolor",
+    command = [*base, *options.arguments(), "--keep-going", "--rerun-incomplete", "--nocolor",
                "--rerun-triggers", "mtime", "params", "input"]
-    progress, log = Progress(), build / "logs" / f"snakemake-{target}.log"
+    progress, log = Progress(gathers="trained" in targets), snakemake_log(build)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -192,31 +205,27 @@ def explain(name: str, log: Path) -> None:
     print(f"\nfailed: {name}\n  log: {log}\n" + "\n".join(f"  | {line}" for line in site.tail(log, 12).splitlines()))
 
 
-def train(plan: dict, build: Path, options: Options) -> list[str]:
-    """Run the training jobs that have something to do; names of those that failed."""
-    print(f"training: {len(plan['train'])} jobs, {len(unfinished('train', plan, build))} of them to run", flush=True)
-    good = snakemake("trained", build, Path(plan["root"]), options)
-    failed = unfinished("train", plan, build)
-    for name in failed:
-        explain(name, build / "logs" / "train" / f"{name}.log")
-    return failed if failed or good else ["training: Snakemake stopped"]
+def bring(folders: tuple[str, ...], plan: dict, build: Path, options: Options) -> list[str]:
+    """Bring training jobs ("train"), pages and the book ("pages"), or both up to date; names of those that failed.
 
-
-def render(plan: dict, build: Path, options: Options) -> list[str]:
-    """Render the pages that changed, and the book; names of those that failed. The book is built all the same."""
-    print(f"the book: {len(plan['pages'])} notebooks, {len(unfinished('pages', plan, build))} without a page", flush=True)
-    good, log = snakemake("book", build, Path(plan["root"]), options), build / "logs" / "book.log"
-    failed = unfinished("pages", plan, build)
-    for name in failed:
-        explain(name, build / "logs" / "pages" / f"{name}.log")
-    if failed:
+    The book is built even if pages failed, with stand-ins for them.
+    """
+    for folder in folders:
+        missing = len(unfinished(folder, plan, build))
+        print(f"{NOUN[folder]}: {len(plan[folder])} notebooks, {missing} of them never run or failed", flush=True)
+    good = snakemake([TARGET[folder] for folder in folders], build, Path(plan["root"]), options)
+    failed = {folder: unfinished(folder, plan, build) for folder in folders}
+    for folder, names in failed.items():
+        for name in names:
+            explain(name, build / "logs" / folder / f"{name}.log")
+    names = [name for names in failed.values() for name in names]
+    log = build / "logs" / "book.log"
+    if failed.get("pages"):
         site.build_book(site.stage(Path(plan["root"]), build), log)
-    elif not good:
-        explain("the book", log)
-        failed = ["the book"]
-    if site.index(build / "site").exists():
-        print(f"\nthe book: {site.index(build / 'site')}")
-    return failed
+    elif not good and not names:
+        explain("the book" if "pages" in folders else "Snakemake", log if "pages" in folders else snakemake_log(build))
+        names = ["the book" if "pages" in folders else "Snakemake"]
+    return names
 
 
 def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("train", "book")) -> int:
@@ -226,12 +235,14 @@ def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("t
         again = forget_lost_records(plan, build)
         if again:
             print(f"{again} training jobs run again: records of theirs are gone")
-        if "train" in halves:
+        folders = [FOLDER[half] for half in halves]
+        # Pages depend on the records there are: only when all are there can one start of Snakemake do both halves.
+        steps = [tuple(folders)] if not unfinished("train", plan, build) else [(folder,) for folder in folders]
+        for step in steps:
             write_plan(plan, build)
-            failed += train(plan, build, options)
-        if "book" in halves:
-            write_plan(plan, build)  # with the records there are now
-            failed += render(plan, build, options)
+            failed += bring(step, plan, build, options)
+    if "book" in halves and site.index(build / "site").exists():
+        print(f"\nthe book: {site.index(build / 'site')}")
     print(f"{'NOT complete after' if failed else 'complete in'} {clock(time.monotonic() - started)}")
     for name in failed:
         print(f"  failed: {name}")
@@ -258,7 +269,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--jobs", type=int, default=2, help="jobs at a time (default 2)")
     parser.add_argument("--executor", default="local", help="where jobs run: local (default), slurm, ...")
-    parser.add_argument("--only", choices=("train", "book"), help="one half: only train, or only render what is recorded")
+    parser.add_argument("--only", choices=("train", "book"), help="one half: training, or the book from records")
     parser.add_argument("--parent", type=int, help="end when this process is no longer the parent (for make)")
     argv = sys.argv[1:] if argv is None else argv
     cut = argv.index("--") if "--" in argv else len(argv)

@@ -54,7 +54,7 @@ def copy(file: Path, there: Path) -> None:
 def tail(log: Path, lines: int) -> str:
     """The last lines of a log; a sentence if there is none."""
     if not log.exists() or not log.stat().st_size:
-        return "(it left no log: it was killed, or what it needs failed before it)"
+        return "(it left no log: it was killed, or never started; logs/snakemake.log may say why)"
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:])
 
 
@@ -71,8 +71,9 @@ def stand_in(page: str, why: str) -> dict:
 def build_book(site: Path, log: Path) -> bool:
     """Build the staged book, warnings as errors; True if it is without fault. HTML may exist either way."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(site), "--all", "-W", "-n", "--keep-going"]
-    # --keep-going names every fault rather than the first; Sphinx imports our extension from the staged copy.
+    # jupyter-book by import: its script may not be on the PATH. --all: values cited across pages go stale otherwise.
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
+               "build", str(site), "--all", "-W", "-n", "--keep-going"]
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
     return done.returncode == 0 and index(site).exists()

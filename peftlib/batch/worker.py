@@ -52,7 +52,7 @@ def explain(error: Exception) -> str:
     from papermill.exceptions import PapermillExecutionError
 
     if isinstance(error, DeadKernelError):
-        return "The kernel died without a traceback: killed, most often for want of memory. Try fewer jobs, or a machine with more."
+        return "The kernel died without a traceback: it was killed, most often for want of memory: run fewer jobs."
     if isinstance(error, PapermillExecutionError):
         return "\n".join(error.traceback)
     if isinstance(error, UsageError):
@@ -61,7 +61,7 @@ def explain(error: Exception) -> str:
 
 
 def polish(notebook: Path) -> None:
-    """Make an executed notebook a page: fold the cell papermill injected, and drop what holds local paths or widgets."""
+    """Make an executed notebook a page: fold the cell papermill injected, drop what holds local paths or widgets."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     for cell in content["cells"]:
         cell["metadata"].pop("papermill", None)
