@@ -12,7 +12,7 @@ import platform
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -124,11 +124,11 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
                seed=seed, limits=tuple(limits or (preset.limits if len(tasks) > 1 else preset.limits_single)), label=label or method)
 
 
-def runs(name: str, preset: Preset | str) -> list[Run]:
-    """The runs of an experiment, all seeds; fewer rows if the preset says so.
+def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:
+    """The runs of an experiment, all seeds; fewer rows if the preset says so, or those of the labels.
 
     Raises:
-        UsageError: no such experiment.
+        UsageError: no such experiment, or no row of such a label.
     """
     from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
 
@@ -138,7 +138,13 @@ def runs(name: str, preset: Preset | str) -> list[Run]:
         raise UsageError(f"unknown experiment {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
                          f"Known: {', '.join(EXPERIMENTS)}")
     rows = EXPERIMENTS[name](preset)
-    rows = rows if preset.rows is None else rows[: preset.rows]
+    if labels is None:
+        rows = rows if preset.rows is None else rows[: preset.rows]
+    else:
+        known = {run.label for run in rows}
+        if unknown := set(labels) - known:
+            raise UsageError(f"{name} has no row {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(sorted(known))}")
+        rows = [run for run in rows if run.label in labels]
     return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
 
 

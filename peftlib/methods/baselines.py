@@ -14,7 +14,7 @@ class Full(Method):
 
     title = "Full fine-tuning"
     family = "baseline"
-    paper = "devlin2019bert"
+    paper = "bert"
     mergeable = True
 
     def attach(self, at: Attachment) -> None:
@@ -30,7 +30,7 @@ class HeadOnly(Method):
 
     title = "Head only"
     family = "baseline"
-    paper = "devlin2019bert"
+    paper = "bert"
     mergeable = True
 
     def formula(self, shape: Shape) -> int:

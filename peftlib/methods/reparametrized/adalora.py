@@ -115,7 +115,7 @@ class AdaLoRA(Method):
 
     title = "AdaLoRA"
     family = "reparametrized"
-    paper = "zhang2023adalora"
+    paper = "adalora"
     mergeable = True
 
     def __post_init__(self):

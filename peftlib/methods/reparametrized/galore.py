@@ -105,7 +105,7 @@ class GaLore(Method):
 
     title = "GaLore"
     family = "reparametrized"
-    paper = "zhao2024galore"
+    paper = "galore"
     mergeable = True
 
     def __post_init__(self):

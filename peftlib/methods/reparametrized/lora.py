@@ -60,7 +60,7 @@ class LoRA(Method):
 
     title = "LoRA"
     family = "reparametrized"
-    paper = "hu2022lora"
+    paper = "lora"
     mergeable = True
 
     def __post_init__(self):
