@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from peftlib.report import style
-from peftlib.report.tables import TITLES, Html, Spread, provenance
+from peftlib.report.tables import TITLES, Html, Spread, by_label, provenance
 
 
 def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = None) -> Html:
@@ -61,3 +61,141 @@ def _dumbbell(ax: Axes, table: pd.DataFrame, title: str) -> None:
             ax.errorbar(ours.mean, y, xerr=ours.sd, fmt="o", color=style.BLUE, capsize=2)
     ax.set_xlabel(f"{title} ({'Pearson r' if title == 'STS' else 'mean score' if title == 'average' else 'accuracy'})")
     ax.grid(axis="y", visible=False)
+
+
+# --- one figure each --------------------------------------------------------------------------------------------------
+def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_y: bool = False) -> Figure | None:
+    """Scores or costs over a logarithmic count: one panel a source, one line a method, labelled at its end.
+
+    Args:
+        panels: by title; columns ``method`` (expression), ``x`` (> 0), ``y`` (number, `Spread` or None), and perhaps
+            ``name`` (in place of the method's own).
+
+    Returns:
+        None if no panel has a point.
+    """
+    kept = {title: points for title, df in panels.items() if len(points := _drawable(df, log_y))}
+    if not kept:
+        return None
+    fig, axes = plt.subplots(1, len(kept), squeeze=False, figsize=(1.5 + 4.4 * len(kept), 4.4), sharex=True)
+    for ax, (title, points) in zip(axes[0], kept.items(), strict=True):
+        names = points["name"] if "name" in points else points["method"].map(lambda m: style.of(m).name)
+        ends = [_line(ax, group, name) for name, group in points.groupby(names, sort=False)]
+        ax.set(xscale="log", yscale="log" if log_y else "linear", xlabel=x_label, title=title if len(kept) > 1 else "")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _label_ends(ax, ends)
+    axes[0][0].set_ylabel(y_label)
+    return fig
+
+
+def _drawable(points: pd.DataFrame, log_y: bool) -> pd.DataFrame:
+    """Points that have a place: a logarithmic axis has none for zero."""
+    there = points[points["y"].notna() & (points["x"] > 0)]
+    return there[there["y"].map(float) > 0] if log_y else there
+
+
+def _line(ax: Axes, group: pd.DataFrame, name: str) -> tuple[float, float, str, str]:
+    """Draw a method's points; returns where its line ends, its name and colour."""
+    look, group = style.of(group["method"].iloc[0]), group.sort_values("x")
+    y = [float(value) for value in group["y"]]
+    sd = [value.sd or 0.0 if isinstance(value, Spread) else 0.0 for value in group["y"]]
+    ax.plot(group["x"], y, color=look.color, marker=look.marker, linestyle=look.line, linewidth=1.2)
+    if any(sd):
+        ax.errorbar(group["x"], y, yerr=sd, fmt="none", color=look.color, capsize=2)
+    return group["x"].iloc[-1], y[-1], name, look.color
+
+
+def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float = 0.055) -> None:
+    """Names at the right ends of lines, moved apart where they would touch. gap: of the axes' height."""
+    ax.margins(x=0.08)
+    ax.autoscale_view()  # or the limits would still be those of an empty plot
+    to_axes = ax.transScale + ax.transLimits
+    placed: list[float] = []
+    for x, y, name, color in sorted(ends, key=lambda end: end[1]):
+        at_x, at_y = to_axes.transform((x, y))
+        level = max([at_y, *(p + gap for p in placed)])
+        placed.append(level)
+        ax.annotate(name, (at_x, at_y), (1.02, level), xycoords="axes fraction", textcoords="axes fraction",
+                    color=color, va="center", fontsize=9, annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8})
+
+
+def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Figure | None:
+    """A task's validation score over epochs, from the histories of a table's runs: one panel a group of rows, the
+    reference in grey in each. Lines are means over seeds, the wider the further down the table."""
+    curves = {label: _history(records, task) for label, records in by_label(source).items() if records}
+    groups: dict[str, list[str]] = {}
+    for label in curves:
+        groups.setdefault(label.split("[")[0].strip(), []).append(label)
+    own = groups.pop(reference, [])
+    groups = groups or ({reference: own} if own else {})
+    if not groups:
+        return None
+    fig, axes = plt.subplots(1, len(groups), sharey=True, squeeze=False, figsize=(1.2 + 2.9 * len(groups), 4.2))
+    for ax, (name, labels) in zip(axes[0], groups.items(), strict=True):
+        for label in own:
+            ax.plot(*curves[label], color=style.GREY, marker="*", linestyle=":", label=label)
+        _fan(ax, {label: curves[label] for label in labels}, by_label(source))
+        ax.set(title=name, xlabel="epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(fontsize=8, loc="lower right")
+    axes[0][0].set_ylabel(f"{TITLES[task]}, validation {'Pearson r' if task == 'sts' else 'accuracy'}")
+    return fig
+
+
+def _history(records: Sequence[dict], task: str) -> tuple[list[int], list[float]]:
+    """Epochs and the score at each, mean over seeds."""
+    by_epoch: dict[int, list[float]] = {}
+    for entry in (entry for record in records for entry in record["history"]):
+        by_epoch.setdefault(entry["epoch"], []).append(entry["validation"][task])
+    return list(by_epoch), [sum(values) / len(values) for values in by_epoch.values()]
+
+
+def _fan(ax: Axes, curves: Mapping[str, tuple[list[int], list[float]]], records: Mapping[str, Sequence[dict]]) -> None:
+    """Rows of one group: the same colour, wider and darker from first to last, markers in turn."""
+    for i, (label, (x, y)) in enumerate(curves.items()):
+        share = (i + 1) / len(curves)
+        look = style.of(records[label][0]["run"]["method"])
+        short = label[label.index("["):].replace("[", "").replace("]", "") if "[" in label else label
+        ax.plot(x, y, color=look.color, alpha=0.35 + 0.65 * share, linewidth=0.8 + 1.8 * share,
+                marker="os^Dv<>Ph"[i % 9], markersize=5, linestyle=look.line, label=short)
+
+
+def rates(points: pd.DataFrame, task: str) -> Figure | None:
+    """A task's score by learning rate, the best one marked. points: columns ``lr``, ``score`` (`Spread` or None)."""
+    points = points[points["score"].notna()].sort_values("lr")
+    if points.empty:
+        return None
+    look, y = style.STYLES["Full"], [float(score) for score in points["score"]]
+    fig, ax = plt.subplots()
+    ax.errorbar(points["lr"], y, yerr=[s.sd or 0.0 for s in points["score"]], color=look.color, marker="o", capsize=2)
+    best = y.index(max(y))
+    ax.plot(points["lr"].iloc[best], y[best], "o", color=style.VERMILLION, markersize=11, markerfacecolor="none")
+    ax.annotate(f"best: {points['lr'].iloc[best]:.2g}", (points["lr"].iloc[best], y[best]), (0, 12),
+                textcoords="offset points", ha="center", color=style.VERMILLION)
+    ax.margins(y=0.15)
+    ax.set(xscale="log", xlabel="learning rate", ylabel=f"{TITLES[task]}, validation accuracy")
+    return fig
+
+
+def search(trials: pd.DataFrame, found: Mapping[str, float]) -> Figure | None:
+    """Trials of the dropout and weight-decay search, each with its score; the best ringed, the paper's a star; filled
+    contours between them from six trials on. trials: columns ``dropout``, ``weight_decay``, ``score``. found: the
+    paper's."""
+    if trials.empty:
+        return None
+    fig, ax = plt.subplots()
+    x, y, z = trials["dropout"], trials["weight_decay"], trials["score"].map(float)
+    if len(trials) >= 6:
+        ax.tricontourf(x, y, z, levels=8, cmap="cividis", alpha=0.35)
+    points = ax.scatter(x, y, c=z, cmap="cividis", s=70, edgecolor=style.GREY, zorder=3)
+    best = z.idxmax()
+    ax.plot(x[best], y[best], "o", color=style.VERMILLION, markersize=15, markerfacecolor="none", zorder=4)
+    ax.plot(found["dropout"], found["weight_decay"], "*", color=style.GREY, markersize=14, markerfacecolor="none")
+    ax.annotate("paper's best", (found["dropout"], found["weight_decay"]), (9, 0), textcoords="offset points",
+                va="center")
+    for at in zip(x, y, z, strict=True):
+        ax.annotate(f"{at[2]:.3f}", at[:2], (0, -16), textcoords="offset points", ha="center", fontsize=8)
+    ax.set(yscale="log", xlabel="dropout before the head", ylabel="weight decay")
+    fig.colorbar(points, label="SST, validation accuracy")
+    return fig

@@ -1,0 +1,67 @@
+"""AdaptBert's dropout and weight-decay search as an Optuna study: finished runs are entered into a file that any later
+run of the page, or Optuna's own tools, go on from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from peftlib import records
+from peftlib.report.tables import Spread, by_label, scores
+
+SPACE = {"dropout": (0.0, 0.5, False), "weight_decay": (1e-3, 1.0, True)}  # low, high, logarithmic
+
+
+def trials(source: Sequence[dict], task: str = "sst") -> pd.DataFrame:
+    """Finished trials: columns ``trial``, ``dropout``, ``weight_decay``, ``score`` (`Spread` over seeds)."""
+    rows = []
+    for label, found in by_label(source).items():
+        score: Spread | None = scores(found, task)
+        if score is not None:
+            recipe = found[0]["run"]["recipe"]
+            rows.append({"trial": label, **{name: recipe[name] for name in SPACE}, "score": score})
+    return pd.DataFrame(rows, columns=["trial", *SPACE, "score"])
+
+
+def storage_path(preset: str) -> Path:
+    """Where a preset's study is kept."""
+    return records.root() / "_build" / preset / "optuna" / "section62.log"
+
+
+def register(source: Sequence[dict], path: Path, task: str = "sst"):
+    """Enter finished runs into the study in `path`, each once however often this is called; returns the study.
+
+    The storage is Optuna's journal: a text file that is appended to, which survives a kill and may be shared.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.create_study(study_name="section62", direction="maximize", storage=storage, load_if_exists=True)
+    known = {trial.user_attrs.get("run") for trial in study.trials}
+    space = {name: optuna.distributions.FloatDistribution(*ends, log=log) for name, (*ends, log) in SPACE.items()}
+    digests = {label: "+".join(r["digest"] for r in found) for label, found in by_label(source).items()}
+    for row in trials(source, task).to_dict("records"):
+        if digests[row["trial"]] not in known:
+            study.add_trial(optuna.trial.create_trial(
+                params={name: row[name] for name in SPACE}, distributions=space, value=float(row["score"]),
+                user_attrs={"run": digests[row["trial"]], "label": row["trial"]}))
+    return study
+
+
+def importances(study) -> dict[str, float] | None:
+    """How much of the scores' variance each hyperparameter explains (functional ANOVA); None below four trials, or if
+    all scores are equal."""
+    import optuna
+
+    values = {trial.value for trial in study.trials}
+    if len(study.trials) < 4 or len(values) < 2:
+        return None
+    found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+    return {name: float(value) for name, value in found.items()}
