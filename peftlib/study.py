@@ -340,14 +340,20 @@ def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
     return wanted[shard::shards]
 
 
+def own_runs(name: str, preset: Preset | str) -> list[Run]:
+    """The runs of an experiment that no experiment before it has: what its jobs train."""
+    mine = runs(name, preset)
+    before = {run.digest for other in list(EXPERIMENTS)[:list(EXPERIMENTS).index(name)] for run in runs(other, preset)}
+    return [run for run in mine if run.digest not in before]
+
+
 def plan(preset_name: str) -> list[Job]:
     """The jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
     from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
 
-    preset, jobs, planned = get_preset(preset_name), [], set()
+    preset, jobs = get_preset(preset_name), []
     for name in EXPERIMENTS:
-        wanted = [r for r in runs(name, preset) if r.digest not in planned]
-        planned |= {r.digest for r in wanted}
+        wanted = own_runs(name, preset)
         shards = max(1, -(-len(wanted) // preset.runs_per_job))
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)

@@ -13,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 
+from peftlib import study
 from peftlib.batch import front, parameters, site, worker
 from peftlib.errors import UsageError
 
@@ -87,7 +88,7 @@ class Project:
         return [sys.executable, "-c", DRIVER, str(self.plan), str(self.build), *(halves or ("train", "book"))]
 
     def run(self, *halves: str) -> subprocess.CompletedProcess:
-        return subprocess.run(self.command(*halves), capture_output=True, text=True, timeout=120)
+        return subprocess.run(self.command(*halves), capture_output=True, text=True, timeout=600)
 
     def trained(self) -> list[str]:
         trace = self.folder / "trace"
@@ -166,12 +167,12 @@ def kill_amidst(project: Project, victim: str) -> list[str]:
     batch = subprocess.Popen(project.command("train"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     family = []
     try:
-        until(lambda: len(list(project.folder.glob("*.json"))) > known, 60, "a new record")
+        until(lambda: len(list(project.folder.glob("*.json"))) > known, 240, "a new record")
         family = [psutil.Process(batch.pid), *psutil.Process(batch.pid).children(recursive=True)]
         finished = [record.name for record in project.folder.glob("*.json")]
         (family[0] if victim == "front" else find(family, victim)).send_signal(signal.SIGKILL)
-        until(lambda: batch.poll() is not None, 60, "the batch has ended")
-        until(lambda: not any(map(alive, family)), 15, "no orphan left")
+        until(lambda: batch.poll() is not None, 240, "the batch has ended")
+        until(lambda: not any(map(alive, family)), 30, "no orphan left")
     finally:
         for process in family:
             if alive(process):
@@ -190,6 +191,22 @@ def test_kills_lose_no_finished_run_and_leave_no_orphan(tmp_path, victims):
     trained = project.trained()
     assert set(trained) == {record.name for records in project.records for record in records}
     assert all(trained.count(name) == 1 for name in finished), "a finished run was trained again"
+
+
+@pytest.mark.parametrize("preset", ["smoke", "quick", "published"])
+def test_the_plan_trains_every_run_once(tmp_path, preset):
+    plan = front.make_plan(preset, REPOSITORY, tmp_path)
+    planned = [record for job in plan["train"].values() for record in job["records"]]
+    assert len(planned) == len(set(planned))
+    assert {record for page in plan["pages"].values() for record in page["records"]} <= set(planned)
+    for job in study.plan(preset):
+        trained = study.shard_of(study.own_runs(job.experiment, preset), job.shard, job.shards)
+        assert [run.digest for run in trained] == list(job.digests), "notebooks/train.ipynb would train others"
+
+
+def test_an_unknown_preset_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="'qiuck'.*quick"):
+        front.make_plan("qiuck", REPOSITORY, tmp_path)
 
 
 def test_two_batches_do_not_share_a_folder(tmp_path):

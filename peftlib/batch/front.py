@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -30,26 +31,37 @@ NOUN = {"train": "training", "pages": "the book"}
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
-def make_plan(preset: str, root: Path) -> dict:
+def write(path: Path, text: str) -> None:
+    """Write in one step, and only if something is new: a newer file makes jobs run again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+
+
+def make_plan(preset: str, root: Path, build: Path) -> dict:
     """The batch's jobs as plain data, which Snakemake reads: every job with its parameters, inputs and resources.
+
+    The preset's own values are written to ``build/preset.json``: a change of another preset makes no job run again.
 
     Raises:
         UsageError: unknown preset, or a notebook that lacks a parameter it is to be given.
     """
     from peftlib import records, study
 
-    study.get_preset(preset)
-    presets, notebook = root / "peftlib" / "presets.json", root / "notebooks" / "train.ipynb"
+    values, notebook = build / "preset.json", root / "notebooks" / "train.ipynb"
+    write(values, json.dumps(dataclasses.asdict(study.get_preset(preset)), indent=1))
     train = {}
     for job in study.plan(preset):
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
-            "parameters": given, "inputs": [str(notebook), str(presets)],
+            "parameters": given, "inputs": [str(notebook), str(values)],
             "records": [str(records.path_of(preset, digest)) for digest in job.digests],
             "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
     report, papers = (root / "peftlib" / "report").rglob("*.py"), (root / "data" / "papers").rglob("*.csv")
-    reads = [presets, *sorted(report), *sorted(papers)]
+    reads = [values, *sorted(report), *sorted(papers)]
     pages = {}
     for page in study.pages(preset):
         notebook = root / page.notebook
@@ -63,15 +75,11 @@ def make_plan(preset: str, root: Path) -> dict:
     return {"root": str(root), "train": train, "pages": pages, "sources": [str(file) for file in site.sources(root)]}
 
 
-def write_plan(plan: dict, build: Path) -> Path:
+def write_plan(plan: dict, build: Path) -> None:
     """The plan where Snakemake finds it; a page's inputs are those of its records that exist now."""
     pages = {name: page | {"inputs": page["inputs"] + [r for r in page["records"] if os.path.exists(r)]}
              for name, page in plan["pages"].items()}
-    path = build / "plan.json"
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(plan | {"pages": pages}, indent=1), encoding="utf-8")
-    os.replace(scratch, path)
-    return path
+    write(build / "plan.json", json.dumps(plan | {"pages": pages}, indent=1))
 
 
 def forget_lost_records(plan: dict, build: Path) -> int:
@@ -291,8 +299,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.jobs < 1:
             raise UsageError(f"--jobs {args.jobs}: expected at least 1")
         root = repository()
-        return run(make_plan(args.preset, root), root / "_build" / args.preset,
-                   Options(args.jobs, args.executor, tuple(extra)), halves)
+        build = root / "_build" / args.preset
+        options = Options(args.jobs, args.executor, tuple(extra))
+        return run(make_plan(args.preset, root, build), build, options, halves)
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
