@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -82,8 +83,8 @@ class Trainer:
 
     Args:
         run: what to train.
-        checkpoint: a file that is rewritten after every epoch; a run that finds its own there goes on from it, and gives
-            the same numbers as one that was never stopped. Removed at the end.
+        checkpoint: a file that is rewritten after every epoch; a run that finds its own there goes on from it, and
+            gives the same numbers as one that was never stopped. Removed at the end.
         progress: show a progress bar on standard error.
     """
 
@@ -100,10 +101,7 @@ class Trainer:
         speed_up(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if self.recipe.precision == "bf16" else "no",
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
         self.device = self.accelerator.device
         self.model.to(self.device)
         self.initial_digest = digest_of(self.model.delta())
@@ -152,8 +150,8 @@ class Trainer:
             self.checkpoint.unlink(missing_ok=True)
         epoch = self.best[0]
         digests = {split: {name: d.digest for name, d in by_task.items()} for split, by_task in self.data.items()}
-        return Outcome(self.model, self.history, epoch, self.history[epoch - 1]["validation"], test, self.initial_digest,
-                       digests, self.backbone_digest)
+        return Outcome(self.model, self.history, epoch, self.history[epoch - 1]["validation"], test,
+                       self.initial_digest, digests, self.backbone_digest)
 
     def _prepare(self, left_off: dict | None) -> None:
         """The method's look at data (unless a checkpoint already holds what it found), then frozen weights in bf16."""
@@ -168,14 +166,15 @@ class Trainer:
         # A frozen encoder gives the same features every epoch: run it once.
         self.features = {}
         if self.model.encoder_is_frozen:
-            self.features = {split: {n: self._encode(d) for n, d in by_task.items()} for split, by_task in self.data.items()}
+            self.features = {split: {n: self._encode(d) for n, d in by_task.items()}
+                             for split, by_task in self.data.items()}
 
     @torch.no_grad()
     def _encode(self, data: Encoded) -> Tensor:
         self.model.eval()
         rows = data.in_order(EVAL_BATCH)
         out = torch.empty(len(data), self.model.anatomy.shape.width, device=self.device)
-        with self.accelerator.autocast():
+        with self._autocast():
             for indices in rows:
                 batch = data.batch(indices, self.device)
                 batch.pop("labels")
@@ -189,7 +188,12 @@ class Trainer:
             return self.model.head(name, self.features[split][name][rows]), data.labels[rows].to(self.device)
         batch = data.batch(rows, self.device)
         labels = batch.pop("labels")
-        return self.forward(name, batch), labels
+        with self._autocast():
+            return self.forward(name, batch), labels
+
+    def _autocast(self) -> torch.autocast:
+        # Accelerator's own precision is one for the whole process, and stays in the model's forward after training.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def _epoch(self, epoch: int, optimizer, scheduler, total: int) -> dict:
         schedule = self.schedule(epoch)
@@ -224,19 +228,28 @@ class Trainer:
 
     def _check(self, loss_sum: Tensor, epoch: int, i: int) -> None:
         if not torch.isfinite(loss_sum):
-            raise Diverged(f"the loss is {loss_sum.item()} by batch {i + 1} of epoch {epoch} ({self.run.method}, learning "
-                           f"rate {self.recipe.lr}): lower the learning rate, or use precision fp32")
+            self._stop(f"the loss is {loss_sum.item()} by batch {i + 1} of epoch {epoch}")
+
+    def _stop(self, found: str) -> NoReturn:
+        raise Diverged(f"{found} ({self.run.method}, learning rate {self.recipe.lr}): lower the learning rate, or use "
+                       "precision fp32")
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Scores of every task on a split, and their mean under "mean"."""
+        """Scores of every task on a split, and their mean under "mean".
+
+        Raises:
+            Diverged: an output is no finite number.
+        """
         self.model.eval()
         scores = {}
         for name, data in self.data[split].items():
             rows = data.in_order(EVAL_BATCH)
-            found = [self.model.predict(name, self._outputs(split, name, indices)[0]).cpu() for indices in rows]
-            order = np.concatenate(rows)
-            scores[name] = score(self.tasks[name].metric, torch.cat(found).numpy(), data.labels.numpy()[order])
+            outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
+            if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
+                self._stop(f"outputs for {name!r} on {split} are no finite numbers")
+            predictions, order = self.model.predict(name, outputs).numpy(), np.concatenate(rows)
+            scores[name] = score(self.tasks[name].metric, predictions, data.labels.numpy()[order])
         return scores | {"mean": sum(scores.values()) / len(scores)}
 
     # --- best epoch, and going on after a kill --------------------------------------------------------------------
