@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from peftlib.batch.guard import exit_with
+from peftlib.batch.worker import COLOURS
 
 BESIDE = ("_config.yml", "_toc.yml", "README.md", "book")  # what a book needs beside executed notebooks
 
@@ -74,8 +75,11 @@ def build_book(site: Path, log: Path) -> bool:
     # jupyter-book by import: its script may not be on the PATH. --all: values cited across pages go stale otherwise.
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
                "build", str(site), "--all", "-W", "-n", "--keep-going"]
-    with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    said = COLOURS.sub("", done.stdout).splitlines()
+    # Repeated at the end of the log, which is what the batch shows.
+    faults = [line for line in said if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
+    log.write_text("\n".join([*said, *faults]) + "\n", encoding="utf-8")
     return done.returncode == 0 and index(site).exists()
 
 
