@@ -222,6 +222,7 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     from peftlib.training import loop
 
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    source = {"code": code_digest(run.method), "commit": commit()}  # now: files may change while it trains
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
     with PeakMemory() as peak:
         trainer = loop.Trainer(run, checkpoint, progress)
@@ -234,7 +235,7 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
         "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes,
         "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
         "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "code": code_digest(run.method), "commit": commit(), "versions": versions(), "machine": machine(),
+        **source, "versions": versions(), "machine": machine(),
     }
     records.write(path_of(preset.name, run.digest), record)
     failure_path(preset.name, run.digest).unlink(missing_ok=True)

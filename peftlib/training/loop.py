@@ -78,6 +78,17 @@ def digest_of(tensors: dict[str, Tensor]) -> str:
     return h.hexdigest()[:16]
 
 
+class Look:
+    """The training batches, (task, inputs with labels), made anew for every method that looks at them."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+
+    def __iter__(self):
+        for name, rows in self.trainer.schedule(0):
+            yield name, self.trainer.data["train"][name].batch(rows, self.trainer.device)
+
+
 class Trainer:
     """Trains one run. ``Trainer(run).fit()`` is all that most callers need.
 
@@ -159,8 +170,7 @@ class Trainer:
             for leaf, at in self.model.attachments:
                 leaf.restore(at, left_off["state"])
         else:
-            look = ((name, self.data["train"][name].batch(rows, self.device)) for name, rows in self.schedule(0))
-            self.model.prepare(look)
+            self.model.prepare(Look(self))
         if self.recipe.precision == "bf16":
             self.model.store_frozen(torch.bfloat16)
         # A frozen encoder gives the same features every epoch: run it once.
