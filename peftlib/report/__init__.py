@@ -12,8 +12,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from peftlib.errors import UsageError
+from peftlib.records import root
 from peftlib.report import style
-from peftlib.report.figures import dumbbells, figure
+from peftlib.report.figures import figure
 from peftlib.report.tables import (
     DATA_NAMES,
     Html,
@@ -21,20 +22,27 @@ from peftlib.report.tables import (
     beside,
     by_label,
     cost,
+    course,
     duration,
+    epoch_seconds,
+    fell,
     field,
+    frame,
     gains,
     presence,
     printed,
     provenance,
+    rate_grid,
     scores,
     table,
+    union,
 )
 from peftlib.study import Preset, get_preset
 
 __all__ = [
-    "Html", "Page", "Spread", "begin", "beside", "by_label", "caveats", "cost", "dumbbells", "duration",
-    "field", "figure", "gains", "presence", "printed", "provenance", "rerun", "say", "scores", "style", "table",
+    "Html", "Page", "Spread", "begin", "beside", "by_label", "caveats", "cost", "course", "duration", "epoch_seconds",
+    "fell", "field", "figure", "frame", "gains", "presence", "printed", "provenance", "rate_grid", "rerun", "root",
+    "say", "scores", "style", "table", "union",
 ]
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from peftlib.report import style
+from peftlib.report import shares, style
 from peftlib.report.tables import TITLES, Html, Spread, by_label, provenance
 
 
@@ -64,6 +64,13 @@ def _dumbbell(ax: Axes, table: pd.DataFrame, title: str) -> None:
 
 
 # --- one figure each --------------------------------------------------------------------------------------------------
+def points(source: Sequence[dict], value: Callable[[Sequence[dict]], Spread | None]) -> pd.DataFrame:
+    """For `over`: each row of an experiment by the percentage it updates per task. value: from its records."""
+    rows = [{"method": found[0]["run"]["method"], "x": shares.updated(found[0]), "y": value(found)}
+            for found in by_label(source).values() if found]
+    return pd.DataFrame(rows, columns=["method", "x", "y"])
+
+
 def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_y: bool = False) -> Figure | None:
     """Scores or costs over a logarithmic count: one panel a source, one line a method, labelled at its end.
 
@@ -77,7 +84,9 @@ def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_
     kept = {title: points for title, df in panels.items() if len(points := _drawable(df, log_y))}
     if not kept:
         return None
-    fig, axes = plt.subplots(1, len(kept), squeeze=False, figsize=(1.5 + 4.4 * len(kept), 4.4), sharex=True)
+    lines = max(points["method"].nunique() for points in kept.values())
+    fig, axes = plt.subplots(1, len(kept), squeeze=False, figsize=(1.5 + 4.4 * len(kept), max(4.4, 0.33 * lines)),
+                             sharex=True)
     for ax, (title, points) in zip(axes[0], kept.items(), strict=True):
         names = points["name"] if "name" in points else points["method"].map(lambda m: style.of(m).name)
         ends = [_line(ax, group, name) for name, group in points.groupby(names, sort=False)]
@@ -196,6 +205,7 @@ def search(trials: pd.DataFrame, found: Mapping[str, float]) -> Figure | None:
                 va="center")
     for at in zip(x, y, z, strict=True):
         ax.annotate(f"{at[2]:.3f}", at[:2], (0, -16), textcoords="offset points", ha="center", fontsize=8)
+    ax.margins(0.12)
     ax.set(yscale="log", xlabel="dropout before the head", ylabel="weight decay")
     fig.colorbar(points, label="SST, validation accuracy")
     return fig

@@ -69,3 +69,20 @@ def crossings(bottlenecks: tuple[int, ...] = BOTTLENECKS) -> pd.DataFrame:
         rows.append({"bottleneck": a, "hypernet": first, "per_task_hypernet": step, "per_task_adapter": adapter,
                      "tasks": (first - step) // (adapter - step) + 1})  # first - step + step T < adapter T
     return pd.DataFrame(rows)
+
+
+def wide(counted: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`growth` with one column for each number of tasks."""
+    table = counted.pivot(index=["name", "held"], columns="tasks", values=column)
+    order = list(dict.fromkeys(zip(counted["name"], counted["held"], strict=True)))
+    names = {"name": "method", **{n: f"{n} tasks" for n in table.columns}}
+    return table.loc[order].reset_index().rename(columns=names).rename_axis(columns=None)
+
+
+def cheaper(counted: pd.DataFrame, than: str = "AdaptBertHypernet") -> dict[str, int]:
+    """How many (``smaller``) of the ``n`` methods held once a task that train something store less than `than` for the
+    largest number of tasks."""
+    last = counted[counted["tasks"] == counted["tasks"].max()]
+    limit = last.loc[last["name"] == than, "stored"].iloc[0]
+    others = last[(last["held"] == "one copy a task") & (last["stored"] > 0)]
+    return {"smaller": int((others["stored"] < limit).sum()), "n": len(others)}

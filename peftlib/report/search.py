@@ -55,13 +55,21 @@ def register(source: Sequence[dict], path: Path, task: str = "sst"):
     return study
 
 
-def importances(study) -> dict[str, float] | None:
-    """How much of the scores' variance each hyperparameter explains (functional ANOVA); None below four trials, or if
-    all scores are equal."""
+def best(study) -> dict[str, float | None]:
+    """The best trial: its ``score`` and hyperparameters, and ``n`` trials; None for each if there is no trial."""
+    if not study.trials:
+        return dict.fromkeys(("n", "score", *SPACE))
+    return {"n": len(study.trials), "score": study.best_value, **study.best_params}
+
+
+def importances(study) -> dict[str, float | None]:
+    """How much of the scores' variance each hyperparameter explains (functional ANOVA); None for each below four
+    trials, or if all scores are equal."""
     import optuna
 
     values = {trial.value for trial in study.trials}
     if len(study.trials) < 4 or len(values) < 2:
-        return None
-    found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+        return dict.fromkeys(SPACE)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(value) for name, value in found.items()}

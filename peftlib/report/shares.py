@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+import pandas as pd
+
+from peftlib.report.tables import by_label, frame
 from peftlib.study import skeleton
 
 
@@ -34,3 +37,32 @@ def stored(records: Sequence[dict]) -> float:
     has a model of its own). A fully fine-tuned model takes the backbone's place: one of them adds nothing."""
     kept = sum(100 * r["counts"]["stored"] / r["counts"]["total"] for r in records)
     return kept - 100 if all(skeleton(r["run"]["method"]) == "Full" for r in records) else kept
+
+
+def recorded(source: Sequence[dict]) -> pd.DataFrame:
+    """Parameters that the runs of an experiment themselves had: ``method``, ``trainable``, ``stored`` and ``changed``
+    (all tasks, heads apart), ``total`` of the backbone, ``updated %`` and ``stored %`` as the paper counts them. None
+    where nothing has been run."""
+    rows = []
+    for label, records in by_label(source).items():
+        first = [r for r in records if r["run"]["seed"] == records[0]["run"]["seed"]]
+        row = dict.fromkeys(("trainable", "stored", "changed", "total", "updated %", "stored %"))
+        if first:
+            row |= {name: sum(r["counts"][name] for r in first) for name in ("trainable", "stored", "changed")}
+            row |= {"total": first[0]["counts"]["total"], "updated %": updated(first[0]), "stored %": stored(first)}
+        rows.append({"method": label, **row})
+    return frame(rows)
+
+
+def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """`peftlib.accounting.counting.adaptbert_table3` for readers: counts on BERT-base, percentages as the paper rounds
+    them beside the printed ones, and whether they agree."""
+    rows = []
+    for row in table.to_dict("records"):
+        shown = {"method": row["method"]}
+        for name in ("updated", "stored"):
+            shown |= {f"{name}, count": round(row[name]), f"{name}, ours": f"{row[f'{name}_percent']:.2f}%",
+                      f"{name}, paper": row[f"{name}_printed"],
+                      f"{name}, agree": "yes" if row[f"{name}_agrees"] else "no"}
+        rows.append(shown)
+    return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from peftlib.study import TASKS
+from peftlib.study import TASKS, Results
 
 MISSING = "not run"
 TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
@@ -86,6 +86,11 @@ def field(records: Iterable[dict], *path: str) -> Spread | None:
         return record
 
     return Spread.of(dig(r) for r in records)
+
+
+def epoch_seconds(records: Iterable[dict]) -> Spread | None:
+    """Seconds of training steps an epoch; None without records."""
+    return Spread.of(r["seconds"] / r["run"]["recipe"]["epochs"] for r in records)
 
 
 def presence(source: Sequence[dict]) -> str:
@@ -204,7 +209,51 @@ def beside(paper: pd.DataFrame, source: Sequence[dict], metrics: Sequence[str],
         for metric in metrics:
             row |= {f"{TITLES[metric]}, paper": float(line[metric]), f"{TITLES[metric]}, ours": ours[metric]}
         rows.append(row | {"n": max((s.n for s in ours.values() if s), default=0)})
-    return pd.DataFrame(rows)
+    return frame(rows)
+
+
+def course(source: Sequence[dict], task: str) -> pd.DataFrame:
+    """Where a task's validation score peaks: ``method``, ``epochs``, the ``best epoch``, the score ``at best`` and
+    ``at the end``, and the ``training loss at the end``; means over seeds, None where nothing has been run."""
+    rows = []
+    for label, records in by_label(source).items():
+        curves = [[entry["validation"][task] for entry in r["history"]] for r in records]
+        rows.append({"method": label, "epochs": max(map(len, curves), default=None),
+                     "best epoch": Spread.of(curve.index(max(curve)) + 1 for curve in curves),
+                     "at best": Spread.of(map(max, curves)), "at the end": Spread.of(curve[-1] for curve in curves),
+                     "training loss at the end": Spread.of(r["history"][-1]["train_loss"] for r in records)})
+    return frame(rows)
+
+
+def fell(source: Sequence[dict], task: str) -> dict[str, int | None]:
+    """In how many of ``n`` runs a task's score ended below its peak (``fell``); None for both without runs."""
+    curves = [[entry["validation"][task] for entry in r["history"]] for r in source]
+    return {"fell": sum(c[-1] < max(c) for c in curves), "n": len(curves)} if curves else {"fell": None, "n": None}
+
+
+def frame(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """A table whose cells stay what they are: None is not turned into NaN, nor whole numbers beside it into floats."""
+    return pd.DataFrame(list(rows), dtype=object)
+
+
+def union(*sources: Sequence[dict]) -> Results:
+    """Records of several experiments together, each run once."""
+    found = {r["digest"]: r for source in sources for r in source}
+    wanted = {run.digest: run for source in sources for run in getattr(source, "wanted", ())}
+    return Results(found.values(), list(wanted.values()))
+
+
+def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFrame:
+    """A search for learning rates: ``method``, the mean validation score at each rate, the ``best`` rate, and the rate
+    ``used`` in the study. used: a method's expression -> its rate."""
+    rows, groups = [], by_label(source)
+    for label, records in groups.items():
+        found = {r["run"]["recipe"]["lr"]: r["validation"]["mean"] for r in records}
+        if found:
+            rows.append({"method": label, **{f"{lr:g}": score for lr, score in found.items()},
+                         "best": max(found, key=found.get), "used": used(records[0]["run"]["method"])})
+    rates = sorted({c for row in rows for c in row} - {"method", "best", "used"}, key=float)
+    return frame({"method": None, **dict.fromkeys(rates), **row} for row in rows)
 
 
 def printed(paper: pd.DataFrame, caption: str) -> Html:

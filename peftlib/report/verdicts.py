@@ -16,7 +16,7 @@ import pandas as pd
 from peftlib.errors import UsageError
 from peftlib.papers import paper_table
 from peftlib.report import shares
-from peftlib.report.tables import by_label, field, scores
+from peftlib.report.tables import by_label, epoch_seconds, scores
 
 SIMILAR = 0.02  # averages closer than this are "similar": about two standard errors over three tasks of 1,000 examples
 TABLE2, TABLE3 = "adaptbert/table2", "adaptbert/table3"
@@ -105,10 +105,9 @@ def _measured(records: Sequence[dict]) -> dict[str, float | None]:
     """The numbers of one row, from its records of all seeds."""
     first = [r for r in records if r["run"]["seed"] == records[0]["run"]["seed"]]
     row = {name: scores(records, name) for name in ("sst", "quora", "sts", "cfimdb", "average")}
-    epochs = records[0]["run"]["recipe"]["epochs"]
     row |= {name: float(spread) if spread else None for name, spread in row.items()}
     row |= {name: records[0]["run"]["recipe"][name] for name in ("lr", "dropout", "weight_decay")}
-    return row | {"seconds": float(field(records, "seconds")) / epochs, "updated": shares.updated(records[0]),
+    return row | {"seconds": float(epoch_seconds(records)), "updated": shares.updated(records[0]),
                   "stored": shares.stored(first)}
 
 
