@@ -1,0 +1,205 @@
+"""The sections of a method's page: pictures that show what a method does, counts that agree, pages without records."""
+
+import json
+
+import matplotlib
+import pytest
+
+from peftlib import records, study
+from peftlib.data.tasks import get_task
+from peftlib.errors import UsageError
+from peftlib.experiments import METHOD_RUNS
+from peftlib.methods import METHODS
+from peftlib.model import Tuned
+from peftlib.report import blocks, methods
+from peftlib.study import Results
+
+matplotlib.use("Agg")
+LABELS = list(METHOD_RUNS)
+PAGES = sorted((records.root() / "notebooks" / "methods").glob("*.ipynb"))
+
+
+def edited_sites(method: str, kind: str) -> set[tuple[str, str]]:
+    """(stack, site) pairs whose module holds an edit, read from the model's modules and not from the attachment."""
+    from peftlib import backbones
+    from peftlib.edits import Edited
+
+    model = Tuned(backbones.from_config(blocks.tiny(kind).model.config), method, [get_task("sst"), get_task("quora")])
+    sites = model.anatomy.sites
+    return {(s.stack, s.name) for s in sites if isinstance(s.module, Edited) or hasattr(s.module, "inside")}
+
+
+def trained_sites(method: str, kind: str) -> set[tuple[str, str]]:
+    """(stack, site) pairs some of whose own tensors the model trains."""
+    from peftlib import backbones
+
+    model = Tuned(backbones.from_config(blocks.tiny(kind).model.config), method, [get_task("sst")])
+    sites = [s for s in model.anatomy.sites if not s.name.endswith("attention")]
+    return {(s.stack, s.name) for s in sites
+            if any(p.requires_grad for p in getattr(s.module, "base", s.module).parameters(recurse=False))}
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+@pytest.mark.parametrize("label", LABELS)
+def test_picture_shows_the_places_that_are_edited_and_trained(label, kind):
+    method = METHOD_RUNS[label]
+    found, _ = blocks.touches(method, kind)
+    shown = {(t.stack, t.site) for t in found if t.how in ("before", "after", "inside")}
+    own = {(t.stack, t.site) for t in found if t.how == "trained"}
+    assert shown == edited_sites(method, kind)
+    assert own == trained_sites(method, kind)
+    drawn = {(stack, name) for stack, rows in blocks.order(kind).items() for names in rows for name in names}
+    assert shown | own <= drawn
+
+
+def test_picture_tells_before_from_after_and_a_copy_a_task():
+    found, _ = blocks.touches(METHOD_RUNS["LoRA+Adapter"], "bert")
+    by_site = {(t.site, t.method): (t.how, t.per_task) for t in found}
+    assert by_site["attention.query", "LoRA"] == ("after", False)
+    assert by_site["attention.output", "AdaptBertAdapter"] == ("after", True)
+    assert by_site["ffn.down", "AdaptBertAdapter"] == ("before", True)
+
+
+def test_picture_of_a_generated_adapter_agrees_with_what_it_changes():
+    """`Generated` overrides both ends; only one of them acts at a site."""
+    import torch
+
+    from peftlib import backbones
+
+    method = METHOD_RUNS["AdaptBertHypernet"]
+    backbone = backbones.from_config(blocks.tiny("bert").model.config)
+    model = Tuned(backbone, "AdaptBertHypernet(norm_std=1.0)", [get_task("sst")])
+    found = {t.site: t.how for t in blocks.touches(method, "bert")[0]}
+    for site, edit in model.attachments[0][1].edits:
+        x = torch.randn(2, model.anatomy.shape.ffn if site.name == "ffn.down" else model.anatomy.shape.width)
+        y = torch.randn(2, model.anatomy.shape.width)
+        acts = {"before": not torch.equal(edit.before(x), x), "after": not torch.equal(edit.after(x, y), y)}
+        assert [how for how, does in acts.items() if does] == [found[site.name]]
+
+
+def test_order_is_that_of_a_forward_pass():
+    bert, t5 = blocks.order("bert")["encoder"], blocks.order("t5")
+    assert bert == [["embeddings.words"], ["embeddings.norm"], ["attention.query", "attention.key", "attention.value"],
+                    ["attention"], ["attention.output"], ["attention.norm"], ["ffn.up"], ["ffn.down"], ["ffn.norm"]]
+    assert t5["encoder"][:2] == [["embeddings.words"], ["attention.norm"]]  # norms come first in T5
+    assert [row[0] for row in t5["decoder"]].count("cross_attention") == 1
+
+
+def test_pictures_are_drawn_and_described():
+    shown = methods.picture("LoRA(rank=8)")
+    assert "<img" in shown._repr_html_()
+    assert "LowRank after attention.query, attention.key, attention.value" in repr(shown)
+    assert "only heads are trained" in repr(methods.picture("HeadOnly()"))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_counts_agree_with_the_formula(label):
+    for backbone in methods.COUNTED_ON:
+        assert methods.count(METHOD_RUNS[label], backbone).trainable == methods.formula(METHOD_RUNS[label], backbone)
+    assert "NO" not in repr(methods.counts(METHOD_RUNS[label]))
+
+
+@pytest.mark.parametrize("row", methods.printed_counts().to_dict("records"), ids=lambda r: f"{r['paper']} {r['row']}")
+def test_printed_counts_agree_or_say_why_not(row):
+    agrees = methods._beside(row)["agree"] == "yes"
+    assert agrees == (row["note"] == "")
+
+
+def test_explanations_of_printed_counts_hold():
+    """The notes beside the three counts that disagree are arithmetic, so they are checked."""
+    shape = methods.backbones.anatomy_of("t5-3b").shape
+    only_48 = 48 * 2 * 8 * (shape.width + shape.inner)
+    assert f"{only_48 / 1e6:.2f}" == "3.93"
+    assert methods.count("PrefixTuning(length=10, mlp=512)", "t5-large").trainable == 77_250_048
+    with_head = methods.count("BitFit()", "t5-base").trainable + 32_100
+    assert f"{100 * with_head / 222_882_048:.3f}" == "0.126"
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_source_is_the_librarys(label):
+    text = methods.source(METHOD_RUNS[label])._repr_html_()
+    assert "<details>" in text and "peftlib/methods/" in text
+
+
+def test_pages_cope_with_no_records():
+    empty = Results([], study.runs("methods/sst", "smoke", ["LoRA"]))
+    for shown in (methods.curve(empty), methods.compare(empty, "LoRA"), methods.cost(empty, "LoRA")):
+        assert "0 of 1 runs" in repr(shown)
+    assert "not run" in repr(methods.cost(empty, "LoRA"))
+    assert "Not run" in methods.verdict(empty, "LoRA").data
+
+
+# --- what is said about records ---------------------------------------------------------------------------------------
+def record(label: str, accuracy: float, stored: int, seconds: float, seed: int = 0) -> dict:
+    """A finished run with as much of the schema as these pages read."""
+    history = [{"epoch": 1, "train_loss": 1.0, "validation": {"sst": accuracy, "mean": accuracy}}]
+    return {"digest": f"{label}{seed}", "history": history, "best_epoch": 1, "validation": history[0]["validation"],
+            "seconds": seconds, "examples_per_second": 10.0, "peak_bytes": 2**20, "stored_bytes": 4 * stored,
+            "counts": {"trainable": stored, "stored": stored}, "commit": "abc",
+            "run": {"label": label, "method": METHOD_RUNS[label], "backbone": "minilm", "source": "embedded",
+                    "seed": seed, "limits": [48, 100, 32]}}
+
+
+def made() -> Results:
+    rows = [record("Full", 0.60, 1000, 10.0), record("HeadOnly", 0.30, 0, 1.0), record("LoRA", 0.58, 10, 6.0),
+            record("Houlsby", 0.20, 20, 7.0)]
+    return Results(rows, [])
+
+
+def test_verdict_ranks_and_weighs_the_gap_against_chance():
+    said = methods.verdict(made(), "LoRA").data
+    assert "Among the 4 methods" in said
+    assert "scores -0.020, within the 0.139" in said  # 2 sqrt(.6 .4 / 100 + .58 .42 / 100)
+    assert "stores 1.00% as many numbers and takes 0.60 times" in said
+    assert "scores -0.400, beyond" in methods.verdict(made(), "Houlsby").data
+    assert "accuracy (4 of 4)" in methods.verdict(made(), "Houlsby").data
+
+
+def test_equal_places_are_shared():
+    found = methods.ranks({name: [record("LoRA", 0.5, 1, 1)] for name in ("a", "b")}, "a")
+    assert set(found.values()) == {1}
+
+
+def test_own_record_joins_the_others_once():
+    own = Results([record("LoRA", 0.58, 10, 6.0), record("BitFit", 0.5, 5, 5.0)], [])
+    labels = [r["run"]["label"] for r in methods.with_own(made(), own)]
+    assert labels == ["Full", "HeadOnly", "LoRA", "Houlsby", "BitFit"]
+
+
+def test_figures_show_records():
+    for shown in (methods.curve(made()), methods.compare(made(), "LoRA")):
+        assert "<img" in shown._repr_html_() and "backbone minilm" in repr(shown)
+
+
+def test_own_row_refuses_an_unknown_label():
+    with pytest.raises(UsageError, match="no method 'Lora'.*LoRA"):
+        methods.own_row("Lora")
+
+
+def test_results_by_label_reach_rows_that_a_small_preset_leaves_out():
+    assert [r.label for r in study.runs("methods/sst", "smoke", ["GaLore"])] == ["GaLore"]
+    with pytest.raises(UsageError, match="no row 'Nothing'"):
+        study.runs("methods/sst", "smoke", ["Nothing"])
+
+
+# --- the notebooks ----------------------------------------------------------------------------------------------------
+def test_every_method_has_a_page_and_every_page_its_own_row():
+    named = [line.split('"')[1] for page in PAGES for cell in json.loads(page.read_text())["cells"]
+             for line in cell["source"] if line.startswith("label = ")]
+    assert sorted(named) == sorted(LABELS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_pages_keep_one_order_and_no_outputs(page):
+    cells = json.loads(page.read_text())["cells"]
+    lines = [line.strip() for c in cells if c["cell_type"] == "markdown" for line in c["source"]]
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == ["## The equation", "## The code", "## The counts", "## A training run", "## What it costs",
+                        "## Where it shines, where it fails", "## How to use it", "## References"]
+    assert all(not c.get("outputs") for c in cells)
+
+
+def test_every_methods_paper_is_in_the_bibliography():
+    bibliography = (records.root() / "book" / "references.bib").read_text()
+    missing = {name: cls.paper for name, cls in METHODS.items() if f"{{{cls.paper}," not in bibliography}
+    assert not missing
