@@ -75,6 +75,7 @@ def _overview(preset: Preset, train: bool) -> Html:
         "backbone": preset.backbone,
         "data": f"{DATA_NAMES[preset.source]}: {sizes[0]} examples a task to train on, {sizes[1]} to validate, "
                 f"{sizes[2]} to test",
+        "rows": "all" if preset.rows is None else f"the first {preset.rows} of each experiment; the others are not run",
         "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
         "budget": f"epochs: {preset.epochs}, batches of {preset.batch_size}, {preset.max_length} tokens, "
                   f"{preset.precision}",

@@ -172,9 +172,9 @@ def _fan(ax: Axes, curves: Mapping[str, tuple[list[int], list[float]]], records:
 
 def rates(points: pd.DataFrame, task: str) -> Figure | None:
     """A task's score by learning rate, the best one marked. points: columns ``lr``, ``score`` (`Spread` or None)."""
-    points = points[points["score"].notna()].sort_values("lr")
-    if points.empty:
+    if points.empty or points["score"].isna().all():
         return None
+    points = points[points["score"].notna()].sort_values("lr")
     look, y = style.STYLES["Full"], [float(score) for score in points["score"]]
     fig, ax = plt.subplots()
     ax.errorbar(points["lr"], y, yerr=[s.sd or 0.0 for s in points["score"]], color=look.color, marker="o", capsize=2)

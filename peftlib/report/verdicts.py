@@ -85,10 +85,13 @@ def paper_rows(table: str) -> pd.DataFrame:
     return frame.set_index("method")
 
 
-def from_paper() -> Evidence:
-    """The paper's own printed numbers."""
+def from_paper(recomputed: bool = False) -> Evidence:
+    """The paper's own printed numbers. recomputed: averages are the means of the three scores beside them, which some
+    of the printed ones are not (see the errata)."""
     tables = {name: paper_rows(name.split("/")[1]) for name in (TABLE2, TABLE3)}
-    return Evidence({name: Rows("the paper's table", f.to_dict("index")) for name, f in tables.items()})
+    if recomputed:
+        tables = {name: frame.assign(average=frame[list(TRIPLE)].mean(axis=1)) for name, frame in tables.items()}
+    return Evidence({name: Rows("the paper's table", frame.to_dict("index")) for name, frame in tables.items()})
 
 
 def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
@@ -414,9 +417,12 @@ def _own(claim: str) -> str:
     """What the paper's own printed numbers say of its claim."""
     if claim in COUNTED:
         return "not printed"
-    found = judge(claim, from_paper())
-    said = {"reproduced": "bear it out", "not reproduced": "do not bear it out"}.get(found.outcome)
-    return f"{said}: {found.why}" if said else "not printed"
+    said = {"reproduced": "bear it out", "not reproduced": "do not bear it out"}
+    first, again = judge(claim, from_paper()), judge(claim, from_paper(recomputed=True))
+    if first.outcome not in said:
+        return "not printed"
+    text = f"{said[first.outcome]}: {first.why}"
+    return text if again == first else f"{text}. With averages recomputed they {said[again.outcome]}: {again.why}"
 
 
 def ledger(sources: Mapping[str, Sequence[dict]], claims: Sequence[str] | None = None) -> pd.DataFrame:
