@@ -1,13 +1,19 @@
 """Parameters counted without weights, and what printed percentages allow."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
+import torch
 
 from peftlib.accounting import printed
 from peftlib.accounting.counting import adaptbert_table3, count, rounds_to
+from peftlib.accounting.estimate import estimate
 from peftlib.backbones import anatomy_of
 from peftlib.errors import UsageError
 from peftlib.methods import METHODS
+from peftlib.report.memory import memory_table
 
 T5_TOTALS = {"t5-large": 737_668_096, "t5-3b": 2_851_598_336, "t5-11b": 11_307_321_344}
 # Trainable parameters of the survey's Table 5, with the configurations that its authors' code ran.
@@ -116,3 +122,109 @@ def test_the_polygon_of_made_up_cells_is_where_they_came_from():
                                                  (64.675, "64.67%", True), (64.676, "64.67%", False)])
 def test_rounding_is_that_of_the_printed_digits(value, text, agrees):
     assert rounds_to(value, text) is agrees
+
+
+# --- estimates --------------------------------------------------------------------------------------------------------
+FULL_FP32 = estimate("Full()", "minilm", 4, 16, "fp32", device="cpu")
+
+
+def test_parts_have_their_closed_forms():
+    total = count("Full()", "minilm").total - 384 * 385  # as it is run, without the pooler
+    numbers = total + 5 * 385
+    fixed = sum(b.numel() * 8 for b in anatomy_of("minilm").model.buffers())  # positions, not trained
+    assert FULL_FP32.weights == 4 * numbers + fixed
+    assert FULL_FP32.gradients == 4 * numbers
+    assert 0 <= FULL_FP32.optimizer - 8 * numbers < 4 * 500  # two moments, and a step count a tensor
+    assert FULL_FP32.peak < FULL_FP32.weights + FULL_FP32.gradients + FULL_FP32.optimizer + 3 * FULL_FP32.activations
+
+
+def test_flops_are_six_a_token_and_parameter():
+    """Forward 2 and backward 4 for every weight that is multiplied; attention itself is small at 16 tokens."""
+    multiplied = 6 * (4 * 384**2 + 2 * 384 * 1536)
+    assert FULL_FP32.flops == pytest.approx(6 * multiplied * 4 * 16, rel=0.02)
+
+
+def test_activations_grow_with_the_batch_and_gradients_do_not():
+    twice = estimate("Full()", "minilm", 8, 16, "fp32", device="cpu")
+    assert twice.activations == pytest.approx(2 * FULL_FP32.activations, rel=0.02)
+    assert twice.gradients == FULL_FP32.gradients and twice.flops == pytest.approx(2 * FULL_FP32.flops, rel=0.01)
+
+
+def test_efficient_methods_and_half_precision_cost_less():
+    lora, half = (estimate("LoRA()", "minilm", 8, 32, precision) for precision in ("fp32", "bf16"))
+    assert lora.optimizer < FULL_FP32.optimizer / 50
+    assert half.activations < lora.activations and half.weights < 0.6 * lora.weights
+    assert half.gradients == lora.gradients  # trained weights stay in fp32
+    galore = estimate("GaLore(rank=8)", "minilm", 4, 16, "fp32", device="cpu")
+    assert galore.gradients == FULL_FP32.gradients and galore.optimizer < FULL_FP32.optimizer / 2
+
+
+@pytest.mark.parametrize("backbone", ["minilm[:1]", "t5-small"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_estimated(name, backbone):
+    found = estimate(f"{name}()", backbone, 2, 8, "bf16", 2, device="cpu")
+    assert found.peak >= found.weights + found.optimizer and found.flops > 0
+    assert (found.optimizer > 0) and found.activations > 0
+
+
+def test_t5_11b_is_estimated_on_shapes_alone():
+    found = estimate("LoRA()", "t5-11b", 32, 128, "bf16")
+    assert 2 * 11_307_321_344 < found.weights < 2.1 * 11_307_321_344
+    assert found.peak > found.weights + found.activations
+
+
+@pytest.mark.parametrize("changes, hint", [({"batch": 0}, "batch 0"), ({"length": -1}, "length -1"),
+                                           ({"precision": "fp8"}, "bf16"), ({"device": "tpu"}, "cuda")])
+def test_impossible_shapes_are_refused(changes, hint):
+    with pytest.raises(UsageError, match=hint):
+        estimate(**{"method": "LoRA()", "backbone": "minilm", "batch": 1, "length": 8} | changes)
+
+
+MEASURE = """
+import torch
+from peftlib.accounting.memory import PeakMemory
+from peftlib.backbones import SHAPES, from_config
+from peftlib.data.tasks import get_task
+from peftlib.model import Tuned
+
+def steps(batch, layers):
+    config = SHAPES["minilm"]()
+    config.num_hidden_layers, config.vocab_size = layers, 30522
+    body = from_config(config)
+    body.pooler = None
+    model = Tuned(body, {method!r}, [get_task("sst")]).train()
+    model.anatomy.set_attention_dropout(0.0)
+    optimizer = model.optimizer(1e-3, 0.01)
+    mask = torch.ones(batch, {length}, dtype=torch.long)
+    mask[:, -1] = 0
+    inputs = {{"input_ids": mask.clone(), "attention_mask": mask}}
+    for _ in range(3):
+        model.loss("sst", model("sst", inputs), torch.zeros(batch, dtype=torch.long)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+torch.set_num_threads(1)
+steps(1, 1)  # what the libraries load at first use is no part of it
+with PeakMemory() as peak:
+    steps({batch}, 6)
+print(peak.bytes)
+"""
+
+
+@pytest.mark.parametrize("method", ["Full()", "LoRA()"])
+def test_the_estimate_is_near_the_measured_peak(method):
+    batch, length = 48, 96
+    script = MEASURE.format(method=method, batch=batch, length=length)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    if done.stdout.strip() == "None":
+        pytest.skip("neither a GPU nor /proc here to measure with")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = estimate(method, "minilm", batch, length, "fp32", device=device)
+    assert found.peak == pytest.approx(int(done.stdout), rel=0.25)
+
+
+def test_memory_table_gives_the_error_of_records_that_have_both():
+    run = {"label": "LoRA", "method": "LoRA()"}
+    full = {"run": run, "peak_bytes": 200 * 2**20, "estimate_bytes": 150 * 2**20}
+    table = memory_table([full, {"run": run, "peak_bytes": None, "estimate_bytes": 1}, {"run": run, "peak_bytes": 5}])
+    assert table.to_dict("records") == [{"method": "LoRA", "measured": 200.0, "estimated": 150.0, "error": -25.0}]

@@ -52,3 +52,48 @@ def test_no_folder_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(papers, "BESIDE_THE_PACKAGE", tmp_path)
     with pytest.raises(PeftlibError, match="PEFTLIB_ROOT"):
         papers.papers()
+
+
+# --- errata -----------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def errata():
+    from peftlib.report.errata import adaptbert_errata
+
+    return adaptbert_errata()
+
+
+def rows(errata, text: str, where: str = ""):
+    return errata[errata["item"].str.contains(text, regex=False) & errata["where"].str.contains(where, regex=False)]
+
+
+def test_only_disagreement_has_a_consequence(errata):
+    assert errata["item"].duplicated().sum() < len(errata) and set(errata["agrees"]) == {True, False}
+    assert (errata.loc[errata["agrees"], "consequence"] == "").all()
+    assert (errata.loc[~errata["agrees"], "consequence"] != "").all()
+
+
+def test_table2_averages_are_exchanged(errata):
+    found = rows(errata, "average of", "Table 2")
+    assert len(found) == 4 and not found["agrees"].any()
+    assert list(found["recomputed"]) == ["0.3840", "0.4163", "0.7643", "0.7533"]
+    assert found["consequence"].str.contains("exchanged").all()
+
+
+def test_table3_averages_agree_but_for_full_finetuning(errata):
+    found = rows(errata, "average of", "Table 3")
+    assert len(found) == 19
+    assert list(found.loc[~found["agrees"], "item"]) == ["average of Finetune, Multi-task"]
+
+
+def test_the_conclusions_gap_is_that_of_the_exchanged_average(errata):
+    found = rows(errata, "difference of LoRA+Adapter").set_index("item")["agrees"]
+    assert found["difference of LoRA+Adapter [r=128, a=128] from full fine-tuning, by printed averages"]
+    assert not found["difference of LoRA+Adapter [r=128, a=128] from full fine-tuning, by means of the scores"]
+
+
+def test_storage_of_table4_and_the_formula_disagree(errata):
+    stored = rows(errata, "stored of Adapter[a=256]", "Table 4").iloc[0]
+    assert (stored["printed"], stored["recomputed"], stored["agrees"]) == ("39.32%", "64.67%", False)
+    formula = rows(errata, "2md + m")
+    assert len(formula) == 6 and not formula["agrees"].any()
+    assert not rows(errata, "LoRA's SST scores")["agrees"].any()

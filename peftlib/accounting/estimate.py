@@ -1,0 +1,303 @@
+"""Memory and compute of a training step, estimated on tensors that have shapes but no content.
+
+A forward, a backward and an optimizer step run on the ``meta`` device, with nothing but shapes computed, while
+
+    saved_tensors_hooks   see what autograd keeps for the backward pass (parameters left out, storages counted once)
+    FlopCounterMode       counts the multiplications
+    Live                  follows every storage from its creation to its end, and keeps the highest sum
+
+Two things do not happen by themselves on ``meta`` and are put in by `Emulated`: autocast's casts to bfloat16, and the
+kernels that a real device would choose for attention and dropout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from peftlib.accounting.counting import make_tasks
+from peftlib.backbones import SHAPES, anatomy_of, from_config
+from peftlib.errors import UsageError
+from peftlib.methods.base import Attachment, Expression
+from peftlib.methods.selective.fish import FishMask
+from peftlib.model import Tuned
+from peftlib.records import Run
+
+PRECISIONS, DEVICES = ("fp32", "bf16"), ("cuda", "cpu")
+# What autocast does in its low precision, under the names by which backbones and methods call it.
+PRODUCTS = {F.linear, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum, Tensor.matmul,
+            Tensor.__matmul__, Tensor.__rmatmul__, F.scaled_dot_product_attention}
+EVAL_BATCH = 128  # as in peftlib.training.loop, which is not imported for one number
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes, unless said otherwise.
+
+    weights: of backbone, method and heads. gradients, optimizer: once all are there. activations: kept for the backward
+    pass, dropout masks and casts of trained weights included. peak: the most that is in use at any time of a step after
+    the first; less than the sum of the four where gradients appear while activations go, more where an operation's
+    results pass by. flops: multiplications and additions of a step's matrix products and attention, forward and back.
+    """
+
+    method: str
+    backbone: str
+    batch: int
+    length: int
+    precision: str
+    tasks: int
+    device: str
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    peak: int
+    flops: int
+
+    def as_dict(self) -> dict[str, str | int]:
+        return dataclasses.asdict(self)
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the storages made inside it that are still alive (``now``), and the most there were (``peak``)."""
+
+    def __init__(self, before: Sequence[Tensor] = ()):
+        super().__init__()
+        self.now = self.peak = 0
+        self.alive = {t.untyped_storage()._cdata for t in before}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in tree_leaves(out):
+            if isinstance(t, Tensor):
+                self._follow(t.untyped_storage())
+        return out
+
+    def _follow(self, storage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.alive:
+            self.alive.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._gone, key, size).atexit = False
+
+    def _gone(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.now -= size
+
+
+class Emulated(TorchFunctionMode):
+    """What a real device would run in place of what ``meta`` runs.
+
+    Autocast: matrix products in bfloat16; on CUDA layer norms in float32. Attention: the fused kernel, which keeps no
+    weights of attention, unless it is a CPU's and there is dropout or a trained bias. Dropout: masks of one byte on
+    CUDA. A mask of padding counts as one that hides something.
+    """
+
+    def __init__(self, precision: str, device: str):
+        super().__init__()
+        self.bf16, self.cuda = precision == "bf16", device == "cuda"
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is Tensor.__bool__ and args[0].is_meta:
+            return False
+        if self.bf16 and func in PRODUCTS:
+            args, kwargs = self._cast(args, torch.bfloat16), self._cast(kwargs, torch.bfloat16)
+        if self.bf16 and self.cuda and func is F.layer_norm:
+            args, kwargs = self._cast(args, torch.float32), self._cast(kwargs, torch.float32)
+        if func is F.scaled_dot_product_attention:
+            return self._attention(*args, **kwargs)
+        if func is F.dropout and self.cuda:
+            return self._dropout(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _cast(values, dtype: torch.dtype):
+        def one(v):
+            if isinstance(v, (tuple, list)):
+                return type(v)(map(one, v))
+            return v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v
+
+        return {k: one(v) for k, v in values.items()} if isinstance(values, dict) else tuple(map(one, values))
+
+    @staticmethod
+    def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
+
+    def _attention(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+                   dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, **other) -> Tensor:
+        trained_bias = attn_mask is not None and attn_mask.requires_grad
+        if not self.cuda and (dropout_p > 0 or trained_bias):
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p,
+                                                  is_causal=is_causal, scale=scale, **other)
+        if attn_mask is not None:
+            attn_mask = attn_mask.to(query.dtype).expand(*query.shape[:3], key.shape[2])
+        return torch.ops.aten._scaled_dot_product_efficient_attention(
+            query, key, value, attn_mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale)[0]
+
+
+class Saved:
+    """What autograd keeps for the backward pass: ``bytes``, parameters left out, each storage once."""
+
+    def __init__(self, parameters: Sequence[Tensor]):
+        self.seen = {p.untyped_storage()._cdata for p in parameters}
+        self.bytes, self._storages = 0, []
+
+    def pack(self, t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage._cdata not in self.seen:
+            self.seen.add(storage._cdata)
+            self.bytes += storage.nbytes()
+        return t.detach()  # not t: an output that holds its own graph would never go
+
+    def watch(self):
+        return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
+
+
+def _backbone(name: str) -> nn.Module:
+    """The shape of a backbone as a run loads it: ``minilm`` has no pooler, ``minilm[:N]`` only N layers."""
+    embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
+    if not embedded:
+        return anatomy_of(name).model
+    config = SHAPES["minilm"]()
+    config.num_hidden_layers = int(embedded[1] or config.num_hidden_layers)
+    model = from_config(config, device="meta")
+    model.pooler = None
+    return model
+
+
+def _spread(leaf: FishMask, at: Attachment) -> None:
+    """Stand-in for a FISH mask's choice, which needs data: the same share of every tensor."""
+    tensors = {f"{path}.parametrizations.{name}.0.indices": torch.empty(max(1, round(leaf.fraction * p.numel())))
+               for path, module in at.model.backbone.named_modules(prefix="backbone")
+               for name, p in module._parameters.items() if p is not None}
+    leaf.restore(at, tensors)
+
+
+def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], precision: str, dropout: float,
+           attention_dropout: float) -> Tuned:
+    with torch.device("meta"):
+        body = _backbone(backbone)
+        pooling = "cls" if getattr(body, "pooler", None) is not None else "mean"
+        model = Tuned(body, method, make_tasks(tasks), pooling=pooling, dropout=dropout)
+        for leaf, at in model.attachments:
+            if isinstance(leaf, FishMask):
+                _spread(leaf, at)
+    model.anatomy.set_attention_dropout(attention_dropout)
+    return model.store_frozen(torch.bfloat16) if precision == "bf16" else model
+
+
+def _inputs(batch: int, length: int) -> dict[str, Tensor]:
+    ones = torch.ones(batch, length, dtype=torch.long, device="meta")
+    return {"input_ids": ones, "attention_mask": ones.clone()}
+
+
+def _bytes(tensors) -> int:
+    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def _check(batch: int, length: int, precision: str, device: str) -> None:
+    checks = {"batch": (batch, batch >= 1, "at least 1"), "length": (length, length >= 1, "at least 1"),
+              "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
+              "device": (device, device in DEVICES, f"one of {DEVICES}")}
+    for name, (value, holds, expected) in checks.items():
+        if not holds:
+            raise UsageError(f"cannot estimate with {name} {value!r}: expected {expected}")
+
+
+def estimate(method: str | Expression, backbone: str, batch: int, length: int, precision: str = "bf16",
+             tasks: int | Sequence[str] = 1, *, device: str = "cuda", dropout: float = 0.1,
+             attention_dropout: float = 0.0) -> Estimate:
+    """Bytes and FLOPs of one training step.
+
+    Args:
+        method: an expression. A first look at data (FISH mask) is left out, what it chooses is not.
+        backbone: as in `count`; ``minilm[:N]`` has N layers.
+        batch, length: sequences of one batch, and tokens of each.
+        precision: "bf16": autocast, trained weights kept in fp32 and frozen ones in bf16; or "fp32".
+        tasks: how many, or names; the step is one of the first.
+        device: whose kernels: "cuda" or "cpu".
+        dropout, attention_dropout: before the heads, and on attention weights (`Recipe`).
+
+    Raises:
+        UsageError: a method, backbone, task or number that cannot be used.
+    """
+    _check(batch, length, precision, device)
+    model = _model(method, backbone, tasks, precision, dropout, attention_dropout).train()
+    everything = [*model.parameters(), *model.buffers()]
+    saved, live, flops = Saved(everything), Live(everything), FlopCounterMode(display=False)
+    with flops, live, Emulated(precision, device):
+        with saved.watch():
+            loss = _loss(model, _inputs(batch, length))
+        loss.backward()
+    del loss
+    trained = [p for p in model.parameters() if p.requires_grad]
+    grads = [p.grad for p in trained if p.grad is not None]
+    gradients = _bytes(grads)
+    state, stepping = _step(model.optimizer(1e-3, 0.01), [*everything, *grads])
+    weights = _bytes(everything)
+    return Estimate(str(model.method), backbone, batch, length, precision, len(model.tasks), device, weights, gradients,
+                    state, saved.bytes, weights + max(state + live.peak, gradients + stepping),
+                    int(flops.get_total_flops()))
+
+
+def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[int, int]:
+    """Bytes of an optimizer's state, and the most that its step makes beside what was there before."""
+    fused = any(group.get("fused") for group in optimizer.param_groups)
+    for group in optimizer.param_groups:
+        if fused:
+            group["fused"] = None  # the fused kernel does not run on meta, and makes nothing but the state
+    with Live(before) as live:
+        optimizer.step()
+    state = _bytes(v for s in optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
+    return state, state if fused else live.peak
+
+
+def _loss(model: Tuned, inputs: dict[str, Tensor]) -> Tensor:
+    task = model.tasks[0]
+    whole = model.task_table[task].kind == "classes"
+    labels = torch.zeros(len(inputs["input_ids"]), dtype=torch.long if whole else torch.float, device="meta")
+    loss, penalty = model.loss(task, model(task, inputs), labels), model.penalty()
+    return loss if penalty is None else loss + penalty
+
+
+# --- beside a measurement ---------------------------------------------------------------------------------------------
+def longest_batch(trainer) -> tuple[int, int]:
+    """(sequences, tokens of the longest) of the batch of a `Trainer`'s first epoch that holds most tokens."""
+    shapes = [(len(rows), int(trainer.data["train"][name].lengths[rows].max())) for name, rows in trainer.schedule(1)]
+    return max(shapes, key=lambda shape: shape[0] * shape[1])
+
+
+def estimate_run(run: Run, longest_batch_shape: tuple[int, int]) -> int:
+    """Peak bytes of a whole run, to stand beside `PeakMemory`'s: the larger of a training step's and an evaluation's.
+
+    On a CPU the trained tensors of the best epoch, which the loop keeps, are added from the second epoch on.
+
+    Args:
+        longest_batch_shape: (batch, length) of the largest batch, from `longest_batch`.
+    """
+    with torch.random.fork_rng(devices=[]):  # a run's own random numbers stay what they are
+        return _estimate_run(run, *longest_batch_shape)
+
+
+def _estimate_run(run: Run, batch: int, length: int) -> int:
+    recipe, device = run.recipe, "cuda" if torch.cuda.is_available() else "cpu"
+    step = estimate(run.method, run.backbone, batch, length, recipe.precision, run.tasks, device=device,
+                    dropout=recipe.dropout, attention_dropout=recipe.attention_dropout)
+    model = _model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0).eval()
+    with torch.no_grad(), Live([*model.parameters(), *model.buffers()]) as live, Emulated(recipe.precision, device):
+        model(model.tasks[0], _inputs(EVAL_BATCH, length))
+    kept = _bytes(model.delta().values()) if device == "cpu" and recipe.epochs > 1 else 0
+    return kept + max(step.peak, step.weights + step.optimizer + live.peak)

@@ -1,0 +1,200 @@
+"""The command line: ``peftlib methods | count | estimate | run | status | presets | experiments``.
+
+Every command prints text, or with ``--json`` one JSON document. What cannot be done is one line on standard error and
+exit status 2. Torch is imported only by the commands that need it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from peftlib.errors import PeftlibError, UsageError
+
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+         "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error"}
+MIB = 2**20
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status (0, or 2 for what cannot be done)."""
+    arguments = _parser().parse_args(argv)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        data, text = arguments.command(arguments)
+        print(json.dumps(data, indent=1, default=str) if arguments.json else text)
+    except PeftlibError as error:
+        print(f"peftlib: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="peftlib", description="Parameter-efficient fine-tuning: count, estimate, train, look up.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("methods", methods, "All methods, or one with its hyperparameters.")
+    sub.add_argument("name", nargs="?", metavar="NAME")
+    sub = add("count", counts, "Trainable, stored and changed parameters, without weights or a download.")
+    sub.add_argument("method", metavar="METHOD", help="an expression such as 'LoRA(rank=8)', or adaptbert/table3")
+    sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
+    sub.add_argument("--tasks", type=int, default=1, metavar="N")
+    sub = add("estimate", estimates, "Memory and compute of a training step, without weights or a GPU.")
+    sub.add_argument("method", metavar="METHOD")
+    sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
+    sub.add_argument("--batch", type=int, default=32, metavar="SEQUENCES")
+    sub.add_argument("--length", type=int, default=128, metavar="TOKENS")
+    sub.add_argument("--precision", default="bf16", metavar="bf16|fp32")
+    sub.add_argument("--tasks", type=int, default=1, metavar="N")
+    sub.add_argument("--device", default="cuda", metavar="cuda|cpu", help="whose kernels (default: cuda)")
+    sub = add("run", run, "Train the runs of an experiment that have no record yet.")
+    sub.add_argument("experiment", metavar="EXPERIMENT")
+    sub.add_argument("--preset", default="quick", metavar="NAME")
+    sub = add("status", status, "How many runs are done, missing, failed, or made by older code.")
+    sub.add_argument("--preset", metavar="NAME", help="default: all of them")
+    sub.add_argument("--paper", metavar="NAME")
+    add("presets", presets, "How large a study can be.")
+    sub = add("experiments", experiments, "Named grids of runs.")
+    sub.add_argument("--preset", default="quick", metavar="NAME", help="for the number of runs (default: quick)")
+    return parser
+
+
+def columns(rows: list[dict], names: list[str] | None = None) -> str:
+    """Rows as aligned text, numbers to the right; a line saying so if there are none."""
+    if not rows:
+        return "(none)"
+    names = names or list(rows[0])
+    cells = [names] + [[_show(row[n]) for n in names] for row in rows]
+    width = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    right = [all(isinstance(row[n], int | float) for row in rows) for n in names]
+    padded = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, width, right, strict=True)] for line in cells]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _show(value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+# --- commands: each gives what --json prints, and the text ------------------------------------------------------------
+def methods(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib.methods import METHODS, method_class
+
+    if a.name is None:
+        rows = [describe(METHODS[name]) for name in sorted(METHODS)]
+        short = [{**row, "hyperparameters": ", ".join(f"{h['name']}={h['default']!r}" for h in row["hyperparameters"])}
+                 for row in rows]
+        return rows, columns(short, ["name", "family", "paper", "mergeable", "hyperparameters"])
+    row = describe(method_class(a.name))
+    keys = ("name", "title", "family", "paper", "mergeable", "about")
+    head = "\n".join(f"{key:<10} {_show(row[key])}" for key in keys)
+    body = [{**h, "default": repr(h["default"])} for h in row["hyperparameters"]]
+    return row, f"{head}\n\n{columns(body) if body else '(no hyperparameters)'}"
+
+
+def describe(cls: type) -> dict:
+    """What the tables say of a method, and its hyperparameters with type, default and meaning."""
+    fields = dataclasses.fields(cls)
+    text = " ".join((cls.__doc__ or "").split())
+    names = "|".join(f.name for f in fields) or "$^"
+    meanings = dict(re.findall(rf"(?<!\w)({names}): (.*?)(?= (?:{names}): |$)", text))
+    about = re.split(rf" (?:{names}): ", text, maxsplit=1)[0]
+    hyper = [{"name": f.name, "type": f.type, "default": f.default, "meaning": meanings.get(f.name, "")}
+             for f in fields]
+    return {"name": cls.__name__, "title": cls.title, "family": cls.family, "paper": cls.paper,
+            "mergeable": cls.mergeable, "about": about, "hyperparameters": hyper}
+
+
+def counts(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib.accounting import counting
+
+    if a.method == "adaptbert/table3":
+        rows = counting.adaptbert_table3().to_dict("records")
+        return rows, columns(rows, [n for n in rows[0] if n != "expression"])
+    if "/" in a.method:
+        raise UsageError(f"no table {a.method!r} to count: expected adaptbert/table3, or a method like 'LoRA(rank=8)'")
+    row = counting.count(a.method, a.backbone, a.tasks).as_dict()
+    kinds = [{"parameters": n, "count": row[n], "percent": row[f"{n}_percent"]}
+             for n in ("trainable", "stored", "changed")]
+    title = f"{row['method']} on {a.backbone} ({row['total']:,} parameters), tasks: {a.tasks}"
+    return row, f"{title}\n{columns(kinds)}\nheads beside them: {row['heads']:,}"
+
+
+def estimates(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib.accounting.estimate import estimate
+
+    row = estimate(a.method, a.backbone, a.batch, a.length, a.precision, a.tasks, device=a.device).as_dict()
+    parts = [{"memory": n, "MiB": row[n] / MIB} for n in ("weights", "gradients", "optimizer", "activations", "peak")]
+    title = f"{row['method']} on {a.backbone}: {a.batch} x {a.length} tokens, {a.precision}, {a.device}"
+    return row, f"{title}\n{columns(parts)}\nper step: {row['flops'] / 1e12:,.3f} TFLOP"
+
+
+def run(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib import records, study
+
+    found = study.results(a.experiment, a.preset)
+    rows = [{"label": r["run"]["label"], "seed": r["run"]["seed"], **r["validation"]} for r in found]
+    names = list(dict.fromkeys(n for row in rows for n in row))
+    where = records.root() / "data" / "runs" / a.preset
+    text = columns([{n: row.get(n, "") for n in names} for row in rows])
+    return found, f"{text}\nvalidation scores; records: {where}"
+
+
+def status(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib import study
+
+    names = [a.preset] if a.preset else list(study.presets())
+    rows = [{"preset": name, **row} for name in names for row in study.status(name) if a.paper in (None, row["paper"])]
+    if not rows:
+        known = sorted({row["paper"] for row in study.status(names[0])})
+        raise UsageError(f"no experiment of paper {a.paper!r}: expected one of {', '.join(known)}")
+    return rows, columns(rows)
+
+
+def presets(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib import study
+
+    rows = [dataclasses.asdict(p) for p in study.presets().values()]
+    return rows, columns(rows, ["name", "backbone", "source", "epochs", "about"])
+
+
+def experiments(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib import experiments as _  # noqa: F401 (fills EXPERIMENTS)
+    from peftlib import study
+
+    preset = study.get_preset(a.preset)
+    rows = [{"experiment": name, "runs": len(study.runs(name, preset)), "about": _first_sentence(build)}
+            for name, build in study.EXPERIMENTS.items()]
+    return rows, columns(rows)
+
+
+def _first_sentence(build: Callable) -> str:
+    return re.split(r"(?<=\.)\s", " ".join((build.__doc__ or "").split()), maxsplit=1)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
