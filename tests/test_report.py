@@ -76,6 +76,13 @@ def test_footer_names_backbone_data_seeds_and_commit():
         assert part in html
 
 
+def test_footer_names_three_commits_and_counts_the_others():
+    source = made("adaptbert/table3")
+    for number, record in enumerate(source):
+        record["commit"] = f"{min(number, 4)}" * 12
+    assert "commits 000000000000, 111111111111, 222222222222 and 2 more" in report.provenance(source)
+
+
 def test_table_escapes_text():
     html = report.table(pd.DataFrame({"<a>": ["<b>"]}), caption="<c>")._repr_html_()
     assert not any(tag in html for tag in ("<a>", "<b>", "<c>"))
@@ -242,6 +249,14 @@ def test_trials_are_entered_once_and_the_study_goes_on(tmp_path):
     assert len(search.register(every, journal).trials) == len(study_.trials) == len(every)
     assert search.best(study_)["dropout"] == max(r["run"]["recipe"]["dropout"] for r in every)
     assert sum(search.importances(study_).values()) == pytest.approx(1)
+
+
+def test_a_run_that_was_made_again_replaces_its_trial(tmp_path):
+    journal = tmp_path / "study.log"
+    search.register(made("adaptbert/section62", lambda run: run.recipe.dropout), journal)
+    again = search.register(made("adaptbert/section62", lambda run: 1 - run.recipe.dropout), journal)
+    assert len(again.trials) == len(study.runs("adaptbert/section62", "published"))
+    assert search.best(again)["score"] == pytest.approx(1 - search.best(again)["dropout"])
 
 
 def test_an_empty_search_says_nothing(tmp_path):

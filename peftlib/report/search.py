@@ -12,6 +12,7 @@ import pandas as pd
 from peftlib import records
 from peftlib.report.tables import Spread, by_label, scores
 
+NAME = "section62"
 SPACE = {"dropout": (0.0, 0.5, False), "weight_decay": (1e-3, 1.0, True)}  # low, high, logarithmic
 
 
@@ -28,7 +29,7 @@ def trials(source: Sequence[dict], task: str = "sst") -> pd.DataFrame:
 
 def storage_path(preset: str) -> Path:
     """Where a preset's study is kept."""
-    return records.root() / "_build" / preset / "optuna" / "section62.log"
+    return records.root() / "_build" / preset / "optuna" / f"{NAME}.log"
 
 
 def register(source: Sequence[dict], path: Path, task: str = "sst"):
@@ -43,16 +44,27 @@ def register(source: Sequence[dict], path: Path, task: str = "sst"):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    study = optuna.create_study(study_name="section62", direction="maximize", storage=storage, load_if_exists=True)
-    known = {trial.user_attrs.get("run") for trial in study.trials}
+    study = _open(storage)
     space = {name: optuna.distributions.FloatDistribution(*ends, log=log) for name, (*ends, log) in SPACE.items()}
     digests = {label: "+".join(r["digest"] for r in found) for label, found in by_label(source).items()}
-    for row in trials(source, task).to_dict("records"):
+    rows = trials(source, task).to_dict("records")
+    scores_now = {digests[row["trial"]]: float(row["score"]) for row in rows}
+    if any(scores_now.get(trial.user_attrs["run"], trial.value) != trial.value for trial in study.trials):
+        optuna.delete_study(study_name=NAME, storage=storage)  # a run was made again and gave another score
+        study = _open(storage)
+    known = {trial.user_attrs["run"] for trial in study.trials}
+    for row in rows:
         if digests[row["trial"]] not in known:
             study.add_trial(optuna.trial.create_trial(
                 params={name: row[name] for name in SPACE}, distributions=space, value=float(row["score"]),
                 user_attrs={"run": digests[row["trial"]], "label": row["trial"]}))
     return study
+
+
+def _open(storage):
+    import optuna
+
+    return optuna.create_study(study_name=NAME, direction="maximize", storage=storage, load_if_exists=True)
 
 
 def best(study) -> dict[str, float | None]:

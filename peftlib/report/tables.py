@@ -128,6 +128,13 @@ def _joined(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(values))
 
 
+def _commits(source: Sequence[dict], shown: int = 3) -> str:
+    """The commits that made the records, "+" after one with local changes; only the first few are named."""
+    found = list(dict.fromkeys(str(r.get("commit")) for r in source))
+    more = f" and {len(found) - shown} more" if len(found) > shown else ""
+    return f"commit{'s' if len(found) > 1 else ''} {', '.join(found[:shown])}{more}"
+
+
 def provenance(source: Sequence[dict]) -> str:
     """One line: backbone, data, seeds, how many runs are there, and the commits that made them."""
     if not source:
@@ -139,7 +146,7 @@ def provenance(source: Sequence[dict]) -> str:
         "data: " + _joined(f"{DATA_NAMES.get(r['source'], r['source'])}, {_limits(r['limits'])}" for r in runs),
         f"seed{'s' if len(seeds) > 1 else ''} {_ranges(seeds)} (n = {len(seeds)})",
         presence(source),
-        "commit " + _joined(str(r.get("commit")) for r in source),
+        _commits(source),
     ]
     return " · ".join(parts)
 
@@ -176,7 +183,7 @@ def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = Non
     rows = [[missing if text == MISSING else text for text in row] for row in rows]
     foot = [note] if note else []
     foot += [provenance(source)] if source is not None else []
-    columns = list(map(str, df.columns))
+    columns = [str(name).replace("_", " ") for name in df.columns]
     return Html(_html_table(columns, rows, caption, foot, missing), _text_table(columns, rows, caption, foot))
 
 
