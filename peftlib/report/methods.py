@@ -174,7 +174,8 @@ def cost(records: Results, label: str) -> Html:
                      "delta on disk, KiB": _scaled(mine, "stored_bytes", 2**10),
                      "trainable": _whole(mine, "trainable"), "stored": _whole(mine, "stored")})
     return table(pd.DataFrame(rows), caption=f"What {label} costs on this page's backbone and data", source=shown,
-                 formats={"examples/s": ".0f", "peak memory, MiB": ".0f", "delta on disk, KiB": ",.0f"},
+                 formats={"examples/s": ".0f", "peak memory, MiB": ".0f", "delta on disk, KiB": ",.0f",
+                          "trainable": ",.0f", "stored": ",.0f"},
                  note="Time is that of training steps; peak memory is the process's own growth during the run. The "
                       "delta holds the head, too; a method that trains everything stores the whole backbone.")
 

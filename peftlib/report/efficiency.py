@@ -1,0 +1,88 @@
+"""The book's efficiency page: results of ``benchmarks/`` and what records say of speed and memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown
+
+from peftlib import records as store
+from peftlib.report import style
+from peftlib.report.figures import figure
+from peftlib.report.tables import Html, by_label, field, table
+
+
+def benchmark(name: str) -> dict | None:
+    """The result that ``benchmarks/<name>.py`` has left, or None."""
+    path = store.root() / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _not_measured(name: str) -> Markdown:
+    return Markdown(f"*Not measured yet: `python benchmarks/{name}.py` writes `benchmarks/results/{name}.json`.*")
+
+
+def _where(result: dict) -> str:
+    machine = result["machine"]
+    return (f"{machine['device']}, {machine['threads']} threads of {machine['cores']} cores · "
+            + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+            + f" · {result['date']} · commit {result['commit']}")
+
+
+def training_speed() -> Html | Markdown:
+    """Examples per second, peak memory and accuracy of our loop and of Hugging Face's, measured side by side."""
+    result = benchmark("training_speed")
+    if result is None:
+        return _not_measured("training_speed")
+    rows = [{"variant": name, "examples/s": row["examples_per_second"], "slowest": row["slowest"],
+             "fastest": row["fastest"], "peak memory, MiB": row["peak_bytes"] / 2**20, "accuracy": row["accuracy"]}
+            for name, row in result["variants"].items()]
+    about = (f"{result['method']} on {result['backbone']}, {result['task']} ({result['source']}): {result['examples']} "
+             f"examples, {result['epochs']} epochs, batches of {result['batch_size']}; median of {result['repeats']} "
+             f"rounds in turn, accuracy on {result['validation']} rows. {_where(result)}")
+    speeds = dict.fromkeys(("examples/s", "slowest", "fastest", "peak memory, MiB"), ".0f")
+    return table(pd.DataFrame(rows), caption="Training the same model on the same examples", formats=speeds, note=about)
+
+
+def ratios() -> Markdown:
+    """How many times as fast as each setting of the peer."""
+    result = benchmark("training_speed")
+    if result is None:
+        return Markdown("")
+    said = "; ".join(f"{value:.1f} times its {name}" for name, value in result["ratios"].items())
+    return Markdown(f"Our loop in its faster precision, against the peer: {said}.")
+
+
+def batch_overhead() -> Html | Markdown:
+    """Wall time of the graph beside the time spent in training."""
+    result = benchmark("batch_overhead")
+    if result is None:
+        return _not_measured("batch_overhead")
+    names = {"runs": "runs", "training_seconds": "in training steps, s", "run_seconds": "in whole runs, s",
+             "wall_train_seconds": "wall, training half, s", "wall_book_seconds": "wall, book half, s",
+             "wall_again_seconds": "wall, second start, s", "wall_over_training": "whole wall / training steps",
+             "wall_train_over_runs": "training half / whole runs", "ideal": "ideal of the last"}
+    rows = [{"quantity": said, "value": float(result[key])} for key, said in names.items()]
+    return table(pd.DataFrame(rows), caption=f"The batch, preset {result['preset']}, {result['jobs']} workers",
+                 formats={"value": ".2f"}, note=_where(result))
+
+
+def by_method(records: Sequence[dict]) -> Html:
+    """Training speed over peak memory, one point a method."""
+    caption = "Training speed and peak memory of every method on this page's backbone and data."
+    groups = {label: mine for label, mine in by_label(records).items() if mine and mine[0]["peak_bytes"] is not None}
+    if not groups:
+        return figure(None, caption=caption, source=records)
+    fig, ax = plt.subplots(figsize=(7.4, 4.2))
+    for mine in groups.values():
+        looks = style.of(mine[0]["run"]["method"])
+        x, y = field(mine, "peak_bytes").mean / 2**20, field(mine, "examples_per_second").mean
+        ax.plot(x, y, color=looks.color, marker=looks.marker)
+        ax.annotate(looks.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9, color=looks.color)
+    ax.set_yscale("log")
+    ax.set(xlabel="peak memory of the process during the run, less what it used before (MiB)",
+           ylabel="training examples per second (log scale)")
+    return figure(fig, caption=caption, source=records)

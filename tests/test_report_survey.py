@@ -1,0 +1,98 @@
+"""Taxonomy, choice, efficiency and environment pages: complete, computed, and honest when there is nothing to show."""
+
+import json
+
+import matplotlib
+import pytest
+
+from peftlib import records
+from peftlib.experiments import METHOD_RUNS
+from peftlib.methods import METHODS
+from peftlib.papers import paper_table
+from peftlib.report import efficiency, environment, survey
+from peftlib.study import Results
+
+matplotlib.use("Agg")
+BEYOND_THE_SURVEY = {"Full", "HeadOnly", "AdaptBertAdapter", "AdaptBertHypernet"}
+
+
+def record(label: str, accuracy: float, stored: int, seconds: float, peak: int) -> dict:
+    scores = {"sst": accuracy, "mean": accuracy}
+    return {"run": {"label": label, "method": METHOD_RUNS[label], "backbone": "minilm", "source": "embedded", "seed": 0,
+                    "limits": [48, 100, 32]},
+            "validation": scores, "test": scores, "counts": {"stored": stored}, "seconds": seconds, "peak_bytes": peak,
+            "examples_per_second": 10.0, "commit": "abc", "versions": {"torch": "2"},
+            "machine": {"device": "a CPU", "threads": 1}}
+
+
+@pytest.fixture
+def made() -> Results:
+    return Results([record("Full", 0.60, 1000, 10.0, 900), record("LoRA", 0.58, 10, 6.0, 500),
+                    record("Houlsby", 0.57, 20, 7.0, 600), record("HeadOnly", 0.30, 0, 1.0, 100)], [])
+
+
+def test_taxonomy_names_only_methods_that_exist_and_misses_none():
+    named = set(paper_table("survey", "methods")["ours"]) - {""}
+    assert named | BEYOND_THE_SURVEY == set(METHODS)
+    assert "to come" in repr(survey.taxonomy())
+    assert f"{len(named)} are here" in survey.progress().data
+
+
+def test_every_method_is_listed_from_its_class():
+    shown = repr(survey.ours())
+    assert all(cls.title in shown for cls in METHODS.values())
+
+
+def test_undominated_methods(made):
+    groups = {r["run"]["label"]: [r] for r in made}
+    assert survey.undominated(groups) == ["Full", "LoRA", "HeadOnly"]  # LoRA beats Houlsby in everything
+    twins = {"a": groups["LoRA"], "b": groups["LoRA"]}
+    assert survey.undominated(twins) == ["a", "b"]
+
+
+def test_advice_comes_from_the_records(made):
+    said = survey.advice(made).data
+    assert "Highest on sst is **Full** with 0.600" in said
+    assert "HeadOnly" not in said  # 0.30 is not within two standard errors (0.098) of 0.60
+    assert "for small storage: **LoRA**" in said and "at inference: Full, LoRA" in said
+
+
+def test_pages_cope_with_no_records():
+    empty = Results([], [])
+    assert "too few" in survey.advice(empty).data
+    assert "(no rows)" in repr(survey.choices(empty)) or "nothing to show" in repr(survey.choices(empty))
+    assert "not drawn" in repr(efficiency.by_method(empty))
+    assert "nothing to show" in repr(environment.machines(empty))
+
+
+def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    assert "python benchmarks/training_speed.py" in efficiency.training_speed().data
+    assert "python benchmarks/batch_overhead.py" in efficiency.batch_overhead().data
+    assert efficiency.ratios().data == ""
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    common = {"machine": {"device": "a CPU", "threads": 2, "cores": 2}, "versions": {"torch": "2"},
+              "date": "2026-11-21", "commit": "abc"}
+    row = {"examples_per_second": 12.3, "slowest": 11.0, "fastest": 13.0, "peak_bytes": 2**20, "accuracy": 0.4}
+    speed = {"method": "LoRA(rank=8)", "backbone": "minilm", "task": "sst", "source": "local", "examples": 1,
+             "epochs": 1, "batch_size": 32, "repeats": 3, "validation": 5, "variants": {"ours": row},
+             "ratios": {"usual script": 9.5}}
+    (folder / "training_speed.json").write_text(json.dumps(speed | common))
+    assert "ours" in repr(efficiency.training_speed()) and "9.5 times its usual script" in efficiency.ratios().data
+
+
+def test_speed_and_memory_of_methods_are_drawn(made):
+    assert "<img" in efficiency.by_method(made)._repr_html_()
+
+
+def test_environment_tables():
+    assert "cfimdb" in repr(environment.tasks())
+    assert "torch" in repr(environment.versions())
+    assert "a CPU" in repr(environment.machines(Results([record("Full", 0.6, 1, 1.0, 1)], [])))
+
+
+def test_survey_pages_carry_no_outputs():
+    pages = sorted((records.root() / "notebooks" / "survey").glob("*.ipynb"))
+    assert {p.stem for p in pages} >= {"taxonomy", "choosing", "data", "efficiency"}
+    assert not any(c.get("outputs") for p in pages for c in json.loads(p.read_text())["cells"])
