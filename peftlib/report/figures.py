@@ -84,17 +84,21 @@ def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_
     kept = {title: points for title, df in panels.items() if len(points := _drawable(df, log_y))}
     if not kept:
         return None
-    lines = max(points["method"].nunique() for points in kept.values())
+    lines = max(_names(points).nunique() for points in kept.values())
     fig, axes = plt.subplots(1, len(kept), squeeze=False, figsize=(1.5 + 4.4 * len(kept), max(4.4, 0.33 * lines)),
                              sharex=True)
     for ax, (title, points) in zip(axes[0], kept.items(), strict=True):
-        names = points["name"] if "name" in points else points["method"].map(lambda m: style.of(m).name)
-        ends = [_line(ax, group, name) for name, group in points.groupby(names, sort=False)]
+        ends = [_line(ax, group, name) for name, group in points.groupby(_names(points), sort=False)]
         ax.set(xscale="log", yscale="log" if log_y else "linear", xlabel=x_label, title=title if len(kept) > 1 else "")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _label_ends(ax, ends)
     axes[0][0].set_ylabel(y_label)
     return fig
+
+
+def _names(points: pd.DataFrame) -> pd.Series:
+    """What each point's line is called."""
+    return points["name"] if "name" in points else points["method"].map(lambda method: style.of(method).name)
 
 
 def _drawable(points: pd.DataFrame, log_y: bool) -> pd.DataFrame:

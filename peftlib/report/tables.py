@@ -190,7 +190,7 @@ def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = Non
 def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> str:
     def cell(text: str) -> str:
         empty = ' data-sort="" class="missing"' if text == missing else ""  # sorts last, whatever the column holds
-        return f"<td{empty}>{html.escape(text)}</td>"
+        return f"<td{empty}>{html.escape(text).replace(' ± ', '&nbsp;±&nbsp;')}</td>"
 
     head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
     body = "\n".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
