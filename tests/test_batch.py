@@ -36,14 +36,15 @@ for i in range(runs):
     with open(Path(folder) / "trace", "a") as trace:
         trace.write(record.name + "\\n")
     scratch = record.with_suffix(".tmp")
-    scratch.write_text("{}")
+    scratch.write_text(str(time.time()))  # Snakemake goes by the content of small files: a new record differs
     scratch.rename(record)
 """
 PAGE = """
 from pathlib import Path
 if Path(folder, "broken").exists() and name == "fragile":
     raise ValueError("the reason " + "it gives")
-print(len(list(Path(folder).glob("*.json"))), "records")
+texts = sorted(record.read_text() for record in Path(folder).glob("*.json"))
+print(len(texts), "records", texts)
 """
 
 
@@ -239,9 +240,10 @@ def test_parameters_that_fit_are_admitted(tmp_path):
 
 
 def test_progress_reads_snakemake():
-    progress = front.Progress(total=2)
-    lines = ["Job 4: tiny/table-1of2", "Job 5: notebooks/a", "Error in rule page:", "    message: None",
-             "    jobid: 5", "Finished jobid: 4 (Rule: train)"]
+    progress = front.Progress()
+    lines = ["train          2", "trained        1", "total          3", "Job 4: tiny/table-1of2",
+             "Job 5: notebooks/a", "Error in rule page:", "    message: None", "    jobid: 5",
+             "Finished jobid: 4 (Rule: train)"]
     said = [line for line in map(progress.feed, lines) if line]
     assert said[0].startswith("[1/2]") and said[0].endswith("FAILED notebooks/a")
     assert said[1].startswith("[2/2]") and said[1].endswith("done   tiny/table-1of2")

@@ -113,9 +113,9 @@ class Options:
 
 @dataclass
 class Progress:
-    """Reads Snakemake's messages and gives one line a finished job; `gathers`: the target is a rule without work."""
+    """Reads Snakemake's messages and gives one line a finished job."""
 
-    gathers: bool = False
+    gathering: int = 0  # jobs without work, which only gather the others
     started: float = field(default_factory=time.monotonic)
     total: int = 0
     done: int = 0
@@ -124,8 +124,10 @@ class Progress:
 
     def feed(self, line: str) -> str | None:
         """What to print for a line of Snakemake's output, if anything."""
-        if match := re.match(r"total\s+(\d+)$", line):
-            self.total = int(match[1]) - self.gathers
+        if match := re.match(r"trained\s+(\d+)$", line):
+            self.gathering = int(match[1])
+        elif match := re.match(r"total\s+(\d+)$", line):
+            self.total = int(match[1]) - self.gathering
         elif match := re.match(r"Job (\d+): (.+?)(?: {2,}.*)?$", line):
             self.names[match[1]] = match[2].strip()
         elif match := re.match(r"Error in rule", line):
@@ -154,7 +156,8 @@ def environment(options: Options) -> dict[str, str]:
     the sums are the same, in the same order, whatever runs beside."""
     threads = {"OMP_NUM_THREADS": "1"} if options.jobs > 1 and options.executor == "local" else {}
     here = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "TOKENIZERS_PARALLELISM": "false", **threads}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1", **threads}
 
 
 def snakemake_log(build: Path) -> Path:
@@ -171,7 +174,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True)
     command = [*base, *options.arguments(), "--keep-going", "--rerun-incomplete", "--nocolor",
                "--rerun-triggers", "mtime", "params", "input"]
-    progress, log = Progress(gathers="trained" in targets), snakemake_log(build)
+    progress, log = Progress(), snakemake_log(build)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
