@@ -15,7 +15,15 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, BertConfig, DistilBertConfig, PreTrainedTokenizerBase, RobertaConfig, T5Config
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    DistilBertConfig,
+    PreTrainedTokenizerBase,
+    RobertaConfig,
+    T5Config,
+)
 
 from peftlib.anatomy import Anatomy
 from peftlib.errors import PeftlibError, UsageError

@@ -114,6 +114,6 @@ def learning_rates(preset: Preset) -> list[Run]:
         tasks = TASKS if name in multi else ("sst",)
         limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
         scale = 0.1 if name in ("Full", "GaLore", "AdaptBertHypernet") else 1
-        out += [make_run(preset, method, tasks, label=name, lr=float(f"{lr * scale:.3g}"), epochs=1, batch_size=16, limits=limits)
-                for lr in preset.search_lr]
+        rates = [float(f"{lr * scale:.3g}") for lr in preset.search_lr]
+        out += [make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits) for lr in rates]
     return out

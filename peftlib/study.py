@@ -67,7 +67,7 @@ class Preset:
 def skeleton(method: str) -> str:
     """An expression without its hyperparameters: ``LoRA(rank=8) + PerTask(X(a=1))`` -> ``LoRA + PerTask(X)``."""
     out, depth, keep = [], 0, []
-    for i, char in enumerate(method):
+    for char in method:
         if char == "(":
             keep.append("".join(out).endswith("PerTask") and depth == sum(keep))
             depth += 1
@@ -120,8 +120,9 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
     given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
              "max_length": preset.max_length, "precision": preset.precision} | recipe
+    limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
     return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source, recipe=Recipe(**given),
-               seed=seed, limits=tuple(limits or (preset.limits if len(tasks) > 1 else preset.limits_single)), label=label or method)
+               seed=seed, limits=tuple(limits), label=label or method)
 
 
 def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:
@@ -143,7 +144,7 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     else:
         known = {run.label for run in rows}
         if unknown := set(labels) - known:
-            raise UsageError(f"{name} has no row {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(sorted(known))}")
+            raise UsageError(f"{name} has no row {sorted(unknown)}; it has {', '.join(sorted(known))}")
         rows = [run for run in rows if run.label in labels]
     return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
 
@@ -218,6 +219,7 @@ def failure_path(preset: str, digest: str) -> Path:
 
 def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     """Train one run, write its record, and return it. An interrupted run goes on from its last epoch."""
+    from peftlib.accounting.estimate import estimate_run, longest_batch
     from peftlib.accounting.memory import PeakMemory
     from peftlib.training import loop
 
@@ -226,6 +228,7 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
     with PeakMemory() as peak:
         trainer = loop.Trainer(run, checkpoint, progress)
+        estimated = estimate_run(run, longest_batch(trainer))  # first: what cannot be estimated fails before it costs
         outcome = trainer.fit()
     counts = dataclasses.asdict(outcome.model.counts())
     record = {
@@ -233,6 +236,7 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
         "history": outcome.history, "best_epoch": outcome.best_epoch, "validation": outcome.validation,
         "test": outcome.test, "seconds": outcome.seconds, "examples_per_second": outcome.examples_per_second,
         "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes,
+        "estimate_bytes": estimated,
         "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
         "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **source, "versions": versions(), "machine": machine(),
