@@ -1,5 +1,6 @@
 """Parameters counted without weights, and what printed percentages allow."""
 
+import os
 import subprocess
 import sys
 
@@ -215,12 +216,14 @@ print(peak.bytes)
 def test_the_estimate_is_near_the_measured_peak(method):
     batch, length = 48, 96
     script = MEASURE.format(method=method, batch=batch, length=length)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # glibc otherwise keeps freed blocks of up to 32 MB for later, which are no tensor's any more
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
     if done.stdout.strip() == "None":
         pytest.skip("neither a GPU nor /proc here to measure with")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = estimate(method, "minilm", batch, length, "fp32", device=device)
-    assert found.peak == pytest.approx(int(done.stdout), rel=0.25)
+    assert found.peak == pytest.approx(int(done.stdout), rel=0.2)
 
 
 def test_memory_table_gives_the_error_of_records_that_have_both():
