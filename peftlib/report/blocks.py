@@ -130,7 +130,7 @@ def picture(method: str) -> Html:
                ("t5", "decoder", "T5 decoder block")]
     found = {kind: touches(method, kind) for kind in ("bert", "t5")}
     tallest = max(len(order(kind)[stack]) for kind, stack, _ in columns)
-    fig, ax = plt.subplots(figsize=(9.6, 0.56 * tallest + 0.9))
+    fig, ax = plt.subplots(figsize=(7.8, 0.42 * tallest + 0.8))
     for i, (kind, stack, title) in enumerate(columns):
         here = [t for t in found[kind][0] if t.stack == stack]
         _draw_column(ax, 3.6 * i, order(kind)[stack], here, title, _shared(found[kind][1]))
@@ -188,7 +188,7 @@ def _draw_site(ax: Axes, x: float, y: float, width: float, name: str, at: list[T
         color = style.of(touch.method).color
         _box(ax, x + 0.06, middle - 0.15, width - 0.12, 0.3, color, "-", round_=True)
         what = touch.what + (" × task" if touch.per_task else "")
-        ax.text(x + width / 2, middle, what, ha="center", va="center", fontsize=7 if width > 1.2 else 6)
+        ax.text(x + width / 2, middle, what, ha="center", va="center", fontsize=7 if width > 1.2 else 6.5)
 
 
 def _box(ax: Axes, x: float, y: float, width: float, height: float, color: str | None, line: str,

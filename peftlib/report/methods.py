@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import inspect
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def source(method: str) -> Html:
     pieces = [inspect.getsource(c) for c in core]
     pieces += [inspect.getsource(leaf.attach) for leaf in leaves if leaf.attach is not Method.attach]
     files = dict.fromkeys(inspect.getsourcefile(c) for c in [*leaves, *core])
-    shown = _code("\n\n".join(inspect.cleandoc(p) if p.startswith(" ") else p for p in pieces))
+    shown = _code("\n\n".join(textwrap.dedent(piece) for piece in pieces))
     folded = [f"<details><summary>{html.escape(_name(f))} ({len(Path(f).read_text().splitlines())} lines)</summary>"
               f"{_code(Path(f).read_text())}</details>" for f in files]
     return Html(shown + "\n".join(folded), "\n\n".join(pieces))
@@ -171,11 +172,9 @@ def cost(records: Results, label: str) -> Html:
         mine = groups.get(name, [])
         rows.append({"method": name, "training time": _seconds(mine), "examples/s": field(mine, "examples_per_second"),
                      "peak memory, MiB": _scaled(mine, "peak_bytes", 2**20),
-                     "delta on disk, KiB": _scaled(mine, "stored_bytes", 2**10),
-                     "trainable": _whole(mine, "trainable"), "stored": _whole(mine, "stored")})
+                     "delta on disk, KiB": _scaled(mine, "stored_bytes", 2**10)})
     return table(pd.DataFrame(rows), caption=f"What {label} costs on this page's backbone and data", source=shown,
-                 formats={"examples/s": ".0f", "peak memory, MiB": ".0f", "delta on disk, KiB": ",.0f",
-                          "trainable": ",.0f", "stored": ",.0f"},
+                 formats={"examples/s": ",.0f", "peak memory, MiB": ",.0f", "delta on disk, KiB": ",.0f"},
                  note="Time is that of training steps; peak memory is the process's own growth during the run. The "
                       "delta holds the head, too; a method that trains everything stores the whole backbone.")
 
@@ -193,11 +192,10 @@ def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 
     for name, expression in {"this method": method, "full fine-tuning": "Full()", "head only": "HeadOnly()"}.items():
         if expression != method or name == "this method":
             e = estimate(expression, backbone, batch, length)
-            bytes_of = {f"{part}, MiB": getattr(e, part) / 2**20 for part in parts}
-            rows.append({"model": name, **bytes_of, "TFLOPs a step": e.flops / 1e12})
-    columns = {f"{part}, MiB": ",.0f" for part in parts}
-    return table(pd.DataFrame(rows), caption=f"A training step on {backbone}, estimated without weights",
-                 formats={**columns, "TFLOPs a step": ".2f"},
+            mebibytes = {part: getattr(e, part) / 2**20 for part in parts}
+            rows.append({"model": name, **mebibytes, "TFLOPs": e.flops / 1e12})
+    return table(pd.DataFrame(rows), caption=f"MiB and TFLOPs of a training step on {backbone}, estimated without weights",
+                 formats={**dict.fromkeys(parts, ",.0f"), "TFLOPs": ".2f"},
                  note=f"{batch} sequences of {length} tokens; bf16 autocast, trained weights in fp32, CUDA's kernels.")
 
 
@@ -208,10 +206,6 @@ def _seconds(records: Sequence[dict]) -> str | None:
 
 def _scaled(records: Sequence[dict], name: str, unit: int) -> Spread | None:
     return Spread.of(r[name] / unit for r in records if r[name] is not None)
-
-
-def _whole(records: Sequence[dict], name: str) -> int | None:
-    return records[0]["counts"][name] if records else None
 
 
 # --- beside the others ------------------------------------------------------------------------------------------------
