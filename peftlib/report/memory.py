@@ -12,8 +12,10 @@ MIB = 2**20
 def memory_table(records: Iterable[dict]) -> pd.DataFrame:
     """One row a record that holds both figures: method, measured and estimated (MiB), error (percent of the measured).
 
-    The measured peak of a process contains what its allocator keeps of freed tensors (glibc: blocks of up to 32 MB, unless
-    MALLOC_MMAP_THRESHOLD_ is set), which can nearly double it; the estimate is of tensors alone. Records made where the peak cannot be measured, or before estimates were kept, are left out.
+    The measured peak of a process contains what its allocator keeps of freed tensors (glibc: blocks of up to 32 MB,
+    unless MALLOC_MMAP_THRESHOLD_ is set), which can nearly double it, and lacks what a run finds left over by an earlier
+    one of the same process; the estimate is of tensors alone. Records made where the peak cannot be measured, or before
+    estimates were kept, are left out.
     """
     rows = []
     for r in records:
