@@ -233,6 +233,18 @@ def test_parameters_are_refused_before_a_kernel_starts(tmp_path, given, message)
     assert "Executing" not in (tmp_path / "log").read_text() and not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_kernel_that_dies_at_its_start_is_started_again(tmp_path, monkeypatch):
+    path = notebook(tmp_path / "a.ipynb", "lr = 1e-4", "")
+    deaths = ["Kernel died before replying to kernel_info"] * 2 + ["something else"]
+
+    def execute(*args, **options):
+        raise RuntimeError(deaths.pop(0))
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    assert not worker.run(path, tmp_path / "out.ipynb", tmp_path / "log", {}, tmp_path)
+    assert not deaths and "something else" in (tmp_path / "log").read_text()
+
+
 def test_parameters_that_fit_are_admitted(tmp_path):
     path = notebook(tmp_path / "a.ipynb", 'lr = 1e-4\nlimit = None', "")
     parameters.check(path, {"lr": 1, "limit": 5})

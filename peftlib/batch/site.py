@@ -32,9 +32,7 @@ def stage(root: Path, build: Path) -> Path:
     Only the book's pages are there afterwards: one that was removed from the sources is removed here.
     """
     site, plan = build / "site", json.loads((build / "plan.json").read_text(encoding="utf-8"))
-    for stale in site.glob("*"):
-        if stale.name != "_build":
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    shutil.rmtree(site, ignore_errors=True)
     for file in sources(root):
         copy(file, site / file.relative_to(root))
     for page in plan["pages"]:

@@ -40,10 +40,22 @@ def run(notebook: Path, output: Path, log: Path, parameters: dict[str, object], 
 
 
 def execute(notebook: Path, scratch: Path, parameters: dict[str, object], root: Path) -> None:
-    """papermill, with the notebook's own prints in the log."""
+    """papermill, with the notebook's own prints in the log.
+
+    Two kernels that start at the same moment may be given the same port, and one dies before its first cell: it is
+    started again.
+    """
     import papermill  # a second; a refused parameter should not cost it
 
-    papermill.execute_notebook(notebook, scratch, parameters, cwd=root, progress_bar=False, log_output=True)
+    for last in (False, False, True):
+        try:
+            papermill.execute_notebook(notebook, scratch, parameters, cwd=root, progress_bar=False, log_output=True,
+                                       start_timeout=300)
+            return
+        except RuntimeError as error:
+            if last or "kernel_info" not in str(error):
+                raise
+            logging.warning("%s: starting it again", error)
 
 
 def explain(error: Exception) -> str:
