@@ -223,7 +223,7 @@ def test_the_estimate_is_near_the_measured_peak(method):
         pytest.skip("neither a GPU nor /proc here to measure with")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = estimate(method, "minilm", batch, length, "fp32", device=device)
-    assert found.peak == pytest.approx(int(done.stdout), rel=0.2)
+    assert found.peak == pytest.approx(int(done.stdout), rel=0.25)
 
 
 def test_memory_table_gives_the_error_of_records_that_have_both():
