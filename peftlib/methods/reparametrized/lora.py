@@ -37,7 +37,7 @@ class LowRank(Edit):
         self.dropout = nn.Dropout(dropout)
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
-        return y + self.scale * F.linear(F.linear(self.dropout(x), self.A), self.B)
+        return y + F.linear(self.scale * F.linear(self.dropout(x), self.A), self.B)
 
     @torch.no_grad()
     def merge(self, base: nn.Module) -> bool:
