@@ -144,7 +144,8 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     else:
         known = {run.label for run in rows}
         if unknown := set(labels) - known:
-            raise UsageError(f"{name} has no row {sorted(unknown)}; it has {', '.join(sorted(known))}")
+            missing = ", ".join(map(repr, sorted(unknown)))
+            raise UsageError(f"{name} has no row {missing}; it has {', '.join(sorted(known))}")
         rows = [run for run in rows if run.label in labels]
     return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
 
