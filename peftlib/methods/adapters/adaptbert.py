@@ -5,10 +5,10 @@
 after ``attention.output``     y: (..., d), the sublayer's output before dropout, residual and norm    D: (a, d)
 before ``ffn.down``            y: (..., d_ff), the feed-forward network's hidden activation             D: (a, d_ff)
 
-A layer adds a(2d + 2d_ff) + 2a + d + d_ff. The section's text says otherwise (both adapters after their sublayers, "no
-extra bias terms", 2md + m a layer), but the percentages of Table 3 come out only with a second adapter as wide as the
+A layer adds a(2d + 2d_ff) + 2a + d + d_ff. The section's text says otherwise (both adapters after their sublayers, no
+biases, 2md + m a layer), but the percentages of Table 3 come out only with a second adapter as wide as the
 hidden activation (a = 64: 5.42% of BERT-base; two adapters of width 768 would be 2.2%), and section 4.4 confirms it:
-adapters after self-attention and in the feed-forward layer "have different layer dimensions". The paper names neither
+adapters after self-attention and in the feed-forward layer differ in width. The paper names neither
 the non-linearity nor the initialisation: f is the GELU of its equation 4, and weights start as N(0, 0.01) with zero
 biases, near identity as Houlsby et al. ask for. In an encoder-decoder, cross-attention gets none, as in HyperFormer.
 """
