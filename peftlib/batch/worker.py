@@ -73,12 +73,12 @@ def explain(error: Exception) -> str:
 
 
 def polish(notebook: Path) -> None:
-    """Make an executed notebook a page: fold the cell papermill injected, drop what holds local paths or widgets."""
+    """Make an executed notebook a page: fold its parameters, drop what holds local paths or widgets."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     for cell in content["cells"]:
         cell["metadata"].pop("papermill", None)
         tags = cell["metadata"].get("tags", [])
-        if "injected-parameters" in tags and "hide-input" not in tags:
+        if {"parameters", "injected-parameters"} & set(tags) and "hide-input" not in tags:
             cell["metadata"]["tags"] = [*tags, "hide-input"]
     for key in ("papermill", "widgets"):
         content["metadata"].pop(key, None)
