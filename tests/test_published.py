@@ -1,0 +1,36 @@
+"""The committed records are what they say, and the published preset rests on them."""
+
+from __future__ import annotations
+
+import pytest
+
+from peftlib import records, study
+from peftlib.methods import parse
+
+PATHS = sorted((records.root() / "data" / "runs" / "published").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_a_record_is_that_of_its_run(path):
+    record = records.read(path)
+    run = records.run_of(record)
+    assert run.digest == path.stem
+    parse(run.method)
+    assert len(record["history"]) == run.recipe.epochs
+    assert record["validation"] == record["history"][record["best_epoch"] - 1]["validation"]
+    assert record["validation"]["mean"] == max(epoch["validation"]["mean"] for epoch in record["history"])
+    assert set(record["test"]) == {*run.tasks, "mean"}
+    assert record["counts"]["trainable"] <= record["counts"]["total"] * len(run.tasks)
+
+
+def test_every_record_belongs_to_an_experiment():
+    preset = study.get_preset("published")
+    study.plan("published")  # fills EXPERIMENTS
+    known = {run.digest for name in study.EXPERIMENTS for run in study.runs(name, preset)}
+    assert {path.stem for path in PATHS} <= known, "records that no table reads"
+
+
+def test_learning_rates_are_those_the_search_chose():
+    preset, chosen = study.get_preset("published"), study.chosen_rates("published")
+    assert chosen, "no record of the search"
+    assert {name: preset.learning_rate(name) for name in chosen} == chosen
