@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import platform
+import re
 import subprocess
 import time
 import traceback
@@ -66,20 +67,8 @@ class Preset:
 
 def skeleton(method: str) -> str:
     """An expression without its hyperparameters: ``LoRA(rank=8) + PerTask(X(a=1))`` -> ``LoRA + PerTask(X)``."""
-    out, depth, keep = [], 0, []
-    for char in method:
-        if char == "(":
-            keep.append("".join(out).endswith("PerTask") and depth == sum(keep))
-            depth += 1
-            if keep[-1]:
-                out.append(char)
-        elif char == ")":
-            depth -= 1
-            if keep.pop():
-                out.append(char)
-        elif all(keep):
-            out.append(char)
-    return "".join(out).strip()
+    # Every bracket but PerTask's, with at most one bracket inside: a tuple among the hyperparameters.
+    return re.sub(r"(?<!PerTask)\((?:[^()]|\([^()]*\))*\)", "", method)
 
 
 def presets() -> dict[str, Preset]:
