@@ -102,7 +102,8 @@ def section62(preset: Preset) -> list[Run]:
 @experiment("adaptbert/learning_rates")
 def learning_rates(preset: Preset) -> list[Run]:
     """The small search behind a preset's learning rates, in batches of 16 (or there would be too few steps to tell rates
-    apart): methods of Table 3 on a tenth of its data, one epoch; the others on as many examples of one task."""
+    apart): methods of Table 3 on a tenth of its data, one epoch; the others on as many examples of one task. In fp32, so
+    that a rate that is too high fails by itself."""
     tenth = tuple(limit and max(1, limit // 10) for limit in preset.limits[:1])
     multi = {"Full": "Full()", "HeadOnly": "HeadOnly()", "LoRA": "LoRA(rank=16)",
              "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64),
@@ -115,5 +116,6 @@ def learning_rates(preset: Preset) -> list[Run]:
         limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
         scale = 0.1 if name in ("Full", "GaLore", "AdaptBertHypernet") else 1
         rates = [float(f"{lr * scale:.3g}") for lr in preset.search_lr]
-        out += [make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits) for lr in rates]
+        out += [make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits,
+                         precision="fp32") for lr in rates]
     return out

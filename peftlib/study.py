@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
+import os
 import platform
 import re
 import subprocess
@@ -36,7 +38,8 @@ class Preset:
     lr: learning rate by method (the expression without its hyperparameters, ``LoRA + PerTask(Houlsby)``), with a
     ``default``. rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
     examples a task in multi-task runs, (train, validation, test); limits_single: in single-task runs. search_lr: the
-    grid from which the preset's own learning rates were chosen, empty if they were not searched.
+    grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
+    whichever of bf16 and fp32 the machine computes faster (`native_precision`); a run's recipe holds what that was.
     """
 
     name: str
@@ -108,10 +111,28 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
              limits: tuple | None = None, **recipe) -> Run:
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
     given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
-             "max_length": preset.max_length, "precision": preset.precision} | recipe
+             "max_length": preset.max_length,
+             "precision": native_precision() if preset.precision == "auto" else preset.precision} | recipe
     limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
     return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source, recipe=Recipe(**given),
                seed=seed, limits=tuple(limits), label=label or method)
+
+
+@functools.cache
+def native_precision() -> str:
+    """"bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32".
+
+    The environment variable PEFTLIB_PRECISION decides instead where it is set: the batch sets it, so that the jobs on a
+    cluster's nodes train what was planned on another machine.
+    """
+    if given := os.environ.get("PEFTLIB_PRECISION"):
+        return given
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
 def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:

@@ -153,11 +153,13 @@ def clock(seconds: float) -> str:
 
 def environment(options: Options) -> dict[str, str]:
     """What jobs see: this same peftlib, installed or not; and one thread each when several share the machine, so that
-    the sums are the same, in the same order, whatever runs beside."""
+    the sums are the same, in the same order, whatever runs beside. A node computes in the precision planned here."""
+    from peftlib import study
+
     threads = {"OMP_NUM_THREADS": "1"} if options.jobs > 1 and options.executor == "local" else {}
     here = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1", **threads}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "PEFTLIB_PRECISION": study.native_precision(),
+            "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **threads}
 
 
 def snakemake_log(build: Path) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from peftlib import backbones, deltas
+from peftlib import backbones, deltas, edits
 from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
@@ -111,6 +111,7 @@ class Trainer:
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
                            dropout=self.recipe.dropout)
         speed_up(self.model)
+        edits.use_own_attention(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
         self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
