@@ -261,6 +261,12 @@ def test_progress_reads_snakemake():
     assert said[1].startswith("[2/2]") and said[1].endswith("done   tiny/table-1of2")
 
 
+def test_jobs_compute_in_the_precision_that_was_planned():
+    from peftlib import study
+
+    assert front.environment(front.Options(executor="slurm"))["PEFTLIB_PRECISION"] == study.native_precision()
+
+
 def test_threads_are_shared_out():
     assert front.environment(front.Options(jobs=2))["OMP_NUM_THREADS"] == "1"
     assert front.environment(front.Options(jobs=1)).get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")

@@ -90,6 +90,34 @@ def test_an_empty_prefix_generates_as_sdpa_does(how):
     assert torch.equal(with_nothing(model).generate(IDS, **options, **how), model.generate(IDS, **options, **how))
 
 
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_attention_in_bf16_on_a_cpu_is_computed_in_fp32_and_is_at_least_as_near_to_it(kind):
+    given = {"attention_mask": MASK} | ({"decoder_input_ids": TARGET} if kind == "t5" else {})
+
+    def gradient(own: bool, autocast: bool) -> torch.Tensor:
+        model = {"bert": bert, "t5": t5}[kind]()
+        if own:
+            edits.use_own_attention(model)
+            assert {s.module.config._attn_implementation for s in Anatomy(model).at("*")} == {edits.ATTENTION_FUNCTION}
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            out = model(IDS, **given)
+        shown = (out.logits if kind == "t5" else out.last_hidden_state).float()
+        (shown * torch.arange(shown.numel()).reshape(shown.shape).cos()).sum().backward()
+        return Anatomy(model).at("attention.value")[0].module.weight.grad
+
+    exact = gradient(own=False, autocast=False)
+    error = {own: ((gradient(own, autocast=True) - exact).norm() / exact.norm()).item() for own in (True, False)}
+    assert torch.equal(gradient(own=True, autocast=False), exact)
+    assert error[True] < 0.1 and error[True] < 1.5 * error[False]
+
+
+def test_an_attention_that_asked_for_another_function_keeps_it():
+    model = bert()
+    model.config._attn_implementation = "eager"
+    edits.use_own_attention(model)
+    assert model.config._attn_implementation == "eager"
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_prefix_generates_the_same_with_and_without_cache(beams):
     model = t5()

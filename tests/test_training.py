@@ -210,6 +210,21 @@ def grid(name, *methods):
         return [study.make_run(preset, method, tasks=("sst",), label=f"row {i}") for i, method in enumerate(methods)]
 
 
+def test_the_precision_of_quick_is_the_machines_or_the_one_that_is_given(monkeypatch):
+    quick = study.get_preset("quick")
+    for flags, expected in (({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "fp32")):
+        monkeypatch.delenv("PEFTLIB_PRECISION", raising=False)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        study.native_precision.cache_clear()
+        assert study.make_run(quick, "LoRA()").recipe.precision == expected
+    monkeypatch.setenv("PEFTLIB_PRECISION", "bf16")
+    study.native_precision.cache_clear()
+    assert study.make_run(quick, "LoRA()").recipe.precision == "bf16"
+    assert study.make_run(study.get_preset("smoke"), "LoRA()").recipe.precision == "fp32"
+    study.native_precision.cache_clear()
+
+
 def test_a_record_is_written_whole_and_once(tmp_path, monkeypatch):
     path = tmp_path / "runs" / "abc.json"
     monkeypatch.setattr(records.os, "replace", lambda *a: (_ for _ in ()).throw(Killed()))
