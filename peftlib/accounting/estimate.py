@@ -138,6 +138,10 @@ class Emulated(TorchFunctionMode):
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
                    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, **other) -> Tensor:
+        if not self.cuda and query.dtype == torch.bfloat16:  # in fp32, as `peftlib.edits` has it
+            mask = attn_mask if attn_mask is None or attn_mask.dtype == torch.bool else attn_mask.float()
+            return self._attention(query.float(), key.float(), value.float(), mask, dropout_p, is_causal, scale,
+                                   **other).to(query.dtype)
         trained_bias = attn_mask is not None and attn_mask.requires_grad
         if not self.cuda and (dropout_p > 0 or trained_bias):
             return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p,
