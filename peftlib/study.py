@@ -1,6 +1,7 @@
 """Experiments: named grids of runs, scaled by a preset. Reads what is done, runs what is missing.
 
-Light to import (no torch) until something is trained, so that the batch can plan in a fraction of a second.
+Light to import (no torch) until something is trained, so that the batch can plan in a fraction of a second; a preset that
+leaves the precision to the machine asks torch for it.
 """
 
 from __future__ import annotations
