@@ -12,7 +12,8 @@ Site names, in every block:
 ``cross_attention...``              the same five, in a decoder
 ``ffn.up  ffn.down  (ffn.gate)``    the feed-forward network; the input of ``ffn.down`` is its hidden activation
 ``ffn.norm``                        its layer norm
-Outside the blocks: ``embeddings.words``, ``embeddings.norm``, ``final.norm``.
+Outside the blocks: ``embeddings.words``, ``embeddings.norm``, ``final.norm``, and ``output``, the language-model head of a
+text-to-text backbone.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Shape:
     biases: bool  # do linear layers and norms carry biases?
     gated: bool  # does the feed-forward network have a gate (T5 v1.1)?
     outer_norms: int  # norms outside the blocks
+    writes: bool  # is there a language-model head?
     total: int  # parameters of the backbone
 
     @property
@@ -146,6 +148,7 @@ _T5 = Table(
         ("encoder", "embeddings.words"): "shared",
         ("encoder", "final.norm"): "encoder.final_layer_norm",
         ("decoder", "final.norm"): "decoder.final_layer_norm",
+        ("decoder", "output"): "lm_head",
     },
     config={"width": "d_model", "ffn": "d_ff", "heads": "num_heads", "head_size": "d_kv"},
     biases=False,
@@ -216,6 +219,7 @@ class Anatomy:
             biases=self.table.biases,
             gated=any(s.name == "ffn.gate" for s in self.sites),
             outer_norms=sum(s.layer < 0 and s.name.endswith("norm") for s in self.sites),
+            writes=any(s.name == "output" for s in self.sites),
             total=sum(p.numel() for p in self.model.parameters()),
         )
 

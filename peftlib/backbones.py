@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BertConfig,
     DistilBertConfig,
@@ -73,8 +75,10 @@ class Backbone:
     digest: str
 
 
-def shape_only(name: str) -> nn.Module:
-    """A headless model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters.
+def shape_only(name: str, form: str = "heads") -> nn.Module:
+    """A model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters.
+
+    form: "heads": without a language-model head; "text": with it.
 
     Raises:
         UsageError: no published shape of that name is known here.
@@ -82,14 +86,30 @@ def shape_only(name: str) -> nn.Module:
     if name not in SHAPES:
         raise UsageError(f"no shape is known for {name!r}; known: {', '.join(SHAPES)}. A local folder or hub name "
                          "can be counted too, if its config.json can be read")
-    return from_config(SHAPES[name](), device="meta")
+    return from_config(SHAPES[name](), device="meta", form=form)
 
 
-def from_config(config, device: str = "cpu") -> nn.Module:
-    """A headless model of random weights; MiniLM-like encoders get a pooler so that totals are the published ones."""
+def from_config(config, device: str = "cpu", form: str = "heads") -> nn.Module:
+    """A model of random weights; MiniLM-like encoders get a pooler so that totals are the published ones.
+
+    form: "heads": without a language-model head; "text": with it.
+    """
     config._attn_implementation = "sdpa"
     with torch.device(device):
-        return AutoModel.from_config(config)
+        return _class_for(form, config).from_config(config)
+
+
+def _class_for(form: str, config) -> type:
+    """Hugging Face's class of models that do what is asked.
+
+    Raises:
+        UsageError: an unknown form, or text from a model that has no decoder.
+    """
+    if form not in ("heads", "text"):
+        raise UsageError(f"form {form!r} is unknown: expected 'heads' or 'text'")
+    if form == "text" and not config.is_encoder_decoder:
+        raise UsageError(f"a {config.model_type} backbone cannot write text: form 'text' needs an encoder-decoder, as T5")
+    return AutoModelForSeq2SeqLM if form == "text" else AutoModel
 
 
 def minilm_folder() -> Path:
@@ -132,18 +152,23 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(name: str) -> Backbone:
+def load(name: str, form: str = "heads") -> Backbone:
     """Load ``minilm``, ``minilm[:N]``, a local folder, or a name on the hub.
+
+    form: "heads": without a language-model head; "text": with it, for encoder-decoders.
 
     Raises:
         BackboneError: the files cannot be found or read.
-        UsageError: a slice that leaves no layer.
+        UsageError: a slice that leaves no layer, or text from a backbone that has no decoder.
     """
     embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
     where = minilm_folder() if embedded else name
     try:
-        model = AutoModel.from_pretrained(where, attn_implementation="sdpa")
+        kind = _class_for(form, AutoConfig.from_pretrained(where))
+        model = kind.from_pretrained(where, attn_implementation="sdpa", dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(where)
+    except UsageError:  # a ValueError too
+        raise
     except (OSError, ValueError) as error:
         raise BackboneError(f"backbone {name!r} is neither 'minilm', a local folder with config.json and weights, nor "
                             f"a name that the hub answers ({str(error).splitlines()[0]})") from error
@@ -166,19 +191,17 @@ def _keep_layers(model: nn.Module, layers: int, name: str) -> None:
     model.config.num_hidden_layers = layers
 
 
-def anatomy_of(name: str) -> Anatomy:
+def anatomy_of(name: str, form: str = "heads") -> Anatomy:
     """The anatomy of a shape-only backbone: a known shape, its first layers (``minilm[:2]``), or the config.json of a
-    folder or hub name."""
+    folder or hub name. form: as of `shape_only`."""
     if name in SHAPES:
-        return Anatomy(shape_only(name))
+        return Anatomy(shape_only(name, form))
     if (sliced := re.fullmatch(r"(.+)\[:(\d+)\]", name)) and sliced[1] in SHAPES:
         config = SHAPES[sliced[1]]()
         config.num_hidden_layers = int(sliced[2])
         return Anatomy(from_config(config, device="meta"))
-    from transformers import AutoConfig
-
     try:
-        return Anatomy(from_config(AutoConfig.from_pretrained(name), device="meta"))
+        return Anatomy(from_config(AutoConfig.from_pretrained(name), device="meta", form=form))
     except (OSError, ValueError) as error:
         raise UsageError(f"no shape is known for {name!r} (known: {', '.join(SHAPES)}), and no config.json can be read "
                          f"there ({str(error).splitlines()[0]})") from error

@@ -94,7 +94,12 @@ def _embedded(task: Task, split: str) -> tuple[pd.DataFrame, str]:
     return embedded.generate(task.name, split), f"embedded {task.name}/{split}"
 
 
-def _folder() -> Path:
+def local_folder() -> Path:
+    """The folder that PEFTLIB_DATA names.
+
+    Raises:
+        DataError: it is not set, or names no folder.
+    """
     value = os.environ.get(FOLDER_VARIABLE)
     if not value:
         raise DataError(
@@ -110,7 +115,7 @@ def _folder() -> Path:
 
 
 def _local_file(task: Task, split: str) -> Path:
-    return _folder() / SUITE / task.name / f"{split}.parquet"
+    return local_folder() / SUITE / task.name / f"{split}.parquet"
 
 
 def _local(task: Task, split: str) -> tuple[pd.DataFrame, str]:

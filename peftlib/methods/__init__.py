@@ -12,10 +12,11 @@ from peftlib.methods.reparametrized.lora import LoRA
 from peftlib.methods.selective.bitfit import BitFit
 from peftlib.methods.selective.fish import FishMask
 from peftlib.methods.selective.layernorm import LayerNormTuning
+from peftlib.methods.selective.output import OutputLayer
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
 
 __all__ = [
     "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask",
-    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning", "Sum",
+    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "OutputLayer", "PerTask", "PrefixTuning", "Sum",
     "method_class", "parse",
 ]

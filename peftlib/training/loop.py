@@ -23,12 +23,13 @@ from peftlib import backbones, deltas, edits
 from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
-from peftlib.errors import PeftlibError
+from peftlib.data.text import read_answer
+from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training.dropout import speed_up
 from peftlib.training.encoding import Encoded
-from peftlib.training.metrics import score
+from peftlib.training.metrics import readable, score
 
 EVAL_BATCH = 128
 
@@ -104,12 +105,20 @@ class Trainer:
         self.run, self.recipe, self.checkpoint, self.progress = run, run.recipe, checkpoint, progress
         seed_everything(run.seed)
         self.tasks = {name: get_task(name) for name in run.tasks}
-        backbone = backbones.load(run.backbone)
+        backbone = backbones.load(run.backbone, self.recipe.form)
+        self.tokenizer = backbone.tokenizer
         self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
-                                           self.recipe.max_length) for name, task in self.tasks.items()}
+                                           self.recipe.max_length, self.recipe.form)
+                             for name, task in self.tasks.items()}
                      for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
-                           dropout=self.recipe.dropout)
+                           dropout=self.recipe.dropout, form=self.recipe.form)
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise UsageError(f"{run.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
+                             "the language-model head")
+        # One token more than any answer, so that an answer that goes on too long is seen to.
+        self.longest_answer = {name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items()
+                               if data.answers is not None}
         speed_up(self.model)
         edits.use_own_attention(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
@@ -248,21 +257,40 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Scores of every task on a split, and their mean under "mean".
+        """Scores of every task on a split, and their mean under "mean"; in form "text" also "unreadable", the share of
+        written answers that are no label of their task, which count as wrong.
 
         Raises:
             Diverged: an output is no finite number.
         """
         self.model.eval()
-        scores = {}
+        scores, unreadable = {}, 0
         for name, data in self.data[split].items():
             rows = data.in_order(EVAL_BATCH)
-            outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
-            if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
-                self._stop(f"outputs for {name!r} on {split} are no finite numbers")
-            predictions, order = self.model.predict(name, outputs).numpy(), np.concatenate(rows)
-            scores[name] = score(self.tasks[name].metric, predictions, data.labels.numpy()[order])
-        return scores | {"mean": sum(scores.values()) / len(scores)}
+            labels = data.labels.numpy()[np.concatenate(rows)]
+            if self.recipe.form == "text":
+                read = [label for indices in rows for label in self._written(split, name, indices)]
+                predictions, lost = readable(self.tasks[name], read, labels)
+                unreadable += lost
+            else:
+                predictions = self._predicted(split, name, rows)
+            scores[name] = score(self.tasks[name].metric, predictions, labels)
+        mean = {"mean": sum(scores.values()) / len(scores)}
+        total = sum(len(data) for data in self.data[split].values())
+        return scores | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
+
+    def _predicted(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
+        outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
+        if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
+            self._stop(f"outputs for {name!r} on {split} are no finite numbers")
+        return self.model.predict(name, outputs).numpy()
+
+    def _written(self, split: str, name: str, rows: list[int]) -> list[float | None]:
+        """What the answers that the model writes say: a label, or None for what is no label."""
+        with self._autocast():
+            ids = self.model.write(name, self.data[split][name].batch(rows, self.device), self.longest_answer[name])
+        return [read_answer(self.tasks[name], text)
+                for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     # --- best epoch, and going on after a kill --------------------------------------------------------------------
     def _state(self) -> dict[str, Tensor]:

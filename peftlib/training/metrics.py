@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score
+
+from peftlib.data.tasks import Task
+
+
+def readable(task: Task, read: Sequence[float | None], labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """Predictions from what written answers say, (rows,), and how many said nothing (None). Those become what is most
+    wrong: another class than the label's, or the end of the scale farthest from it."""
+    missing = np.array([label is None for label in read])
+    if task.kind == "score":
+        wrong = np.where(labels - task.low > task.high - labels, task.low, task.high)
+    else:
+        wrong = (labels + 1) % len(task.labels)
+    found = np.array([0 if label is None else label for label in read])
+    return np.where(missing, wrong, found).astype(labels.dtype), int(missing.sum())
 
 
 def score(metric: str, predictions: np.ndarray, labels: np.ndarray) -> float:
