@@ -215,7 +215,8 @@ def _bytes(tensors) -> int:
 
 def _check(batch: int, length: int, precision: str, device: str, answer: int) -> None:
     checks = {"batch": (batch, batch >= 1, "at least 1"), "length": (length, length >= 1, "at least 1"),
-              "answer": (answer, answer >= 0, "at least 0"), "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
+              "answer": (answer, answer >= 0, "at least 0"),
+              "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
               "device": (device, device in DEVICES, f"one of {DEVICES}")}
     for name, (value, holds, expected) in checks.items():
         if not holds:
@@ -241,7 +242,8 @@ def estimate(method: str | Expression, backbone: str, batch: int, length: int, p
         UsageError: a method, backbone, task or number that cannot be used.
     """
     _check(batch, length, precision, device, answer)
-    model = _model(method, backbone, tasks, precision, dropout, attention_dropout, "text" if answer else "heads").train()
+    form = "text" if answer else "heads"
+    model = _model(method, backbone, tasks, precision, dropout, attention_dropout, form).train()
     everything = [*model.parameters(), *model.buffers()]
     saved, live, flops = Saved(everything), Live(everything), FlopCounterMode(display=False)
     with flops, live, Emulated(precision, device):

@@ -16,7 +16,7 @@ from peftlib.methods.selective.output import OutputLayer
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
 
 __all__ = [
-    "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask",
-    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "OutputLayer", "PerTask", "PrefixTuning", "Sum",
-    "method_class", "parse",
+    "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask", "Full",
+    "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "METHODS", "Method", "OutputLayer", "PerTask",
+    "PrefixTuning", "Sum", "method_class", "parse",
 ]

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from peftlib.data.text import answer, as_text
 
-
 IGNORED = -100  # the label that cross entropy leaves out
 
 

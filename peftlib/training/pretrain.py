@@ -1,4 +1,4 @@
-"""Pretraining of the small T5 that the book carries (``t5-embedded``): span corruption, as Raffel et al. (2020) describe it.
+"""Pretraining of the small T5 that the book carries (``t5-embedded``): span corruption, after Raffel et al. (2020).
 
     text       a b c d e f g h i j          15 % of the tokens, in spans of 3 on average
     input      a <0> d e f g <1> j </s>     every span becomes one sentinel
