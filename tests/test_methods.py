@@ -27,7 +27,8 @@ SMALL = {
     "LoRA": "rank=4",
     "PrefixTuning": "length=4, mlp=16",
 }
-NOTHING_RANDOM = {"Full", "HeadOnly", "BitFit", "LayerNormTuning", "GaLore"}  # start as the backbone is, or at zero
+# Start as the backbone is, or at zero.
+NOTHING_RANDOM = {"Full", "HeadOnly", "OutputLayer", "BitFit", "LayerNormTuning", "GaLore"}
 LEARNING_RATE = {"Full": 2e-3, "GaLore": 2e-3}  # those that train everything; 1e-2 for the others
 SINGLE = [f"{name}({SMALL.get(name, '')})" for name in sorted(METHODS)]
 EXPRESSIONS = SINGLE + ["LoRA(rank=4) + PerTask(AdaptBertAdapter(bottleneck=4))", "PerTask(LoRA(rank=4))"]
