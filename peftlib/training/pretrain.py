@@ -51,7 +51,7 @@ class Pretraining:
     vocabulary: int = 4096
     sentinels: int = 32
     width: int = 256
-    ffn: int = 768
+    ffn: int = 704
     layers: int = 4
     heads: int = 4
     length: int = 128
