@@ -173,8 +173,8 @@ def load(name: str, form: str = "heads") -> Backbone:
     except UsageError:  # a ValueError too
         raise
     except (OSError, ValueError) as error:
-        raise BackboneError(f"backbone {name!r} is neither 'minilm', 't5-embedded', a local folder with config.json and weights, nor "
-                            f"a name that the hub answers ({str(error).splitlines()[0]})") from error
+        raise BackboneError(f"backbone {name!r} is neither 'minilm', 't5-embedded', a local folder with config.json and "
+                            f"weights, nor a name that the hub answers ({str(error).splitlines()[0]})") from error
     if embedded:
         # Trained with mean pooling: the pooler was never used, and would only count as parameters.
         model.pooler, digest = None, MINILM_SHA256
