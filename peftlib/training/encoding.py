@@ -13,13 +13,13 @@ class Encoded:
     """Examples of one task as token ids, tokenised once and padded batch by batch.
 
     Args:
-        examples: texts (one or two a row), labels, and a task, as `peftlib.data.load_split` returns them.
+        examples: segments (one or two a row), labels, and a task, as `peftlib.data.load_split` returns them.
         tokenizer: a fast Hugging Face tokenizer; pairs are joined as it joins them ([CLS] a [SEP] b [SEP]).
         max_length: tokens a row; longer ones are cut (the longer text of a pair first).
     """
 
     def __init__(self, examples, tokenizer, max_length: int):
-        columns = [list(column) for column in zip(*examples.texts, strict=True)]
+        columns = [list(column) for column in zip(*examples.segments, strict=True)]
         encoded = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
         self.task = examples.task if isinstance(examples.task, str) else examples.task.name
         self.names = [n for n in ("input_ids", "token_type_ids") if n in encoded]
