@@ -19,7 +19,6 @@ from peftlib.model import Tuned
 from peftlib.records import Recipe, Run
 from peftlib.training import pretrain as p
 from peftlib.training.loop import Trainer
-from peftlib.training.metrics import readable
 
 TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, heads=2, length=40, batch=16, steps=30, lr=3e-3)
 METHODS = ["Full()", "LoRA(rank=4) + OutputLayer()", "PerTask(Houlsby(bottleneck=8))", "BitFit()",
@@ -66,11 +65,10 @@ def test_an_untrained_model_writes_no_label_and_gets_no_point(folder):
     assert scores["unreadable"] == 1 and scores["sst"] == 0 and scores["sts"] < 0
 
 
-def test_what_cannot_be_read_is_as_wrong_as_can_be():
-    found, lost = readable(get_task("sst"), [None, 2, 4], np.array([4, 2, 3]))
-    assert found.tolist() == [0, 2, 4] and lost == 1
-    found, lost = readable(get_task("sts"), [None, None, 2.5], np.array([1.0, 4.0, 2.0], dtype=np.float32))
-    assert found.tolist() == [5, 0, 2.5] and lost == 2
+def test_a_task_of_two_metrics_shows_each_and_their_mean(folder):
+    outcome = Trainer(run(folder, "LoRA(rank=4)", tasks=("mrpc",), epochs=1), progress=False).fit()
+    assert set(outcome.test) == {"mrpc", "mrpc.accuracy", "mrpc.f1", "mean", "unreadable"}
+    assert outcome.test["mrpc"] == pytest.approx((outcome.test["mrpc.accuracy"] + outcome.test["mrpc.f1"]) / 2)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,17 +17,18 @@ class Encoded:
     """Examples of one task as token ids, tokenised once and padded batch by batch.
 
     Args:
-        examples: texts (one or two a row), labels, and a task, as `peftlib.data.load_split` returns them.
+        examples: segments (one or two a row), labels, and a task, as `peftlib.data.load_split` returns them.
         tokenizer: a fast Hugging Face tokenizer; pairs are joined as it joins them ([CLS] a [SEP] b [SEP]).
         max_length: tokens a row; longer ones are cut (the longer text of a pair first).
         form: "heads"; or "text": a row is one text that names its parts, and its label is written out.
 
     Attributes:
         labels: (rows,), class ids or scores, in both forms. answers: token ids of each written label, None for heads.
+        texts, groups: as of `peftlib.data.sources.Examples`.
     """
 
     def __init__(self, examples, tokenizer, max_length: int, form: str = "heads"):
-        columns, self.answers = [list(column) for column in zip(*examples.texts, strict=True)], None
+        columns, self.answers = [list(column) for column in zip(*examples.segments, strict=True)], None
         if form == "text":
             columns = [[as_text(examples.task, texts) for texts in examples.texts]]
             written = tokenizer([answer(examples.task, label) for label in examples.labels]).input_ids
@@ -39,7 +40,7 @@ class Encoded:
         self.pad = tokenizer.pad_token_id or 0
         self.lengths = np.array([len(r) for r in self.rows["input_ids"]])
         self.labels = torch.as_tensor(np.asarray(examples.labels))
-        self.digest = examples.digest
+        self.texts, self.groups, self.digest = examples.texts, examples.groups, examples.digest
 
     def __len__(self) -> int:
         return len(self.lengths)

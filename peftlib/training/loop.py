@@ -27,9 +27,9 @@ from peftlib.data.text import read_answer
 from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
+from peftlib.training import metrics
 from peftlib.training.dropout import speed_up
 from peftlib.training.encoding import Encoded
-from peftlib.training.metrics import readable, score
 
 EVAL_BATCH = 128
 
@@ -257,27 +257,30 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Scores of every task on a split, and their mean under "mean"; in form "text" also "unreadable", the share of
-        written answers that are no label of their task, which count as wrong.
+        """Scores of every task on a split, and their mean under "mean". A task of several metrics has their mean under its
+        name, and each as "task.metric". In form "text" also "unreadable", the share of written answers that are no label
+        of their task, which count as wrong.
 
         Raises:
             Diverged: an output is no finite number.
         """
         self.model.eval()
-        scores, unreadable = {}, 0
+        scores, single, unreadable = {}, {}, 0
         for name, data in self.data[split].items():
-            rows = data.in_order(EVAL_BATCH)
-            labels = data.labels.numpy()[np.concatenate(rows)]
+            task, labels, rows = self.tasks[name], data.labels.numpy(), data.in_order(EVAL_BATCH)
+            back = np.argsort(np.concatenate(rows))  # to the order of the data
             if self.recipe.form == "text":
                 read = [label for indices in rows for label in self._written(split, name, indices)]
-                predictions, lost = readable(self.tasks[name], read, labels)
+                predictions, lost = metrics.from_answers(task, [read[i] for i in back], labels)
                 unreadable += lost
             else:
-                predictions = self._predicted(split, name, rows)
-            scores[name] = score(self.tasks[name].metric, predictions, labels)
+                predictions = self._predicted(split, name, rows)[back]
+            found = metrics.scores(task, predictions, labels, data.groups, data.texts)
+            scores[name] = sum(found.values()) / len(found)
+            single |= {f"{name}.{metric}": value for metric, value in found.items()} if len(found) > 1 else {}
         mean = {"mean": sum(scores.values()) / len(scores)}
         total = sum(len(data) for data in self.data[split].values())
-        return scores | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
+        return scores | single | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
 
     def _predicted(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
         outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
