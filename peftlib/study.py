@@ -1,6 +1,7 @@
 """Experiments: named grids of runs, scaled by a preset. Reads what is done, runs what is missing.
 
-Light to import (no torch) until something is trained, so that the batch can plan in a fraction of a second.
+Light to import (no torch) until something is trained, so that the batch can plan in a fraction of a second; a preset that
+leaves the precision to the machine asks torch for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -357,19 +358,29 @@ def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
 
 
 def own_runs(name: str, preset: Preset | str) -> list[Run]:
-    """The runs of an experiment that no experiment before it has: what its jobs train."""
-    mine = runs(name, preset)
-    before = {run.digest for other in list(EXPERIMENTS)[:list(EXPERIMENTS).index(name)] for run in runs(other, preset)}
-    return [run for run in mine if run.digest not in before]
+    """The runs of an experiment that no experiment before it has: what its jobs train.
+
+    Raises:
+        UsageError: no such experiment.
+    """
+    runs(name, preset)
+    return next(own for other, own in _each_with_own_runs(preset) if other == name)
+
+
+def _each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
+    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
+
+    seen: set[str] = set()
+    for name in EXPERIMENTS:
+        own = [run for run in runs(name, preset) if run.digest not in seen]
+        seen |= {run.digest for run in own}
+        yield name, own
 
 
 def plan(preset_name: str) -> list[Job]:
     """The jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
-    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
-
     preset, jobs = get_preset(preset_name), []
-    for name in EXPERIMENTS:
-        wanted = own_runs(name, preset)
+    for name, wanted in _each_with_own_runs(preset):
         shards = max(1, -(-len(wanted) // preset.runs_per_job))
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)

@@ -79,7 +79,7 @@ def test_a_wrong_command_line_too(capsys, command):
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["--help", "presets", "status --preset quick"])
+@pytest.mark.parametrize("command", ["--help", "presets", "status --preset published"])
 def test_light_commands_do_not_load_torch(command, tmp_path):
     code = (f"import sys\nfrom peftlib import cli\ntry:\n    cli.main({command.split()!r})\n"
             "except SystemExit:\n    pass\nassert 'torch' not in sys.modules")
