@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from peftlib.data import TASKS, answer, as_text, get_task, load_split, read_answer
+from peftlib.data import TASKS, answer, as_text, embedded, get_task, load_split, read_answer
+from peftlib.data.grammar import acceptability, causes, commitment, inference, scenes, senses
 from peftlib.data.tasks import SUITES
 from peftlib.errors import DataError, UsageError
 from peftlib.training import metrics
@@ -20,6 +21,22 @@ GLUE = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"]
 SUPERGLUE = ["boolq", "cb", "copa", "multirc", "record", "wic"]
 RESPLIT = ["qnli_resplit", "boolq_resplit", "xnli_resplit", "pawsx_resplit"]
 ALL = GLUE + SUPERGLUE + RESPLIT
+EMBEDDED = [name for name in GLUE + SUPERGLUE if name in embedded.SIZES]
+# Whoever changes a grammar changes every record made with it, and must say so here.
+DIGESTS = {
+    "cola": "8ded2245dfe11e26",
+    "sst2": "0726f9957805798a",
+    "mrpc": "587ab3cfbfedc8b4",
+    "qqp": "205c7f86eff28a87",
+    "stsb": "5bbabcc504aef3c3",
+    "mnli": "ba882a31867bb764",
+    "qnli": "a70cc04a680b8fde",
+    "rte": "686448304a8333fb",
+    "boolq": "4076c3f78d215684",
+    "cb": "4f9d23917dc42d3c",
+    "copa": "3030a81552d14e7a",
+    "wic": "601b70f24e02a99a",
+}
 
 
 @pytest.fixture
@@ -202,6 +219,108 @@ def test_real_data(name, sizes):
     found = [load_split(name, split, "local") for split in ("train", "validation", "test")]
     assert [len(split) for split in found] == sizes
     assert set(found[1].texts).isdisjoint(found[2].texts)
+
+
+# The embedded counterparts -------------------------------------------------------------------------------------------
+
+
+def test_which_tasks_are_embedded():
+    assert EMBEDDED == [*GLUE, "boolq", "cb", "copa", "wic"]
+    for name in ("multirc", "record", "xnli_resplit"):
+        with pytest.raises(UsageError, match=f"task '{name}' has no embedded data; those that have: sst, .*, cola, .*wic"):
+            load_split(name, "train", "embedded")
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_suite_has_not_changed(name):
+    assert load_split(name, "train").digest[:16] == DIGESTS[name]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_rows_have_the_official_columns(name):
+    seen = set()
+    for split, size in embedded.SIZES[name].items():
+        frame = embedded.generate(name, split)
+        assert list(frame.columns) == ["id", *TASKS[name].texts, TASKS[name].label] and frame["id"].is_unique
+        found = load_split(name, split)
+        assert len(found) == size == len(frame)
+        sentences = [text for row in found.texts for text in row if " " in text]
+        assert seen.isdisjoint(sentences) and len(set(sentences)) == len(sentences)
+        seen.update(sentences)
+        assert all(text[0].isupper() and text[-1] in ".?" and text == " ".join(text.split()) for text in sentences)
+        assert not any(set(text) & set("{}#|/_") or " the the " in text for text in sentences)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_labels_are_balanced(name):
+    for split in ("train", "validation", "test"):
+        labels = load_split(name, split).labels
+        if TASKS[name].kind == "score":
+            assert labels.min() == 0 and labels.max() == 5 and 1.4 < labels.std() < 2.2
+        else:
+            shares = np.bincount(labels, minlength=len(TASKS[name].labels)) / len(labels)
+            assert np.abs(shares - 1 / len(shares)).max() < 0.1
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_words_alone_do_not_solve_it(name):
+    """A bag of words is far from the ceiling, and hardly better than chance where two texts must be compared."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    train, other = load_split(name, "train", limit=1500), load_split(name, "validation")
+    bags = [CountVectorizer(min_df=2).fit(column) for column in zip(*train.segments, strict=True)]
+
+    def inputs(examples):
+        return hstack([bag.transform(c) for bag, c in zip(bags, zip(*examples.segments, strict=True), strict=True)]).tocsr()
+
+    if TASKS[name].kind == "score":
+        found = Ridge(10.0).fit(inputs(train), train.labels).predict(inputs(other))
+        assert metrics.score("pearson", found, other.labels) < 0.5
+    else:
+        model = LogisticRegression(C=0.3, max_iter=500).fit(inputs(train), train.labels)
+        assert model.score(inputs(other), other.labels) < 1 / len(TASKS[name].labels) + 0.15
+
+
+def event(**changes) -> scenes.Event:
+    base = scenes.Event("person", (0, 0), (0, 0), (1, 0), (0, 0), None, 1, (0, 0), None, False)
+    return dataclasses.replace(base, **changes)
+
+
+def test_what_follows_from_an_event():
+    told, (entailment, neutral, contradiction) = event(), range(3)
+    assert inference.relation(told, told) == entailment
+    assert inference.relation(told, event(place=None, look=None)) == entailment
+    assert inference.relation(told, event(time=(0, 0))) == neutral
+    assert inference.relation(told, event(look=(1, 0))) == neutral  # tall and old go together
+    assert inference.relation(told, event(look=(0, 1))) == contradiction  # young and old do not
+    assert inference.relation(told, event(place=(3, 1))) == contradiction
+    assert inference.relation(told, event(agent=(5, 0))) == contradiction
+    assert inference.relation(told, event(verb=(2, 0))) == neutral
+    assert inference.relation(told, inference.swapped(told)) == neutral
+    assert inference.relation(told, event(denied=True)) == contradiction
+    assert inference.relation(told, event(place=(3, 1), denied=True)) == entailment
+    denied = event(denied=True)
+    assert inference.relation(denied, event(time=(0, 0), denied=True)) == entailment  # what never was, was not on Monday
+    assert inference.relation(denied, event(place=None, denied=True)) == neutral
+    assert inference.relation(denied, event(time=(0, 0))) == contradiction
+    assert inference.relation(denied, event(place=None)) == neutral
+
+
+def test_the_pieces_of_the_grammars():
+    assert all(len(chain) == 3 and all("{p}" in step for step in chain) for chain in causes.CHAINS)
+    assert len({step for chain in causes.CHAINS for step in chain}) == 3 * len(causes.CHAINS)
+    assert all(len(set(classes)) == 2 and set(classes) <= set(senses.FRAMES) for classes in senses.SENSES.values())
+    assert all("{w}" in frame for frames in senses.FRAMES.values() for frame in frames)
+    frames = [frame for found in commitment.FRAMES.values() for frame in found]
+    assert len(set(frames)) == len(frames) and all(frame.endswith(("that", "whether")) for frame in frames)
+
+
+def test_every_construction_makes_both_kinds_of_sentences():
+    frame = embedded.generate("cola", "train", kinds=True)
+    shares = frame.groupby("kind")["label"].mean()
+    assert set(shares.index) == set(acceptability.RULES) and shares.between(0.35, 0.65).all()
 
 
 # Text-to-text form ----------------------------------------------------------------------------------------------------
