@@ -19,6 +19,7 @@ METHOD_RUNS = {
     "Houlsby": "Houlsby(bottleneck=64)",
     "Compacter": "Compacter()",
     "PrefixTuning": "PrefixTuning(length=30)",
+    "PromptTuning": "PromptTuning(length=100)",
     "BitFit": "BitFit()",
     "LayerNormTuning": "LayerNormTuning()",
     "FishMask": "FishMask(fraction=0.005, examples=128)",

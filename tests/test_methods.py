@@ -26,6 +26,7 @@ SMALL = {
     "Houlsby": "bottleneck=8",
     "LoRA": "rank=4",
     "PrefixTuning": "length=4, mlp=16",
+    "PromptTuning": "length=4",
 }
 NOTHING_RANDOM = {"Full", "HeadOnly", "BitFit", "LayerNormTuning", "GaLore"}  # start as the backbone is, or at zero
 LEARNING_RATE = {"Full": 2e-3, "GaLore": 2e-3}  # those that train everything; 1e-2 for the others

@@ -13,9 +13,10 @@ from peftlib.methods.selective.bitfit import BitFit
 from peftlib.methods.selective.fish import FishMask
 from peftlib.methods.selective.layernorm import LayerNormTuning
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
+from peftlib.methods.soft_prompts.prompt import PromptTuning
 
 __all__ = [
     "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask",
-    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning", "Sum",
-    "method_class", "parse",
+    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning",
+    "PromptTuning", "Sum", "method_class", "parse",
 ]

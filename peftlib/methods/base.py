@@ -61,6 +61,12 @@ class Attachment:
         self.edits.append((site, edit))
         return edit
 
+    def prepend(self, edit: E) -> E:
+        """Put an edit whose `ahead` gives vectors before the encoder's embedded tokens, of several the last first."""
+        site, = self.anatomy.at("embeddings.words", stack="encoder")
+        edits.make_room(self.anatomy)
+        return self.edit(site, edit)
+
     def train(self, parameters: Iterable[nn.Parameter | None]) -> None:
         """Mark tensors of the backbone itself as trained. None entries (a layer without bias) are passed over.
 

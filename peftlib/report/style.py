@@ -39,6 +39,7 @@ STYLES = {
     "Houlsby": Style("Houlsby", ORANGE, "P", ":"),
     "Compacter": Style("Compacter", VERMILLION, "p", (0, (1, 1))),
     "PrefixTuning": Style("prefix tuning", PURPLE, "v", "--"),
+    "PromptTuning": Style("prompt tuning", PURPLE, "^", (0, (3, 1, 1, 1))),
     "BitFit": Style("BitFit", SKY, "<", "-."),
     "LayerNormTuning": Style("layer norm", SKY, ">", ":"),
     "FishMask": Style("FISH mask", PURPLE, "h", "-"),
