@@ -25,6 +25,7 @@ METHOD_RUNS = {
     "FishMask": "FishMask(fraction=0.005, examples=128)",
     "AdaLoRA": "AdaLoRA()",
     "GaLore": "GaLore(rank=64)",
+    "IntrinsicSAID": "IntrinsicSAID(dimension=20000)",
 }
 
 # AdaptBert's Table 3: printed name -> expression, and how many times the epochs of the other rows.

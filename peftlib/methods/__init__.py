@@ -9,6 +9,7 @@ from peftlib.methods.multitask.adaptbert_hypernet import AdaptBertHypernet
 from peftlib.methods.reparametrized.adalora import AdaLoRA
 from peftlib.methods.reparametrized.galore import GaLore
 from peftlib.methods.reparametrized.lora import LoRA
+from peftlib.methods.reparametrized.said import IntrinsicSAID
 from peftlib.methods.selective.bitfit import BitFit
 from peftlib.methods.selective.fish import FishMask
 from peftlib.methods.selective.layernorm import LayerNormTuning
@@ -17,6 +18,6 @@ from peftlib.methods.soft_prompts.prompt import PromptTuning
 
 __all__ = [
     "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask",
-    "Full", "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "Method", "PerTask", "PrefixTuning",
-    "PromptTuning", "Sum", "method_class", "parse",
+    "Full", "GaLore", "HeadOnly", "Houlsby", "IntrinsicSAID", "LayerNormTuning", "LoRA", "Method", "PerTask",
+    "PrefixTuning", "PromptTuning", "Sum", "method_class", "parse",
 ]

@@ -45,6 +45,7 @@ STYLES = {
     "FishMask": Style("FISH mask", PURPLE, "h", "-"),
     "AdaLoRA": Style("AdaLoRA", BLUE, "8", "--"),
     "GaLore": Style("GaLore", GREEN, "X", ":"),
+    "IntrinsicSAID": Style("intrinsic SAID", BLUE, "p", "-."),
 }
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
 TASK_STYLES = {"sst": (BLUE, "o", "-"), "quora": (ORANGE, "s", "--"), "sts": (GREEN, "^", "-."),
