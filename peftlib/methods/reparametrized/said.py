@@ -19,9 +19,9 @@ large ones. Here gradients are the true ones; Compacter's learning rate for that
 
 Time and memory: H is a few products with small Hadamard matrices, u is made once a step, and the backward pass is one
 transposed transform of each tensor's gradient, which is then dropped. G (bf16) and Pi (int16 up to L = 2^15) are drawn on
-the CPU from `seed` when the method is attached and kept as 4 bytes an entry, not in the delta: drawing them anew costs
-twice the transform. Weights are computed once in a forward pass of the backbone, and at every look outside of one: merge
-before generating text.
+the CPU from `seed` when the method is attached and kept, 4 bytes an entry, outside the delta: drawing them anew at every
+step would take longer than the transform. Weights are computed once in a forward pass of the backbone, and at every look
+outside of one: merge before generating text.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Fastfood(nn.Module):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The original whose changed form is `weight`: what an assignment to the tensor means (a LoRA being merged)."""
-        return weight - (self._add(torch.zeros_like(weight)))
+        return weight - self._add(torch.zeros_like(weight))
 
     def _add(self, original: Tensor) -> Tensor:
         space = self.space.module
@@ -166,7 +166,8 @@ class Fastfood(nn.Module):
         total, y, length = self.G.new_zeros(self.G.shape[1], dtype=torch.float32), y.reshape(-1), self.G.shape[1]
         for blocks, entries in self._pieces():
             index = self.permutation[blocks].long()
-            piece = F.pad(y[entries].float(), (0, len(index) * length - (entries.stop - entries.start)))
+            piece, missing = y[entries].float(), index.numel() - (entries.stop - entries.start)
+            piece = F.pad(piece, (0, missing)) if missing else piece
             piece = hadamard(piece.view(-1, length)) * self.G[blocks]
             total += torch.empty_like(piece).scatter_(1, index, piece).sum(0)
         return total
