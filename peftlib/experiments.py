@@ -19,11 +19,13 @@ METHOD_RUNS = {
     "Houlsby": "Houlsby(bottleneck=64)",
     "Compacter": "Compacter()",
     "PrefixTuning": "PrefixTuning(length=30)",
+    "PromptTuning": "PromptTuning(length=100)",
     "BitFit": "BitFit()",
     "LayerNormTuning": "LayerNormTuning()",
     "FishMask": "FishMask(fraction=0.005, examples=128)",
     "AdaLoRA": "AdaLoRA()",
     "GaLore": "GaLore(rank=64)",
+    "IntrinsicSAID": "IntrinsicSAID(dimension=20000)",
 }
 
 # AdaptBert's Table 3: printed name -> expression, and how many times the epochs of the other rows.

@@ -93,10 +93,12 @@ class Tuned(nn.Module):
             start = torch.full((mask.shape[0], 1), config.decoder_start_token_id or 0, device=mask.device)
             return self.backbone(**inputs, decoder_input_ids=start, use_cache=False).last_hidden_state[:, 0]
         out = self.backbone(**inputs)
+        hidden = out.last_hidden_state[:, -mask.shape[1] :]  # the text's own positions, behind those of soft prompts
         if self.pooling == "cls":
-            return out.pooler_output
-        weights = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
-        return (out.last_hidden_state * weights).sum(1) / weights.sum(1)
+            prompted = hidden.shape != out.last_hidden_state.shape  # then the model's pooler has read the prompt
+            return self.backbone.pooler(hidden) if prompted else out.pooler_output
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
 
     def head(self, task: str, features: Tensor) -> Tensor:
         """Outputs of a task's head: (batch, outputs)."""

@@ -9,14 +9,16 @@ from peftlib.methods.multitask.adaptbert_hypernet import AdaptBertHypernet
 from peftlib.methods.reparametrized.adalora import AdaLoRA
 from peftlib.methods.reparametrized.galore import GaLore
 from peftlib.methods.reparametrized.lora import LoRA
+from peftlib.methods.reparametrized.said import IntrinsicSAID
 from peftlib.methods.selective.bitfit import BitFit
 from peftlib.methods.selective.fish import FishMask
 from peftlib.methods.selective.layernorm import LayerNormTuning
 from peftlib.methods.selective.output import OutputLayer
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
+from peftlib.methods.soft_prompts.prompt import PromptTuning
 
 __all__ = [
-    "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask", "Full",
-    "GaLore", "HeadOnly", "Houlsby", "LayerNormTuning", "LoRA", "METHODS", "Method", "OutputLayer", "PerTask",
-    "PrefixTuning", "Sum", "method_class", "parse",
+    "METHODS", "AdaLoRA", "AdaptBertAdapter", "AdaptBertHypernet", "BitFit", "Compacter", "Expression", "FishMask",
+    "Full", "GaLore", "HeadOnly", "Houlsby", "IntrinsicSAID", "LayerNormTuning", "LoRA", "Method", "OutputLayer",
+    "PerTask", "PrefixTuning", "PromptTuning", "Sum", "method_class", "parse",
 ]

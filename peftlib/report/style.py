@@ -39,11 +39,13 @@ STYLES = {
     "Houlsby": Style("Houlsby", ORANGE, "P", ":"),
     "Compacter": Style("Compacter", VERMILLION, "p", (0, (1, 1))),
     "PrefixTuning": Style("prefix tuning", PURPLE, "v", "--"),
+    "PromptTuning": Style("prompt tuning", PURPLE, "^", (0, (3, 1, 1, 1))),
     "BitFit": Style("BitFit", SKY, "<", "-."),
     "LayerNormTuning": Style("layer norm", SKY, ">", ":"),
     "FishMask": Style("FISH mask", PURPLE, "h", "-"),
     "AdaLoRA": Style("AdaLoRA", BLUE, "8", "--"),
     "GaLore": Style("GaLore", GREEN, "X", ":"),
+    "IntrinsicSAID": Style("intrinsic SAID", BLUE, "p", "-."),
 }
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
 TASK_STYLES = {"sst": (BLUE, "o", "-"), "quora": (ORANGE, "s", "--"), "sts": (GREEN, "^", "-."),
