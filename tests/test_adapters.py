@@ -15,7 +15,7 @@ from peftlib.data import get_task
 from peftlib.errors import UsageError
 from peftlib.methods import parse
 from peftlib.methods.adapters.bottleneck import Bottleneck
-from peftlib.methods.adapters.compacter import PHM, Rule
+from peftlib.methods.adapters.compacter import LPHM, Rule
 from peftlib.methods.multitask.adaptbert_hypernet import Generated, Hypernet
 from peftlib.model import Tuned
 
@@ -134,7 +134,7 @@ def test_bottlenecks_start_as_their_name_says(init, std, bound):
 def test_compacter_starts_from_a_rule_of_1e_4_and_xavier_factors():
     torch.manual_seed(0)
     rule = Rule(12)
-    layer = PHM(rule, 12 * 64, 12 * 2)
+    layer = LPHM(rule, 12 * 64, 12 * 2)
     assert rule.A.std().item() == pytest.approx(1e-4, rel=0.1)
     for factor, fans in ((layer.s, 64 + 1), (layer.t, 1 + 2)):
         bound = math.sqrt(2) * math.sqrt(6 / fans)
@@ -149,7 +149,7 @@ def test_a_phm_layer_is_a_sum_of_kronecker_products(n, k, m):
     torch.manual_seed(0)
     rule = Rule(n)
     torch.nn.init.normal_(rule.A)
-    layer = PHM(rule, k, m)
+    layer = LPHM(rule, k, m)
     torch.nn.init.normal_(layer.b)
     H = sum(torch.kron(rule.A[i], layer.s[i] @ layer.t[i]) for i in range(n))
     x = torch.randn(2, 5, k)
@@ -159,7 +159,7 @@ def test_a_phm_layer_is_a_sum_of_kronecker_products(n, k, m):
 
 def test_one_rule_serves_the_whole_model_and_a_copy_of_it_serves_the_copy():
     for tuned in (model := Tuned(tiny("t5"), "Compacter(bottleneck=4)", THREE[:1]), copy.deepcopy(model)):
-        layers = [m for m in tuned.modules() if isinstance(m, PHM)]
+        layers = [m for m in tuned.modules() if isinstance(m, LPHM)]
         assert len(layers) == 4 * 2 * 2
         assert {id(layer.rule.module) for layer in layers} == {id(tuned.shared["compacter__rule"])}
         assert [n for n in tuned.state_dict() if n.endswith(".A")] == ["shared.compacter__rule.A"]
