@@ -1,12 +1,13 @@
 """x H for H = sum_i A_i (x) B_i on one thread: H built, or not (`peftlib.methods.adapters.kronecker`), side by side.
 
     python benchmarks/kronecker.py                      # less than a minute
-    python benchmarks/kronecker.py --repeats 9 --threads 2
+    python benchmarks/kronecker.py --repeats 9
 
 Every shape is that of an adapter's down-projection (k = d, m = a), with B_i in full (PHM-Adapter) and of rank one
-(Compacter). Timed is what a training step does there: the product, and the gradients of x, A and B; fp32. The two
-orders take turns, so that what else the machine does meanwhile falls on both alike; the median of the repeats counts. Beside the
-times stands the order that the count of products chooses, which is what the library does.
+(Compacter). Measured is what a training step does there: the product, and the gradients of x, A and B; fp32. The time is
+the processor's, not the clock's, so that what else the machine does counts as little as it can; the two orders take
+turns, and the median of the repeats counts. Beside the times stands the order that the count of products chooses,
+which is what the library does.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def operands(d: int, a: int, n: int, tokens: int, rank: int | None) -> tuple:
 
 
 def seconds(order: Callable, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor | kronecker.Factors) -> float:
-    """Time of one product, forwards and backwards."""
+    """Processor time of one product, forwards and backwards."""
     trained = [x, A, B] if torch.is_tensor(B) else [x, A, *B]
-    started = time.perf_counter()
+    started = time.process_time()
     torch.autograd.grad(order(x, A, B).sum(), trained)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def compare(d: int, a: int, n: int, tokens: int, rank: int | None, repeats: int) -> dict:
@@ -65,10 +66,9 @@ def compare(d: int, a: int, n: int, tokens: int, rank: int | None, repeats: int)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULT)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     load, rows = os.getloadavg()[0], []
     for rank in (None, 1):
@@ -80,7 +80,7 @@ def main() -> None:
                   f"{ms['factored']:7.2f} ms  by count: {row['chosen']}", flush=True)
     right = sum(row["chosen"] == row["faster"] for row in rows)
     print(f"the order with fewer products was the faster one in {right} of {len(rows)}")
-    result = {"rows": rows, "chosen_was_faster": right, "repeats": args.repeats, "threads": args.threads,
+    result = {"rows": rows, "chosen_was_faster": right, "repeats": args.repeats, "threads": 1,
               "load_before": load, "torch": version("torch"), "date": datetime.date.today().isoformat(),
               "commit": study.commit()}
     args.output.parent.mkdir(parents=True, exist_ok=True)

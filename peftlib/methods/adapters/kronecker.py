@@ -13,7 +13,8 @@ so H need not be built. Products of two numbers, for r = rank and N tokens:
 
 With B_i in full, building is the cheaper one from N > max(k, m) / n tokens on, that is in all training; with factors
 of rank one the factored order is, unless n^3 outgrows k m (d = 768, a = 24, n = 4: 3,232 a token in place of 18,432).
-`benchmarks/kronecker.py` measures both.
+`benchmarks/kronecker.py` measures both: fewer products were faster nearly everywhere. The factored order's are thinner and
+run slower each, so with rank one and n = 8 or 12 at a small width the other order can be a little faster.
 """
 
 from __future__ import annotations
