@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from peftlib import backbones, deltas, edits
+from peftlib import backbones, deltas
 from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
@@ -28,8 +28,8 @@ from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training import metrics
-from peftlib.training.dropout import speed_up
 from peftlib.training.encoding import Encoded
+from peftlib.training.speed import speed_up
 
 EVAL_BATCH = 128
 
@@ -120,7 +120,6 @@ class Trainer:
         self.longest_answer = {name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items()
                                if data.answers is not None}
         speed_up(self.model)
-        edits.use_own_attention(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
         self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
