@@ -115,3 +115,12 @@ def test_an_unknown_table_is_refused(capsys):
         compacter.table("table3")
     assert cli.main(["count", "compacter/table3"]) == 2
     assert "compacter/table9" in capsys.readouterr().err
+
+
+def test_the_page_shows_which_rows_agree():
+    from peftlib.report.compacter import TITLES, agreement, parameters
+
+    assert set(TITLES) == set(compacter.TABLES)
+    assert agreement() == {"cells": 158, "right": 158 - len(ALONE)}
+    shown = repr(parameters("table6"))
+    assert shown.count(" no ") == 5 and "the total is that of d' = 20K" in shown
