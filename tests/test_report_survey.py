@@ -14,8 +14,8 @@ from peftlib.report import efficiency, environment, survey
 from peftlib.study import Results
 
 matplotlib.use("Agg")
-BEYOND_THE_SURVEY = {"Full", "HeadOnly", "AdaptBertAdapter", "AdaptBertHypernet", "AdapterDrop", "AdapterLowRank",
-                     "PfeifferAttention"}
+BEYOND_THE_SURVEY = {"Full", "HeadOnly", "OutputLayer", "AdaptBertAdapter", "AdaptBertHypernet", "AdapterDrop",
+                     "AdapterLowRank", "PfeifferAttention"}
 
 
 def record(label: str, accuracy: float, stored: int, seconds: float, peak: int) -> dict:
