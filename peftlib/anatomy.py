@@ -12,7 +12,8 @@ Site names, in every block:
 ``cross_attention...``              the same five, in a decoder
 ``ffn.up  ffn.down  (ffn.gate)``    the feed-forward network; the input of ``ffn.down`` is its hidden activation
 ``ffn.norm``                        its layer norm
-Outside the blocks: ``embeddings.words``, ``embeddings.norm``, ``final.norm``.
+Outside the blocks: ``embeddings.words`` (the encoder's, which a decoder may share), ``embeddings.norm``, ``final.norm``,
+and ``output``, the language-model head of a text-to-text backbone.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Shape:
     biases: bool  # do linear layers and norms carry biases?
     gated: bool  # does the feed-forward network have a gate (T5 v1.1)?
     outer_norms: int  # norms outside the blocks
+    writes: bool  # is there a language-model head?
     total: int  # parameters of the backbone
 
     @property
@@ -82,8 +84,10 @@ class Table:
     stacks: dict[str, str]  # stack -> path of its list of blocks
     block: dict[str, str]  # site -> path inside a block; a path that a block lacks is skipped
     outside: dict[tuple[str, str], str]  # (stack, site) -> path from the root
+    readers: dict[str, str]  # stack -> path of the module that takes token ids and an attention mask
     config: dict[str, str]  # Shape's field -> name in the model's configuration
     biases: bool
+    positions: str = ""  # path of the table of absolute positions, if there is one
 
 
 _BERT_BLOCK = {
@@ -104,8 +108,10 @@ _BERT = Table(
         ("encoder", "embeddings.words"): "embeddings.word_embeddings",
         ("encoder", "embeddings.norm"): "embeddings.LayerNorm",
     },
+    readers={"encoder": ""},
     config={"width": "hidden_size", "ffn": "intermediate_size", "heads": "num_attention_heads"},
     biases=True,
+    positions="embeddings.position_embeddings",
 )
 _DISTILBERT = Table(
     stacks={"encoder": "transformer.layer"},
@@ -121,8 +127,10 @@ _DISTILBERT = Table(
         "ffn.norm": "output_layer_norm",
     },
     outside=_BERT.outside,
+    readers={"encoder": ""},
     config={"width": "dim", "ffn": "hidden_dim", "heads": "n_heads"},
     biases=True,
+    positions="embeddings.position_embeddings",
 )
 
 
@@ -143,10 +151,12 @@ _T5 = Table(
         "ffn.norm": "layer.-1.layer_norm",
     },
     outside={
-        ("encoder", "embeddings.words"): "shared",
+        ("encoder", "embeddings.words"): "encoder.embed_tokens",
         ("encoder", "final.norm"): "encoder.final_layer_norm",
         ("decoder", "final.norm"): "decoder.final_layer_norm",
+        ("decoder", "output"): "lm_head",
     },
+    readers={"encoder": "encoder", "decoder": "decoder"},
     config={"width": "d_model", "ffn": "d_ff", "heads": "num_heads", "head_size": "d_kv"},
     biases=False,
 )
@@ -216,6 +226,7 @@ class Anatomy:
             biases=self.table.biases,
             gated=any(s.name == "ffn.gate" for s in self.sites),
             outer_norms=sum(s.layer < 0 and s.name.endswith("norm") for s in self.sites),
+            writes=any(s.name == "output" for s in self.sites),
             total=sum(p.numel() for p in self.model.parameters()),
         )
 
@@ -245,6 +256,19 @@ class Anatomy:
                     held.p = p
                 else:
                     site.module.dropout = p
+
+    def reader(self, stack: str) -> nn.Module:
+        """The module that takes a stack's token ids and attention mask: the whole model, or one of two stacks."""
+        path = self.table.readers[stack]
+        return _walk(self.model, path) if path else self.model
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the table of absolute positions has room for; None where positions are relative."""
+        if not self.table.positions:
+            return None
+        table = _walk(self.model, self.table.positions)
+        return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
     @property
     def norms(self) -> list[Site]:

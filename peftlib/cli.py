@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from peftlib.errors import PeftlibError, UsageError
 
@@ -57,9 +58,11 @@ def _parser() -> Parser:
     sub = add("methods", methods, "All methods, or one with its hyperparameters.")
     sub.add_argument("name", nargs="?", metavar="NAME")
     sub = add("count", counts, "Trainable, stored and changed parameters, without weights or a download.")
-    sub.add_argument("method", metavar="METHOD", help="an expression such as 'LoRA(rank=8)', or adaptbert/table3")
+    sub.add_argument("method", metavar="METHOD", help="an expression such as 'LoRA(rank=8)', or a paper's table: "
+                     "adaptbert/table3, compacter/table1")
     sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
+    sub.add_argument("--form", default="heads", metavar="heads|text", help="text: with T5's language-model head")
     sub = add("estimate", estimates, "Memory and compute of a training step, without weights or a GPU.")
     sub.add_argument("method", metavar="METHOD")
     sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
@@ -67,6 +70,8 @@ def _parser() -> Parser:
     sub.add_argument("--length", type=int, default=128, metavar="TOKENS")
     sub.add_argument("--precision", default="bf16", metavar="bf16|fp32")
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
+    sub.add_argument("--answer", type=int, default=0, metavar="TOKENS",
+                     help="an encoder-decoder writes answers of so many tokens (default: 0, a head reads it)")
     sub.add_argument("--device", default="cuda", metavar="cuda|cpu", help="whose kernels (default: cuda)")
     sub = add("run", run, "Train the runs of an experiment that have no record yet.")
     sub.add_argument("experiment", metavar="EXPERIMENT")
@@ -87,12 +92,14 @@ def columns(rows: list[dict], names: list[str] | None = None) -> str:
     names = names or list(rows[0])
     cells = [names] + [[_show(row[n]) for n in names] for row in rows]
     width = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    right = [all(isinstance(row[n], int | float) for row in rows) for n in names]
+    right = [all(isinstance(row[n], int | float | None) for row in rows) for n in names]
     padded = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, width, right, strict=True)] for line in cells]
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def _show(value) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -130,14 +137,17 @@ def describe(cls: type) -> dict:
 
 
 def counts(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib.accounting import counting
+    from peftlib.accounting import compacter, counting
 
-    if a.method == "adaptbert/table3":
-        rows = counting.adaptbert_table3().to_dict("records")
-        return rows, columns(rows, [n for n in rows[0] if n != "expression"])
     if "/" in a.method:
-        raise UsageError(f"no table {a.method!r} to count: expected adaptbert/table3, or a method like 'LoRA(rank=8)'")
-    row = counting.count(a.method, a.backbone, a.tasks).as_dict()
+        tables = {"adaptbert/table3": counting.adaptbert_table3}
+        tables |= {f"compacter/{name}": partial(compacter.table, name) for name in compacter.TABLES}
+        if a.method not in tables:
+            raise UsageError(f"no table {a.method!r} to count: expected one of {', '.join(tables)}, or a method like "
+                             "'LoRA(rank=8)'")
+        rows = tables[a.method]().to_dict("records")
+        return rows, columns(rows, [n for n in rows[0] if n != "expression"])
+    row = counting.count(a.method, a.backbone, a.tasks, a.form).as_dict()
     kinds = [{"parameters": n, "count": row[n], "percent": row[f"{n}_percent"]}
              for n in ("trainable", "stored", "changed")]
     title = f"{row['method']} on {a.backbone} ({row['total']:,} parameters), tasks: {a.tasks}"
@@ -147,7 +157,8 @@ def counts(a: argparse.Namespace) -> tuple[object, str]:
 def estimates(a: argparse.Namespace) -> tuple[object, str]:
     from peftlib.accounting.estimate import estimate
 
-    row = estimate(a.method, a.backbone, a.batch, a.length, a.precision, a.tasks, device=a.device).as_dict()
+    row = estimate(a.method, a.backbone, a.batch, a.length, a.precision, a.tasks, device=a.device,
+                   answer=a.answer).as_dict()
     parts = [{"memory": n, "MiB": row[n] / MIB} for n in ("weights", "gradients", "optimizer", "activations", "peak")]
     title = f"{row['method']} on {a.backbone}: {a.batch} x {a.length} tokens, {a.precision}, {a.device}"
     return row, f"{title}\n{columns(parts)}\nper step: {row['flops'] / 1e12:,.3f} TFLOP"

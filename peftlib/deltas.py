@@ -32,7 +32,7 @@ def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = {"format": FORMAT, "method": str(model.method), "tasks": json.dumps(model.tasks), "backbone": backbone,
-            "pooling": model.pooling}
+            "pooling": model.pooling, "form": model.form}
     temporary = path.with_name(f".{path.name}.part")
     save_file({n: t.detach().cpu().contiguous() for n, t in model.delta().items()}, temporary, metadata=meta)
     temporary.replace(path)
@@ -54,7 +54,7 @@ def load(path: str | Path, backbone: nn.Module) -> Tuned:
     if meta.get("format") != FORMAT:
         raise DeltaError(f"{path}: its format is {meta.get('format')!r}, expected {FORMAT!r}")
     tasks = [get_task(name) for name in json.loads(meta["tasks"])]
-    model = Tuned(backbone, meta["method"], tasks, pooling=meta["pooling"])
+    model = Tuned(backbone, meta["method"], tasks, pooling=meta["pooling"], form=meta.get("form", "heads"))
     load_tensors(model, tensors, str(path))
     return model.eval()
 

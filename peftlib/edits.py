@@ -2,10 +2,14 @@
 
 An edited site is the untouched module inside an `Edited` wrapper that holds its edits, applied in the order in which
 the methods were written. Edits inside attention (extra keys and values) hang on the attention module itself and are
-called by one attention function registered with transformers.
+called by one attention function registered with transformers. Edits ahead of the tokens (soft prompts) hang on the word
+embedding and are called by a hook on the module that takes token ids and attention mask, see `make_room`.
 """
 
 from __future__ import annotations
+
+import inspect
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +17,7 @@ from torch.nn import functional as F
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from peftlib.anatomy import Site
+from peftlib.anatomy import Anatomy, Site
 from peftlib.errors import UsageError
 
 ATTENTION_FUNCTION = "peftlib"
@@ -39,6 +43,11 @@ class Edit(nn.Module):
     def inside(self, batch: int) -> tuple[Tensor, Tensor]:
         """Keys and values to put before those of an attention site, each (batch, heads, length, head size)."""
         raise UsageError(f"{type(self).__name__} does not act inside attention")
+
+    def ahead(self, embedded: Tensor) -> Tensor:
+        """Vectors to put before a sequence of word embeddings, (batch, tokens, width): (batch, more, width). Only on
+        ``embeddings.words``, through `Attachment.prepend`."""
+        return embedded[:, :0]
 
     def merge(self, base: nn.Module) -> bool:
         """Fold this edit into the base module's own tensors; True if that was possible."""
@@ -72,6 +81,9 @@ class Switch(Edit):
 
     def inside(self, batch: int) -> tuple[Tensor, Tensor]:
         return self.chosen.inside(batch)
+
+    def ahead(self, embedded: Tensor) -> Tensor:
+        return self.chosen.ahead(embedded)
 
 
 class Edited(nn.Module):
@@ -136,6 +148,52 @@ def remove(site: Site, slot: str) -> None:
         del module.edits[slot]
         if not module.edits:
             site.replace(module.base)
+
+
+def make_room(anatomy: Anatomy) -> None:
+    """Let a backbone's encoder put what edits have `Edit.ahead` before its tokens, in forward passes and in generation.
+
+    The encoder then returns that many more positions; its attention mask and that of a decoder's cross-attention are
+    extended by ones, token types by zeros, and absolute positions are counted from the first of the new vectors.
+    """
+    encoder = anatomy.reader("encoder")
+    if any(getattr(hook, "func", None) is _read_ahead for hook in encoder._forward_pre_hooks.values()):
+        return
+    encoder.register_forward_pre_hook(partial(_read_ahead, positions=anatomy.positions), with_kwargs=True)
+    if anatomy.shape.decoder_layers:
+        anatomy.reader("decoder").register_forward_pre_hook(_see_ahead, with_kwargs=True)
+
+
+def _read_ahead(encoder: nn.Module, args: tuple, kwargs: dict, *, positions: int | None) -> tuple[tuple, dict]:
+    """The encoder's arguments with word embeddings, longer by what comes ahead, in the place of token ids."""
+    given, words = _named(encoder, args, kwargs), encoder.get_input_embeddings()
+    ids, embedded = given.get("input_ids"), given.get("inputs_embeds")
+    tokens = embedded = words(ids) if embedded is None else embedded
+    for edit in words.edits.values():
+        embedded = torch.cat([edit.ahead(embedded).to(embedded.dtype), embedded], dim=1)
+    more = embedded.shape[1] - tokens.shape[1]
+    if positions is not None and embedded.shape[1] > positions:
+        raise UsageError(f"{more} positions of a soft prompt and {tokens.shape[1]} tokens are more than the {positions} "
+                         "positions of this backbone: use a shorter prompt or cut the texts (max_length)")
+    given.update(input_ids=None, inputs_embeds=embedded)
+    for name, value in (("attention_mask", 1), ("token_type_ids", 0)):
+        if given.get(name) is not None:
+            given[name] = F.pad(given[name], (more, 0), value=value)
+    return (), given
+
+
+def _see_ahead(decoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The decoder's arguments with a mask over the encoder's output as long as that output."""
+    given = _named(decoder, args, kwargs)
+    hidden, mask = given.get("encoder_hidden_states"), given.get("encoder_attention_mask")
+    if hidden is not None and mask is not None:
+        given["encoder_attention_mask"] = F.pad(mask, (hidden.shape[1] - mask.shape[1], 0), value=1)
+    return (), given
+
+
+def _named(module: nn.Module, args: tuple, kwargs: dict) -> dict:
+    """All arguments of a call by name."""
+    return dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
 
 
 def _attention(module, query, key, value, attention_mask, *args, position_bias=None, **kwargs):

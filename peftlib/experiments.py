@@ -17,13 +17,21 @@ METHOD_RUNS = {
     "LoRA+Adapter": "LoRA(rank=8) + PerTask(AdaptBertAdapter(bottleneck=64))",
     "AdaptBertHypernet": "AdaptBertHypernet(bottleneck=32)",
     "Houlsby": "Houlsby(bottleneck=64)",
+    "PfeifferAttention": "PfeifferAttention(bottleneck=64)",
+    "PfeifferFFN": "PfeifferFFN(bottleneck=64)",
+    "AdapterDrop": "AdapterDrop(bottleneck=64, drop=2)",  # of MiniLM's 6 blocks; the paper's 5 of 12 is nearest to that
+    "AdapterLowRank": "AdapterLowRank(bottleneck=24)",
+    "PHMAdapter": "PHMAdapter(n=4, bottleneck=24)",
     "Compacter": "Compacter()",
+    "CompacterPlusPlus": "CompacterPlusPlus()",
     "PrefixTuning": "PrefixTuning(length=30)",
+    "PromptTuning": "PromptTuning(length=100)",
     "BitFit": "BitFit()",
     "LayerNormTuning": "LayerNormTuning()",
     "FishMask": "FishMask(fraction=0.005, examples=128)",
     "AdaLoRA": "AdaLoRA()",
     "GaLore": "GaLore(rank=64)",
+    "IntrinsicSAID": "IntrinsicSAID(dimension=20000)",
 }
 
 # AdaptBert's Table 3: printed name -> expression, and how many times the epochs of the other rows.

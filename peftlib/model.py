@@ -40,23 +40,30 @@ class Tuned(nn.Module):
         pooling: "mean" over tokens or "cls" (the pooler's output) for encoders. An encoder-decoder is given one decoder
             token and read there.
         dropout: before the heads.
+        form: "heads", or "text": an encoder-decoder writes each answer with its own language-model head, and there are
+            no others.
 
     Raises:
-        UsageError: the expression cannot be read, or adapts nothing on this backbone.
+        UsageError: the expression cannot be read, or adapts nothing on this backbone; or the backbone cannot write.
     """
 
     def __init__(self, backbone: nn.Module, method: str | Expression, tasks: Iterable[Task], *, pooling: str = "mean",
-                 dropout: float = 0.1):
+                 dropout: float = 0.1, form: str = "heads"):
         super().__init__()
         if pooling not in ("mean", "cls"):
             raise UsageError(f"pooling {pooling!r} is unknown: expected 'mean' or 'cls'")
+        if form not in ("heads", "text"):
+            raise UsageError(f"form {form!r} is unknown: expected 'heads' or 'text'")
+        if form == "text" and not hasattr(backbone, "lm_head"):
+            raise UsageError(f"form 'text' needs a backbone that writes, and {type(backbone).__name__} has no "
+                             "language-model head: load it with peftlib.backbones.load(name, form='text')")
         self.backbone = backbone.requires_grad_(False)
         self.method = parse(method)
         self.task_table = {task.name: task for task in tasks}
         self.tasks = tuple(self.task_table)
         if not self.tasks:
             raise UsageError("a model needs at least one task")
-        self.pooling, self.current = pooling, Current(self.tasks[0])
+        self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
         self.anatomy = Anatomy(backbone)
         self.shared = nn.ModuleDict()
         self.attachments: list[tuple] = []
@@ -71,8 +78,9 @@ class Tuned(nn.Module):
             leaf.attach(at)
         width = self.anatomy.shape.width
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, task.outputs) for name, task in self.task_table.items()})
-        for name, task in self.task_table.items():
+        with_heads = self.task_table if form == "heads" else {}
+        self.heads = nn.ModuleDict({name: nn.Linear(width, task.outputs) for name, task in with_heads.items()})
+        for name, task in with_heads.items():
             if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
                 nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)
 
@@ -85,26 +93,44 @@ class Tuned(nn.Module):
             start = torch.full((mask.shape[0], 1), config.decoder_start_token_id or 0, device=mask.device)
             return self.backbone(**inputs, decoder_input_ids=start, use_cache=False).last_hidden_state[:, 0]
         out = self.backbone(**inputs)
+        hidden = out.last_hidden_state[:, -mask.shape[1] :]  # the text's own positions, behind those of soft prompts
         if self.pooling == "cls":
-            return out.pooler_output
-        weights = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
-        return (out.last_hidden_state * weights).sum(1) / weights.sum(1)
+            prompted = hidden.shape != out.last_hidden_state.shape  # then the model's pooler has read the prompt
+            return self.backbone.pooler(hidden) if prompted else out.pooler_output
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
 
     def head(self, task: str, features: Tensor) -> Tensor:
         """Outputs of a task's head: (batch, outputs)."""
         return self.heads[task](self.dropout(features))
 
     def forward(self, task: str, inputs: dict[str, Tensor]) -> Tensor:
-        """Outputs for a task: logits (batch, classes), one logit, or one score, (batch, 1).
+        """Outputs for a task: logits (batch, classes), one logit, or one score, (batch, 1); in form "text" those of the
+        answer's tokens, (batch, answer, vocabulary), each given the tokens before it.
 
-        inputs: ``input_ids`` and ``attention_mask`` (batch, length), and ``token_type_ids`` where the backbone has them.
+        inputs: ``input_ids`` and ``attention_mask`` (batch, length), ``token_type_ids`` where the backbone has them, and
+            ``answers`` (batch, answer) in form "text", -100 after an answer's end.
         """
         self.current.task = task
-        return self.head(task, self.features(inputs))
+        if self.form == "heads":
+            return self.head(task, self.features(inputs))
+        answers = self.backbone.prepare_decoder_input_ids_from_labels(inputs["answers"])
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        return self.backbone(**given, decoder_input_ids=answers, use_cache=False).logits
+
+    @torch.no_grad()
+    def write(self, task: str, inputs: dict[str, Tensor], length: int) -> Tensor:
+        """The likeliest answer, token by token: ids (batch, up to length + 1), a start token first."""
+        self.current.task = task
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        return self.backbone.generate(**given, max_new_tokens=length, do_sample=False, num_beams=1)
 
     def loss(self, task: str, outputs: Tensor, labels: Tensor) -> Tensor:
-        """AdaptBert, section 4: cross entropy over classes, binary cross entropy on one logit, mean squared error."""
+        """AdaptBert, section 4: cross entropy over classes, binary cross entropy on one logit, mean squared error. In form
+        "text" cross entropy over the answers' tokens, which are then the labels (batch, answer)."""
         kind, outputs = self.task_table[task].kind, outputs.float()
+        if self.form == "text":
+            return F.cross_entropy(outputs.flatten(0, 1), labels.flatten())
         if kind == "classes":
             return F.cross_entropy(outputs, labels)
         if kind == "binary":
@@ -162,9 +188,8 @@ class Tuned(nn.Module):
     @property
     def encoder_is_frozen(self) -> bool:
         """True when only heads are trained: the backbone's outputs never change and can be computed once."""
-        return not any(at.edits or at.trained or at.shared for _, at in self.attachments) and not any(
-            p.requires_grad for p in self.backbone.parameters()
-        )
+        touched = any(at.edits or at.trained or at.shared for _, at in self.attachments)
+        return self.form == "heads" and not touched and not any(p.requires_grad for p in self.backbone.parameters())
 
     def store_frozen(self, dtype: torch.dtype) -> Tuned:
         """Keep frozen weights in `dtype`, so that mixed precision does not cast them again at every step."""

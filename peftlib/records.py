@@ -33,7 +33,8 @@ class Recipe:
     lr: peak learning rate. epochs: passes over the (limited) training data. warmup: fraction of all steps, then linear
     decay to zero. attention_dropout: on attention weights; at 0 the fused attention kernel can run, a tenth faster on a
     CPU. sampling: "proportional" (every example once an epoch), "round_robin" or "temperature" (see
-    `peftlib.data.sampling`). precision: "fp32" or "bf16" (autocast; frozen weights stored in bf16).
+    `peftlib.data.sampling`). precision: "fp32" or "bf16" (autocast; frozen weights stored in bf16). form: "heads" (a
+    linear head a task) or "text" (an encoder-decoder writes the answer).
     """
 
     lr: float
@@ -50,6 +51,7 @@ class Recipe:
     sampling: str = "proportional"
     temperature: float = 1.0
     sort_by_length: bool = True
+    form: str = "heads"
 
     def __post_init__(self):
         checks = {
@@ -59,7 +61,7 @@ class Recipe:
             "clip": self.clip > 0, "max_length": 8 <= self.max_length <= 512,
             "precision": self.precision in ("fp32", "bf16"),
             "sampling": self.sampling in ("proportional", "round_robin", "temperature"),
-            "temperature": self.temperature > 0,
+            "temperature": self.temperature > 0, "form": self.form in ("heads", "text"),
         }
         for name, holds in checks.items():
             if not holds:
@@ -87,6 +89,8 @@ class Run:
         """16 hexadecimal digits that name the run."""
         content = dataclasses.asdict(self)
         content.pop("label")
+        if self.recipe.form == "heads":  # a later field: what it adds by default is no part of older digests
+            content["recipe"].pop("form")
         text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

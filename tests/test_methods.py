@@ -20,14 +20,23 @@ SMALL = {
     "AdaLoRA": "rank=4, target=2",
     "AdaptBertAdapter": "bottleneck=8",
     "AdaptBertHypernet": "bottleneck=8",
+    "AdapterDrop": "bottleneck=8, drop=1",
+    "AdapterLowRank": "bottleneck=8, rank=2",
     "Compacter": "bottleneck=8",
+    "CompacterPlusPlus": "bottleneck=8, rank=2",
     "FishMask": "fraction=0.05, examples=8",
     "GaLore": "rank=8, gap=2, scale=1.0",
     "Houlsby": "bottleneck=8",
+    "IntrinsicSAID": "dimension=300",
     "LoRA": "rank=4",
+    "PHMAdapter": "bottleneck=8",
+    "PfeifferAttention": "bottleneck=8",
+    "PfeifferFFN": "bottleneck=8",
     "PrefixTuning": "length=4, mlp=16",
+    "PromptTuning": "length=4",
 }
-NOTHING_RANDOM = {"Full", "HeadOnly", "BitFit", "LayerNormTuning", "GaLore"}  # start as the backbone is, or at zero
+# Start as the backbone is, or at zero.
+NOTHING_RANDOM = {"Full", "HeadOnly", "OutputLayer", "BitFit", "LayerNormTuning", "GaLore", "IntrinsicSAID"}
 LEARNING_RATE = {"Full": 2e-3, "GaLore": 2e-3}  # those that train everything; 1e-2 for the others
 SINGLE = [f"{name}({SMALL.get(name, '')})" for name in sorted(METHODS)]
 EXPRESSIONS = SINGLE + ["LoRA(rank=4) + PerTask(AdaptBertAdapter(bottleneck=4))", "PerTask(LoRA(rank=4))"]

@@ -97,3 +97,49 @@ def test_storage_of_table4_and_the_formula_disagree(errata):
     formula = rows(errata, "2md + m")
     assert len(formula) == 6 and not formula["agrees"].any()
     assert not rows(errata, "LoRA's SST scores")["agrees"].any()
+
+
+@pytest.fixture(scope="module")
+def compacter():
+    from peftlib.report.errata import compacter_errata
+
+    return compacter_errata()
+
+
+def test_compacters_consequences_stand_where_numbers_disagree(compacter):
+    assert set(compacter["agrees"]) == {True, False}
+    assert (compacter.loc[compacter["agrees"], "consequence"] == "").all()
+    assert (compacter.loc[~compacter["agrees"], "consequence"] != "").all()
+
+
+def test_compacters_averages_are_over_all_numbers(compacter):
+    found = rows(compacter, "average of", "Table")
+    assert len(found) == 12 + 14 + 14 + 18 + 12 + 9 and found["agrees"].all()
+
+
+def test_compacters_changes_of_memory_are_relative_to_the_method_itself(compacter):
+    memory, time = rows(compacter, "change of memory by", "Table 3"), rows(compacter, "change of time by", "Table 3")
+    assert len(memory) == len(time) == 10
+    assert not memory["agrees"].any() and memory["consequence"].str.startswith("The change was divided by").all()
+    assert time["agrees"].all()
+    assert dict(zip(memory["item"], memory["recomputed"], strict=True))[
+        "change of memory by Compacter++, relative to full fine-tuning"] == "-29.55%"
+
+
+def test_compacters_lead_on_superglue_is_that_of_two_small_tasks(compacter):
+    found = rows(compacter, "CB and COPA left out").set_index("item")["agrees"]
+    assert not found["Compacter (n=12) above full fine-tuning, CB and COPA left out"]
+    assert found["Compacter++ (n=12) above full fine-tuning, CB and COPA left out"]
+
+
+def test_compacters_shares_of_norms_leave_two_norms_out(compacter):
+    found = rows(compacter, "share of the layer norms")
+    assert len(found) == 3 and not found["agrees"].any()
+    assert all(printed in text for printed, text in zip(found["printed"], found["consequence"], strict=True))
+    assert rows(compacter, "share of the biases")["agrees"].all()
+
+
+def test_every_number_of_compacters_sentences_is_looked_at(compacter):
+    said = paper_table("compacter", "statements")
+    without = {"3.2.complexity", "4.compacter", "4.phm", "E.small"}  # formulae, and a size that counts show
+    assert set(said.loc[~said["id"].isin(without), "what"]) <= set(compacter["item"])

@@ -44,7 +44,7 @@ def trained_sites(method: str, kind: str) -> set[tuple[str, str]]:
 def test_picture_shows_the_places_that_are_edited_and_trained(label, kind):
     method = METHOD_RUNS[label]
     found, _ = blocks.touches(method, kind)
-    shown = {(t.stack, t.site) for t in found if t.how in ("before", "after", "inside")}
+    shown = {(t.stack, t.site) for t in found if t.how in ("before", "after", "inside", "ahead")}
     own = {(t.stack, t.site) for t in found if t.how == "trained"}
     assert shown == edited_sites(method, kind)
     assert own == trained_sites(method, kind)

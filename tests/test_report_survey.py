@@ -3,6 +3,7 @@
 import json
 
 import matplotlib
+import pandas as pd
 import pytest
 
 from peftlib import records
@@ -13,7 +14,8 @@ from peftlib.report import efficiency, environment, survey
 from peftlib.study import Results
 
 matplotlib.use("Agg")
-BEYOND_THE_SURVEY = {"Full", "HeadOnly", "AdaptBertAdapter", "AdaptBertHypernet"}
+BEYOND_THE_SURVEY = {"Full", "HeadOnly", "OutputLayer", "AdaptBertAdapter", "AdaptBertHypernet", "AdapterDrop",
+                     "AdapterLowRank", "PfeifferAttention"}
 
 
 def record(label: str, accuracy: float, stored: int, seconds: float, peak: int) -> dict:
@@ -69,6 +71,8 @@ def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
     assert "python benchmarks/training_speed.py" in efficiency.training_speed().data
     assert "python benchmarks/batch_overhead.py" in efficiency.batch_overhead().data
+    assert "python benchmarks/step.py" in efficiency.steps().data
+    assert "python benchmarks/kronecker.py" in efficiency.kronecker().data
     assert efficiency.ratios().data == ""
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)
@@ -82,12 +86,36 @@ def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
     assert "ours" in repr(efficiency.training_speed()) and "9.5 times its usual script" in efficiency.ratios().data
 
 
+def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+
+    def cost(milliseconds, mebibytes):
+        return {"milliseconds": milliseconds, "peak_bytes": mebibytes * 2**20}
+
+    methods = {"Full()": {"row": "T5-Base", "ours": cost(200.0, 400), "peft": None},
+               "BitFit()": {"row": "BitFit", "ours": cost(150.0, 100), "peft": None},
+               "LoRA(rank=8)": {"row": "", "ours": cost(120.0, 200), "peft": cost(160.0, 250)}}
+    (folder / "step.json").write_text(json.dumps({
+        "methods": methods, "backbone": "minilm", "batch": 32, "length": 32, "precision": "bf16",
+        "machine": {"device": "a CPU", "threads": 2, "cores": 2}, "versions": {"torch": "2"}, "date": "2026-11-21",
+        "commit": "abc"}))
+    monkeypatch.setattr(efficiency, "paper_table", lambda paper, name: pd.DataFrame({
+        "method": ["T5-Base", "BitFit"], "minutes": [40.0, 20.0], "memory_mb": [100.0, 75.0]}))
+    shown = repr(efficiency.steps()).split("BitFit()")[1].split("\n")[0].split()
+    assert shown == ["0.75", "0.50", "0.25", "0.75"]  # time, the paper's, memory, the paper's
+    assert repr(efficiency.beside_peft()).split("LoRA(rank=8)")[1].split()[:4] == ["120", "160", "0.75", "0.80"]
+
+
 def test_speed_and_memory_of_methods_are_drawn(made):
     assert "<img" in efficiency.by_method(made)._repr_html_()
 
 
 def test_environment_tables():
-    assert "cfimdb" in repr(environment.tasks())
+    assert "cfimdb" in repr(environment.tasks()) and "exact_match" in repr(environment.tasks("superglue"))
+    assert "multirc" not in repr(environment.embedded_sizes("superglue"))
+    assert "mrpc sentence1: " in repr(environment.text_forms("glue"))
     assert "torch" in repr(environment.versions())
     assert "a CPU" in repr(environment.machines(Results([record("Full", 0.6, 1, 1.0, 1)], [])))
 

@@ -53,24 +53,26 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
     return [get_task(name) for name in tasks]
 
 
-def shape_model(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, **options) -> Tuned:
-    """The method on a backbone without weights, everything on the ``meta`` device. options: of `Tuned`."""
+def shape_model(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads",
+                **options) -> Tuned:
+    """The method on a backbone without weights, everything on the ``meta`` device. form, options: of `Tuned`."""
     with torch.device("meta"):
-        return Tuned(anatomy_of(backbone).model, method, make_tasks(tasks), **options)
+        return Tuned(anatomy_of(backbone, form).model, method, make_tasks(tasks), form=form, **options)
 
 
-def count(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1) -> Count:
+def count(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads") -> Count:
     """Trainable, stored and changed parameters of a method, and those of its heads, for all tasks together.
 
     Args:
         method: an expression; under `PerTask` every task's copy is counted.
         backbone: a known shape (`peftlib.backbones.SHAPES`), or a folder or hub name whose config.json can be read.
         tasks: how many, or their names.
+        form: "heads", or "text": the backbone with its language-model head, and no others.
 
     Raises:
         UsageError: an expression, backbone or task that cannot be read.
     """
-    model = shape_model(method, backbone, tasks)
+    model = shape_model(method, backbone, tasks, form)
     counts = dataclasses.asdict(model.counts())
     return Count(**counts, method=str(model.method), backbone=backbone, tasks=len(model.tasks))
 

@@ -170,11 +170,11 @@ class Saved:
         return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
 
 
-def _backbone(name: str) -> nn.Module:
+def _backbone(name: str, form: str) -> nn.Module:
     """The shape of a backbone as a run loads it: ``minilm`` has no pooler, ``minilm[:N]`` only N layers."""
     embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
     if not embedded:
-        return anatomy_of(name).model
+        return anatomy_of(name, form).model
     config = SHAPES["minilm"]()
     config.num_hidden_layers = int(embedded[1] or config.num_hidden_layers)
     model = from_config(config, device="meta")
@@ -191,11 +191,11 @@ def _spread(leaf: FishMask, at: Attachment) -> None:
 
 
 def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], precision: str, dropout: float,
-           attention_dropout: float) -> Tuned:
+           attention_dropout: float, form: str) -> Tuned:
     with torch.device("meta"):
-        body = _backbone(backbone)
+        body = _backbone(backbone, form)
         pooling = "cls" if getattr(body, "pooler", None) is not None else "mean"
-        model = Tuned(body, method, make_tasks(tasks), pooling=pooling, dropout=dropout)
+        model = Tuned(body, method, make_tasks(tasks), pooling=pooling, dropout=dropout, form=form)
         for leaf, at in model.attachments:
             if isinstance(leaf, FishMask):
                 _spread(leaf, at)
@@ -203,17 +203,19 @@ def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], 
     return model.store_frozen(torch.bfloat16) if precision == "bf16" else model
 
 
-def _inputs(batch: int, length: int) -> dict[str, Tensor]:
+def _inputs(batch: int, length: int, answer: int) -> dict[str, Tensor]:
     ones = torch.ones(batch, length, dtype=torch.long, device="meta")
-    return {"input_ids": ones, "attention_mask": ones.clone()}
+    answers = {"answers": torch.ones(batch, answer, dtype=torch.long, device="meta")} if answer else {}
+    return {"input_ids": ones, "attention_mask": ones.clone(), **answers}
 
 
 def _bytes(tensors) -> int:
     return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-def _check(batch: int, length: int, precision: str, device: str) -> None:
+def _check(batch: int, length: int, precision: str, device: str, answer: int) -> None:
     checks = {"batch": (batch, batch >= 1, "at least 1"), "length": (length, length >= 1, "at least 1"),
+              "answer": (answer, answer >= 0, "at least 0"),
               "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
               "device": (device, device in DEVICES, f"one of {DEVICES}")}
     for name, (value, holds, expected) in checks.items():
@@ -223,7 +225,7 @@ def _check(batch: int, length: int, precision: str, device: str) -> None:
 
 def estimate(method: str | Expression, backbone: str, batch: int, length: int, precision: str = "bf16",
              tasks: int | Sequence[str] = 1, *, device: str = "cuda", dropout: float = 0.1,
-             attention_dropout: float = 0.0) -> Estimate:
+             attention_dropout: float = 0.0, answer: int = 0) -> Estimate:
     """Bytes and FLOPs of one training step.
 
     Args:
@@ -234,17 +236,19 @@ def estimate(method: str | Expression, backbone: str, batch: int, length: int, p
         tasks: how many, or names; the step is one of the first.
         device: whose kernels: "cuda" or "cpu".
         dropout, attention_dropout: before the heads, and on attention weights (`Recipe`).
+        answer: tokens of an answer that an encoder-decoder writes; 0: a head reads the backbone instead.
 
     Raises:
         UsageError: a method, backbone, task or number that cannot be used.
     """
-    _check(batch, length, precision, device)
-    model = _model(method, backbone, tasks, precision, dropout, attention_dropout).train()
+    _check(batch, length, precision, device, answer)
+    form = "text" if answer else "heads"
+    model = _model(method, backbone, tasks, precision, dropout, attention_dropout, form).train()
     everything = [*model.parameters(), *model.buffers()]
     saved, live, flops = Saved(everything), Live(everything), FlopCounterMode(display=False)
     with flops, live, Emulated(precision, device):
         with saved.watch():
-            loss = _loss(model, _inputs(batch, length))
+            loss = _loss(model, _inputs(batch, length, answer))
         loss.backward()
     del loss
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -271,37 +275,45 @@ def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[int, 
 
 def _loss(model: Tuned, inputs: dict[str, Tensor]) -> Tensor:
     task = model.tasks[0]
+    if model.form == "text":
+        return _with_penalty(model, model.loss(task, model(task, inputs), inputs["answers"]))
     whole = model.task_table[task].kind == "classes"
     labels = torch.zeros(len(inputs["input_ids"]), dtype=torch.long if whole else torch.float, device="meta")
-    loss, penalty = model.loss(task, model(task, inputs), labels), model.penalty()
+    return _with_penalty(model, model.loss(task, model(task, inputs), labels))
+
+
+def _with_penalty(model: Tuned, loss: Tensor) -> Tensor:
+    penalty = model.penalty()
     return loss if penalty is None else loss + penalty
 
 
 # --- beside a measurement ---------------------------------------------------------------------------------------------
-def longest_batch(trainer) -> tuple[int, int]:
-    """(sequences, tokens of the longest) of the batch of a `Trainer`'s first epoch that holds most tokens."""
-    shapes = [(len(rows), int(trainer.data["train"][name].lengths[rows].max())) for name, rows in trainer.schedule(1)]
+def longest_batch(trainer) -> tuple[int, int, int]:
+    """(sequences, tokens of the longest, tokens of the longest answer or 0) of the batch of a `Trainer`'s first epoch
+    that holds most tokens."""
+    shapes = [(len(rows), int(trainer.data["train"][name].lengths[rows].max()), trainer.longest_answer.get(name, 0))
+              for name, rows in trainer.schedule(1)]
     return max(shapes, key=lambda shape: shape[0] * shape[1])
 
 
-def estimate_run(run: Run, longest_batch_shape: tuple[int, int]) -> int:
+def estimate_run(run: Run, longest_batch_shape: tuple[int, int, int]) -> int:
     """Peak bytes of a whole run, to stand beside `PeakMemory`'s: the larger of a training step's and an evaluation's.
 
     On a CPU the trained tensors of the best epoch, which the loop keeps, are added from the second epoch on.
 
     Args:
-        longest_batch_shape: (batch, length) of the largest batch, from `longest_batch`.
+        longest_batch_shape: of the largest batch, from `longest_batch`.
     """
     with torch.random.fork_rng(devices=[]):  # a run's own random numbers stay what they are
         return _estimate_run(run, *longest_batch_shape)
 
 
-def _estimate_run(run: Run, batch: int, length: int) -> int:
+def _estimate_run(run: Run, batch: int, length: int, answer: int) -> int:
     recipe, device = run.recipe, "cuda" if torch.cuda.is_available() else "cpu"
     step = estimate(run.method, run.backbone, batch, length, recipe.precision, run.tasks, device=device,
-                    dropout=recipe.dropout, attention_dropout=recipe.attention_dropout)
-    model = _model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0).eval()
+                    dropout=recipe.dropout, attention_dropout=recipe.attention_dropout, answer=answer)
+    model = _model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0, recipe.form).eval()
     with torch.no_grad(), Live([*model.parameters(), *model.buffers()]) as live, Emulated(recipe.precision, device):
-        model(model.tasks[0], _inputs(EVAL_BATCH, length))
+        model(model.tasks[0], _inputs(EVAL_BATCH, length, answer))
     kept = _bytes(model.delta().values()) if device == "cpu" and recipe.epochs > 1 else 0
     return kept + max(step.peak, step.weights + step.optimizer + live.peak)

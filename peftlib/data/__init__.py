@@ -3,5 +3,18 @@
 from peftlib.data.sampling import batches, probabilities, task_order
 from peftlib.data.sources import Examples, load_split
 from peftlib.data.tasks import TASKS, Task, get_task
+from peftlib.data.text import answer, as_text, read_answer
 
-__all__ = ["TASKS", "Examples", "Task", "batches", "get_task", "load_split", "probabilities", "task_order"]
+__all__ = [
+    "TASKS",
+    "Examples",
+    "Task",
+    "answer",
+    "as_text",
+    "batches",
+    "get_task",
+    "load_split",
+    "probabilities",
+    "read_answer",
+    "task_order",
+]

@@ -61,15 +61,24 @@ class Attachment:
         self.edits.append((site, edit))
         return edit
 
+    def prepend(self, edit: E) -> E:
+        """Put an edit whose `ahead` gives vectors before the encoder's embedded tokens, of several the last first."""
+        site, = self.anatomy.at("embeddings.words", stack="encoder")
+        edits.make_room(self.anatomy)
+        return self.edit(site, edit)
+
     def train(self, parameters: Iterable[nn.Parameter | None]) -> None:
         """Mark tensors of the backbone itself as trained. None entries (a layer without bias) are passed over.
 
         Raises:
-            UsageError: under `PerTask`, for a backbone's own tensor exists only once.
+            UsageError: under `PerTask`, for a backbone's own tensor exists only once; a tensor that a method computes.
         """
         if self.task is not None:
             raise UsageError(f"{self.slot} trains the backbone's own tensors, which tasks share: take it out of PerTask")
         for p in parameters:
+            if p is not None and not p.is_leaf:
+                raise UsageError(f"{self.slot} trains tensors that a method written before it computes from its own "
+                                 f"numbers: write {self.slot} first")
             if p is not None and not any(p is q for q in self.trained):
                 p.requires_grad_(True)
                 self.trained.append(p)

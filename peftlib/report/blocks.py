@@ -28,9 +28,10 @@ from peftlib.study import skeleton
 class Touch:
     """What one method does at a named place of a stack.
 
-    how: "before" or "after" (a module on the site's input or output), "inside" (keys and values), "trained" (the
-    backbone's own tensors) or "candidate" (the method will choose among them by looking at data). what: class of the
-    module, or names of the trained tensors. per_task: does every task have its own?
+    how: "before" or "after" (a module on the site's input or output), "inside" (keys and values), "ahead" (vectors
+    before the sequence), "trained" (the backbone's own tensors), "computed" (all of them, from the method's numbers) or
+    "candidate" (the method will choose among them by looking at data). what: class of the module, or names of the trained
+    tensors. per_task: does every task have its own?
     """
 
     stack: str
@@ -43,11 +44,12 @@ class Touch:
 
 @cache
 def tiny(kind: str) -> Anatomy:
-    """The anatomy of a small random BERT ("bert") or T5 ("t5") of one block a stack, not to be edited."""
+    """The anatomy of a small random BERT ("bert") or T5 ("t5") of three blocks a stack, as methods may leave
+    out the first ones; not to be edited."""
     config = {
-        "bert": lambda: BertConfig(vocab_size=16, hidden_size=128, intermediate_size=256, num_hidden_layers=1,
+        "bert": lambda: BertConfig(vocab_size=16, hidden_size=128, intermediate_size=256, num_hidden_layers=3,
                                    num_attention_heads=2, max_position_embeddings=16),
-        "t5": lambda: T5Config(vocab_size=16, d_model=128, d_ff=256, d_kv=64, num_layers=1, num_heads=2,
+        "t5": lambda: T5Config(vocab_size=16, d_model=128, d_ff=256, d_kv=64, num_layers=3, num_heads=2,
                                decoder_start_token_id=0),
     }[kind]()
     return Anatomy(backbones.from_config(config))
@@ -59,7 +61,8 @@ def touches(method: str, kind: str) -> tuple[list[Touch], list[str]]:
     found, shared = [], []
     for leaf, at in model.attachments:
         found += list(_touches(leaf, at))
-        shared += [type(module).__name__ for module in at.shared if at.task in (None, at.tasks[0])]
+        shared += [type(module).__name__ for module in model.shared.values()
+                   if at.task in (None, at.tasks[0]) and any(module is own for own in at.shared)]
     return list(dict.fromkeys(found)), shared
 
 
@@ -75,6 +78,8 @@ def _touches(leaf: Method, at: Attachment) -> Iterable[Touch]:
         base = getattr(site.module, "base", site.module)
         tensors = dict(base.named_parameters(recurse=False))
         trained = [n for n, p in tensors.items() if id(p) in own]
+        if any(chain[0] is ours for chain in getattr(base, "parametrizations", {}).values() for ours in at.shared):
+            yield Touch(site.stack, site.name, "computed", "", name, False)
         if waits or trained:
             what = "" if len(trained) == len(tensors) else ", ".join(trained)
             yield Touch(site.stack, site.name, "candidate" if waits else "trained", what, name, False)
@@ -85,6 +90,8 @@ def _how(site: str, edit: Edit) -> str:
     if site.endswith("attention"):
         return "inside"
     acts = type(edit)
+    if acts.ahead is not Edit.ahead:
+        return "ahead"
     before, after = acts.before is not Edit.before, acts.after is not Edit.after
     if before and after:  # one class for both ends: the site decides, the input of ffn.down is the hidden activation
         return "before" if site == "ffn.down" else "after"
@@ -97,7 +104,7 @@ def order(kind: str) -> dict[str, list[list[str]]]:
     calls them, query, key and value side by side."""
     anatomy, called = tiny(kind), []
     hooks = [site.module.register_forward_pre_hook(lambda *_, site=site: called.append((site.stack, site.name)))
-             for site in anatomy.sites if not site.name.endswith("attention")]
+             for site in anatomy.sites if not site.name.endswith("attention") and site.layer < 1]
     ids = torch.ones(1, 3, dtype=torch.long)
     anatomy.model(ids, **({"decoder_input_ids": ids} if anatomy.shape.decoder_layers else {}))
     for hook in hooks:
@@ -171,14 +178,15 @@ def residuals(rows: list[list[str]]) -> list[tuple[float, float]]:
 
 
 def _draw_site(ax: Axes, x: float, y: float, width: float, name: str, at: list[Touch]) -> None:
-    own = [t for t in at if t.how in ("trained", "candidate", "inside")]
+    own = [t for t in at if t.how in ("trained", "computed", "candidate", "inside", "ahead")]
     looks = style.of(own[0].method) if own else None
     dashed = any(t.how == "candidate" for t in own)
     _box(ax, x, y - 0.23, width, 0.46, looks.color if looks else None, "--" if dashed else "-")
     short = {"embeddings.words": "word embeddings", "embeddings.norm": "embeddings' norm", "final.norm": "final norm",
              "ffn.up": "ffn up", "ffn.down": "ffn down", "ffn.gate": "ffn gate"}
     leaf = short.get(name, name.split(".")[-1])
-    said = {"candidate": "some entries", "trained": "trained", "inside": "keys, values"}
+    said = {"candidate": "some entries", "trained": "trained", "computed": "in a subspace", "inside": "keys, values",
+            "ahead": "prompt before"}
     # A tensor's name is told where only a part of the site is trained.
     detail = [t.what if t.how == "trained" and t.what else said[t.how] for t in own]
     text = leaf.replace("_", " ") + (f": {', '.join(detail)}" if own and width > 2 else "")
@@ -209,7 +217,9 @@ def describe(method: str) -> str:
     if not found:
         return "In the backbone it touches nothing: only heads are trained."
     templates = {"before": "puts {what} before {sites}", "after": "puts {what} after {sites}",
-                 "inside": "gives {sites} more keys and values ({what})", "trained": "trains {what} of {sites}",
+                 "inside": "gives {sites} more keys and values ({what})",
+                 "ahead": "puts {what} before the sequence that comes from {sites}", "trained": "trains {what} of {sites}",
+                 "computed": "moves {what} of {sites} in a subspace",
                  "candidate": "trains some entries, chosen by data, anywhere in {sites}"}
     said = [templates[how].format(what=what or "all", sites=", ".join(dict.fromkeys(sites)))
             for (how, what), sites in by_kind.items()]

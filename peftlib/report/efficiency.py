@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from peftlib import records as store
+from peftlib.papers import paper_table
 from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.tables import Html, by_label, field, table
@@ -68,6 +69,61 @@ def batch_overhead() -> Html | Markdown:
     rows = [{"quantity": said, "value": float(result[key])} for key, said in names.items()]
     return table(pd.DataFrame(rows), caption=f"The batch, preset {result['preset']}, {result['jobs']} workers",
                  formats={"value": ".2f"}, note=_where(result))
+
+
+def steps() -> Html | Markdown:
+    """A training step of every method relative to full fine-tuning, beside the ratios of Compacter's Table 3."""
+    result = benchmark("step")
+    if result is None:
+        return _not_measured("step")
+    printed = paper_table("compacter", "table3").set_index("method")
+    full, theirs = result["methods"]["Full()"]["ours"], printed.loc["T5-Base"]
+    rows = []
+    for method, found in result["methods"].items():
+        row = {"method": method, "time": found["ours"]["milliseconds"] / full["milliseconds"],
+               "memory": found["ours"]["peak_bytes"] / full["peak_bytes"]}
+        if found["row"]:
+            paper = printed.loc[found["row"]]
+            row |= {"time, paper": paper["minutes"] / theirs["minutes"],
+                    "memory, paper": paper["memory_mb"] / theirs["memory_mb"]}
+        rows.append(row)
+    about = (f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
+             f"{full['peak_bytes'] / 2**20:.0f} MiB. The paper: T5-Base on MNLI, its own batch size for every method; its "
+             f"memory is taken from its megabytes, not from its percentages (see its errata). {_where(result)}")
+    names = ("time", "time, paper", "memory", "memory, paper")
+    return table(pd.DataFrame(rows)[["method", *names]], caption="A training step relative to full fine-tuning",
+                 formats=dict.fromkeys(names, ".2f"), note=about)
+
+
+def beside_peft() -> Html | Markdown:
+    """A training step of the methods that Hugging Face `peft` has too, beside its own."""
+    result = benchmark("step")
+    if result is None:
+        return Markdown("")
+    rows = [{"method": method, "ours, ms": found["ours"]["milliseconds"], "peft, ms": found["peft"]["milliseconds"],
+             "ours / peft": found["ours"]["milliseconds"] / found["peft"]["milliseconds"],
+             "memory, ours / peft": found["ours"]["peak_bytes"] / found["peft"]["peak_bytes"]}
+            for method, found in result["methods"].items() if found["peft"]]
+    formats = dict.fromkeys(("ours, ms", "peft, ms"), ".0f") | dict.fromkeys(("ours / peft", "memory, ours / peft"), ".2f")
+    return table(pd.DataFrame(rows), caption="A training step, ours and that of Hugging Face peft", formats=formats,
+                 note=f"{_shape(result)}. {_where(result)}")
+
+
+def _shape(result: dict) -> str:
+    return f"{result['backbone']}, {result['batch']} sequences of {result['length']} tokens, {result['precision']}"
+
+
+def kronecker() -> Html | Markdown:
+    """Both orders of a product with a sum of Kronecker products, by shape."""
+    result = benchmark("kronecker")
+    if result is None:
+        return _not_measured("kronecker")
+    rows = [{**{key: row[key] for key in ("d", "a", "n", "tokens")}, "rank": row["rank"] or "full",
+             "built, ms": row["milliseconds"]["built"], "factored, ms": row["milliseconds"]["factored"],
+             "fewer products": row["chosen"], "faster": row["faster"]} for row in result["rows"]]
+    return table(pd.DataFrame(rows), caption="A product with a sum of Kronecker products: the matrix built first, or not",
+                 formats=dict.fromkeys(("built, ms", "factored, ms"), ".1f"),
+                 note=f"{result['threads']} thread, torch {result['torch']} · {result['date']} · commit {result['commit']}")
 
 
 def by_method(records: Sequence[dict]) -> Html:

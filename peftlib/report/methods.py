@@ -49,9 +49,11 @@ def source(method: str) -> Html:
     used = [type(edit) for model in models for _, at in model.attachments for _, edit in at.edits]
     used += [type(module) for model in models for _, at in model.attachments for module in at.shared]
     core = [c for c in dict.fromkeys(_with_bases(used)) if c.__module__.startswith("peftlib.methods")]
-    pieces = [inspect.getsource(c) for c in core]
+    parts = [c for leaf in leaves for c in leaf.__mro__ if c.__module__.startswith("peftlib.methods.")
+             and c.__module__ != Method.__module__]  # the method, those it is a variant of, and what several share
+    pieces = [inspect.getsource(c) for c in [*core, *(c for c in parts if not issubclass(c, Method))]]
     pieces += [inspect.getsource(leaf.attach) for leaf in leaves if leaf.attach is not Method.attach]
-    files = dict.fromkeys(inspect.getsourcefile(c) for c in [*leaves, *core])
+    files = dict.fromkeys(inspect.getsourcefile(c) for c in [*parts, *core])
     shown = _code("\n\n".join(textwrap.dedent(piece) for piece in pieces))
     folded = [f"<details><summary>{html.escape(_name(f))} ({len(Path(f).read_text().splitlines())} lines)</summary>"
               f"{_code(Path(f).read_text())}</details>" for f in files]

@@ -19,16 +19,17 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from peftlib import backbones, deltas, edits
+from peftlib import backbones, deltas
 from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
-from peftlib.errors import PeftlibError
+from peftlib.data.text import read_answer
+from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
-from peftlib.training.dropout import speed_up
+from peftlib.training import metrics
 from peftlib.training.encoding import Encoded
-from peftlib.training.metrics import score
+from peftlib.training.speed import speed_up
 
 EVAL_BATCH = 128
 
@@ -104,14 +105,21 @@ class Trainer:
         self.run, self.recipe, self.checkpoint, self.progress = run, run.recipe, checkpoint, progress
         seed_everything(run.seed)
         self.tasks = {name: get_task(name) for name in run.tasks}
-        backbone = backbones.load(run.backbone)
+        backbone = backbones.load(run.backbone, self.recipe.form)
+        self.tokenizer = backbone.tokenizer
         self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
-                                           self.recipe.max_length) for name, task in self.tasks.items()}
+                                           self.recipe.max_length, self.recipe.form)
+                             for name, task in self.tasks.items()}
                      for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
-                           dropout=self.recipe.dropout)
+                           dropout=self.recipe.dropout, form=self.recipe.form)
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise UsageError(f"{run.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
+                             "the language-model head")
+        # One token more than any answer, so that an answer that goes on too long is seen to.
+        self.longest_answer = {name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items()
+                               if data.answers is not None}
         speed_up(self.model)
-        edits.use_own_attention(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
         self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
@@ -248,21 +256,43 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Scores of every task on a split, and their mean under "mean".
+        """Scores of every task on a split, and their mean under "mean". A task of several metrics has their mean under its
+        name, and each as "task.metric". In form "text" also "unreadable", the share of written answers that are no label
+        of their task, which count as wrong.
 
         Raises:
             Diverged: an output is no finite number.
         """
         self.model.eval()
-        scores = {}
+        scores, single, unreadable = {}, {}, 0
         for name, data in self.data[split].items():
-            rows = data.in_order(EVAL_BATCH)
-            outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
-            if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
-                self._stop(f"outputs for {name!r} on {split} are no finite numbers")
-            predictions, order = self.model.predict(name, outputs).numpy(), np.concatenate(rows)
-            scores[name] = score(self.tasks[name].metric, predictions, data.labels.numpy()[order])
-        return scores | {"mean": sum(scores.values()) / len(scores)}
+            task, labels, rows = self.tasks[name], data.labels.numpy(), data.in_order(EVAL_BATCH)
+            back = np.argsort(np.concatenate(rows))  # to the order of the data
+            if self.recipe.form == "text":
+                read = [label for indices in rows for label in self._written(split, name, indices)]
+                predictions, lost = metrics.from_answers(task, [read[i] for i in back], labels)
+                unreadable += lost
+            else:
+                predictions = self._predicted(split, name, rows)[back]
+            found = metrics.scores(task, predictions, labels, data.groups, data.texts)
+            scores[name] = sum(found.values()) / len(found)
+            single |= {f"{name}.{metric}": value for metric, value in found.items()} if len(found) > 1 else {}
+        mean = {"mean": sum(scores.values()) / len(scores)}
+        total = sum(len(data) for data in self.data[split].values())
+        return scores | single | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
+
+    def _predicted(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
+        outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
+        if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
+            self._stop(f"outputs for {name!r} on {split} are no finite numbers")
+        return self.model.predict(name, outputs).numpy()
+
+    def _written(self, split: str, name: str, rows: list[int]) -> list[float | None]:
+        """What the answers that the model writes say: a label, or None for what is no label."""
+        with self._autocast():
+            ids = self.model.write(name, self.data[split][name].batch(rows, self.device), self.longest_answer[name])
+        return [read_answer(self.tasks[name], text)
+                for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     # --- best epoch, and going on after a kill --------------------------------------------------------------------
     def _state(self) -> dict[str, Tensor]:

@@ -268,8 +268,8 @@ SENTENCE_MIX = tuple(zip(RULES, (15, 16, 24, 18, 16, 9, 8, 5, 6), strict=True))
 REVIEW_MIX = tuple(zip(RULES, (40, 12, 14, 12, 12, 6, 4, 0, 0), strict=True))
 Mix = tuple[tuple[str, int], ...]
 
-# Share of labels moved to a neighbouring grade (sst) or flipped (cfimdb): annotators err.
-NOISE = {"sst": 0.05, "cfimdb": 0.03}
+# Share of labels moved to a neighbouring grade (sst) or flipped (the others): annotators err.
+NOISE = {"sst": 0.05, "sst2": 0.03, "cfimdb": 0.03}
 GRADE_SHARE = ((0, 19), (1, 26), (2, 13), (3, 25), (4, 17))
 
 
@@ -289,6 +289,13 @@ def draw_sentence(rng: random.Random) -> tuple[tuple[str], int, str]:
     if rng.random() < NOISE["sst"]:
         label = pick(rng, [grade for grade in (label - 1, label + 1) if 0 <= grade <= 4])
     return (text,), label, kind
+
+
+def draw_polar(rng: random.Random) -> tuple[tuple[str], int, str]:
+    """One ``sst2`` row: a sentence that is not neutral, ``((sentence,), 0 | 1, kind)``."""
+    label = pick(rng, (0, 1))
+    kind, text = _opinion(rng, pick(rng, tuple(WORKS)), SENTENCE_MIX, lambda grade: grade * (2 * label - 1) > 0)
+    return (text,), 1 - label if rng.random() < NOISE["sst2"] else label, kind
 
 
 def _aside(rng: random.Random, work: str, sign: int) -> str:

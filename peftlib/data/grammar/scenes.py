@@ -57,16 +57,16 @@ class Event:
     denied: bool
 
 
-def _cell(rng: random.Random, families: list[list[str]]) -> Cell:
+def cell(rng: random.Random, families: list[list[str]]) -> Cell:
     family = int(rng.random() * len(families))
     return family, int(rng.random() * len(families[family]))
 
 
-def _other(rng: random.Random, families: list[list[str]], cell: Cell, near: bool) -> Cell:
+def another(rng: random.Random, families: list[list[str]], known: Cell, near: bool) -> Cell:
     """A different entry: of the same family if ``near``, else of another family."""
     if near:
-        return cell[0], pick(rng, [i for i in range(len(families[cell[0]])) if i != cell[1]])
-    return _cell_outside(rng, families, cell[0])
+        return known[0], pick(rng, [i for i in range(len(families[known[0]])) if i != known[1]])
+    return _cell_outside(rng, families, known[0])
 
 
 def _cell_outside(rng: random.Random, families: list[list[str]], family: int) -> Cell:
@@ -74,53 +74,62 @@ def _cell_outside(rng: random.Random, families: list[list[str]], family: int) ->
     return other, int(rng.random() * len(families[other]))
 
 
-def _event(rng: random.Random) -> Event:
+def draw_event(rng: random.Random) -> Event:
     on = pick(rng, ("thing", "person"))
-    agent = _cell(rng, PEOPLE)
-    target = _cell(rng, THINGS) if on == "thing" else _cell_outside(rng, PEOPLE, agent[0])
+    agent = cell(rng, PEOPLE)
+    target = cell(rng, THINGS) if on == "thing" else _cell_outside(rng, PEOPLE, agent[0])
     described = rng.random()
     return Event(
         on=on,
-        verb=_cell(rng, VERBS[on]),
+        verb=cell(rng, VERBS[on]),
         agent=agent,
         target=target,
-        look=_cell(rng, LOOKS) if described < 0.45 else None,
-        kind=_cell(rng, KINDS) if on == "thing" and described > 0.4 else None,
+        look=cell(rng, LOOKS) if described < 0.45 else None,
+        kind=cell(rng, KINDS) if on == "thing" and described > 0.4 else None,
         count=pick(rng, (1, 1, 1, 2, 3, 4, 5, 6)) if on == "thing" else 1,
-        place=_cell(rng, PLACES) if rng.random() < 0.6 else None,
-        time=_cell(rng, TIMES) if rng.random() < 0.5 else None,
+        place=cell(rng, PLACES) if rng.random() < 0.6 else None,
+        time=cell(rng, TIMES) if rng.random() < 0.5 else None,
         denied=rng.random() < 0.12,
     )
+
+
+def entries_of(event: Event) -> dict[str, list[list[str]]]:
+    """The list that each slot of an event is filled from."""
+    target = THINGS if event.on == "thing" else PEOPLE
+    people = {"verb": VERBS[event.on], "agent": PEOPLE, "target": target}
+    return people | {"look": LOOKS, "kind": KINDS, "place": PLACES, "time": TIMES}
+
+
+def slots(event: Event) -> list[str]:
+    """The slots an event mentions."""
+    mentioned = [slot for slot in entries_of(event) if getattr(event, slot) is not None]
+    return mentioned + (["count"] if event.on == "thing" else [])
+
+
+def with_other(rng: random.Random, event: Event, slot: str) -> Event:
+    """The event with another filler of a slot that it mentions, more often than not a sibling."""
+    if slot == "count":
+        return replace(event, count=pick(rng, [c for c in range(1, 7) if c != event.count]))
+    found = another(rng, entries_of(event)[slot], getattr(event, slot), rng.random() < 0.55)
+    return replace(event, **{slot: found})
 
 
 def _changed(rng: random.Random, event: Event) -> tuple[Event, str]:
     """The same event with none, some or all of its slots changed, and a word for what was done."""
     act = weighted(rng, (("same", 20), ("slots", 40), ("swap", 11), ("denial", 9), ("unrelated", 20)))
     if act == "unrelated":
-        return _event(rng), act
+        return draw_event(rng), act
     if act == "swap" and event.on == "person":
         return replace(event, agent=event.target, target=event.agent, look=None), act
     if act == "denial":
         return replace(event, denied=not event.denied), act
     if act == "same":
         return event, act
-    lists = {
-        "verb": VERBS[event.on],
-        "agent": PEOPLE,
-        "target": THINGS if event.on == "thing" else PEOPLE,
-        "look": LOOKS,
-        "kind": KINDS,
-        "place": PLACES,
-        "time": TIMES,
-    }
-    present = [slot for slot in lists if getattr(event, slot) is not None] + (["count"] if event.on == "thing" else [])
+    present = slots(event)
     for slot in sample(rng, present, min(len(present), pick(rng, (1, 1, 2, 2, 3)))):
-        if slot == "count":
-            event = replace(event, count=pick(rng, [c for c in range(1, 7) if c != event.count]))
-        else:
-            event = replace(event, **{slot: _other(rng, lists[slot], getattr(event, slot), rng.random() < 0.55)})
+        event = with_other(rng, event, slot)
     if event.agent == event.target and event.on == "person":  # nobody does it to himself
-        event = replace(event, target=_other(rng, PEOPLE, event.target, near=False))
+        event = replace(event, target=another(rng, PEOPLE, event.target, near=False))
     return event, "slots"
 
 
@@ -146,38 +155,36 @@ def similarity(a: Event, b: Event) -> float:
     return 5 * share * (0.45 if a.denied != b.denied else 1)
 
 
-def _word(rng: random.Random, families: list[list[str]], cell: Cell) -> str:
-    return pick(rng, families[cell[0]][cell[1]].split("/"))
+def word(rng: random.Random, families: list[list[str]], at: Cell) -> str:
+    """One of the synonyms of an entry."""
+    return pick(rng, families[at[0]][at[1]].split("/"))
 
 
-def _plural(noun: str) -> str:
-    irregular = {
-        "watch": "watches",
-        "wristwatch": "wristwatches",
-        "brooch": "brooches",
-        "couch": "couches",
-        "lorry": "lorries",
-    }
-    return irregular.get(noun, "bookshelves" if noun == "bookshelf" else noun + "s")
+def plural(noun: str) -> str:
+    """The plural of a noun of the lexicon."""
+    for ending, many in (("ch", "ches"), ("rry", "rries"), ("shelf", "shelves"), ("man", "men")):
+        if noun.endswith(ending):
+            return noun.removesuffix(ending) + many
+    return noun + "s"
 
 
-def _noun(rng: random.Random, event: Event) -> str:
+def noun_of(rng: random.Random, event: Event) -> str:
     if event.on == "person":
-        return "the " + _word(rng, PEOPLE, event.target)
-    thing = _word(rng, THINGS, event.target)
-    kind = _word(rng, KINDS, event.kind) + " " if event.kind else ""
+        return "the " + word(rng, PEOPLE, event.target)
+    thing = word(rng, THINGS, event.target)
+    kind = word(rng, KINDS, event.kind) + " " if event.kind else ""
     if event.count == 1:
         return f"the {kind}{thing}"
-    return f"{_word(rng, COUNTS, (1, event.count - 2))} {kind}{_plural(thing)}"
+    return f"{word(rng, COUNTS, (1, event.count - 2))} {kind}{plural(thing)}"
 
 
 def tell(rng: random.Random, event: Event) -> str:
     """One sentence for the event: active or passive, time first or last, any synonym."""
-    past, _, participle = _word(rng, VERBS[event.on], event.verb).partition("|")
-    who = "the " + (_word(rng, LOOKS, event.look) + " " if event.look else "") + _word(rng, PEOPLE, event.agent)
-    whom = _noun(rng, event)
-    where = _word(rng, PLACES, event.place) if event.place else ""
-    when = _word(rng, TIMES, event.time) if event.time else ""
+    past, _, participle = word(rng, VERBS[event.on], event.verb).partition("|")
+    who = "the " + (word(rng, LOOKS, event.look) + " " if event.look else "") + word(rng, PEOPLE, event.agent)
+    whom = noun_of(rng, event)
+    where = word(rng, PLACES, event.place) if event.place else ""
+    when = word(rng, TIMES, event.time) if event.time else ""
     if rng.random() < 0.45:
         be = "were" if event.count > 1 else "was"
         core = f"{whom} {be}{' never' if event.denied else ''} {participle or past} by {who}"
@@ -199,7 +206,7 @@ def tell(rng: random.Random, event: Event) -> str:
 
 def draw_pair(rng: random.Random) -> tuple[tuple[str, str], float, str]:
     """One ``sts`` row: ``((sentence1, sentence2), similarity 0..5 in steps of 0.2, kind)``."""
-    first = _event(rng)
+    first = draw_event(rng)
     second, kind = _changed(rng, first)
     texts = (tell(rng, first), tell(rng, second))
     # A sum of uniform draws stands in for a normal one: it needs nothing but random().

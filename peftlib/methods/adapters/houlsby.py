@@ -17,15 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peftlib.anatomy import Shape
-from peftlib.methods.adapters.bottleneck import ACTIVATIONS, INITS, OnOutput, size
+from peftlib.methods.adapters.bottleneck import ACTIVATIONS, INITS, OnOutput, OnSublayers, size
 from peftlib.methods.base import Attachment, Method, require
-from peftlib.methods.selective.layernorm import LayerNormTuning
-
-SITES = ("attention.output", "ffn.down")
 
 
 @dataclass(frozen=True)
-class Houlsby(Method):
+class Houlsby(OnSublayers, Method):
     """Bottleneck adapters after self-attention and after the feed-forward network.
 
     bottleneck: a > 0. activation: relu, gelu, gelu_new or swish. init: houlsby N(0, 0.001) truncated, hyperformer
@@ -47,11 +44,7 @@ class Houlsby(Method):
                 init=self.init in INITS)
 
     def attach(self, at: Attachment) -> None:
-        for site in at.anatomy.at(*SITES):
-            at.edit(site, OnOutput(at.shape.width, self.bottleneck, self.activation, self.init))
-        if self.train_norms:
-            LayerNormTuning().attach(at)
+        self.put(at, lambda: OnOutput(at.shape.width, self.bottleneck, self.activation, self.init))
 
     def formula(self, shape: Shape) -> int:
-        norms = LayerNormTuning().formula(shape) if self.train_norms else 0
-        return shape.layers * len(SITES) * size(shape.width, self.bottleneck) + norms
+        return self.sized(shape, size(shape.width, self.bottleneck))

@@ -4,8 +4,8 @@
 
 Linear layers of the blocks and all norms, by the backbone's own biases where it has them (BERT, RoBERTa, DistilBERT);
 a pooler keeps its bias. A backbone without biases (T5) is given zeros to train, as in Compacter's comparison (by its
-code): on every linear layer and norm of the blocks, not on the norms after them. The bias of the language model's head,
-which that comparison also trains, belongs to no backbone here.
+code): on every linear layer and norm of the blocks, not on the norms after them, and on the language-model head where
+the backbone writes text: one bias for each word.
 
 Merging: own biases need none. A new bias becomes that of its linear layer. An RMS norm has no bias to fold into, but
 T5's norms come before the layers and feed nothing else, so W (norm(x) + b) = W norm(x) + W b moves it into the biases
@@ -60,17 +60,18 @@ class BitFit(Method):
     mergeable = True
 
     def attach(self, at: Attachment) -> None:
-        for site in at.anatomy.linears + at.anatomy.norms:
+        output = [site for site in at.anatomy.sites if site.name == "output"]
+        for site in at.anatomy.linears + at.anatomy.norms + output:
             bias = getattr(site.module, "bias", None)
             if bias is not None:
                 at.train([bias])
-            elif site.layer >= 0:
+            elif site.layer >= 0 or site in output:
                 at.edit(site, Bias(site.module.weight.shape[0]))
 
     def formula(self, shape: Shape) -> int:
         attention = 3 * shape.inner + 2 * shape.width  # query, key, value; output and norm
         ffn = (2 if shape.gated else 1) * shape.ffn + 2 * shape.width
-        outside = shape.outer_norms * shape.width if shape.biases else 0
+        outside = (shape.outer_norms * shape.width if shape.biases else 0) + shape.vocabulary * shape.writes
         return shape.attentions * attention + shape.layers * ffn + outside
 
     def merge(self, at: Attachment) -> None:

@@ -20,14 +20,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from peftlib import parametrized
 from peftlib.anatomy import Shape
-from peftlib.edits import Edited, Inside
 from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Method, require
-
-Place = tuple[nn.Module, str]  # a module, and the name of its tensor
+from peftlib.parametrized import Place
 
 
 class SparseChange(nn.Module):
@@ -73,7 +71,7 @@ class FishMask(Method):
 
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict]]) -> None:
         """Estimate the Fisher information on the first examples of the batches and choose the entries to train."""
-        places = _own_tensors(at)
+        places = parametrized.own_tensors(at.model.backbone)
         fisher = _fisher(at, [tensor for tensor, _ in places], batches, self.examples)
         chosen = _largest(fisher, self.formula(at.shape))
         self._register(at, [(places[i][1], indices) for i, indices in chosen.items()])
@@ -82,29 +80,20 @@ class FishMask(Method):
     def _register(at: Attachment, chosen: list[tuple[list[Place], Tensor]]) -> None:
         for places, indices in chosen:
             change = SparseChange(indices)
-            for module, name in places:  # more than one where tensors are tied
-                parametrize.register_parametrization(module, name, change)
+            parametrized.register(places, change)
             at.shared.append(change)
 
     @staticmethod
     def _unregister(at: Attachment, fold: bool) -> None:
-        """Take the parametrizations off, with what they add or without it."""
-        folded = []
-        for module in list(at.model.backbone.modules()):
-            for name, chain in list(getattr(module, "parametrizations", {}).items()):
-                change = chain[0]
-                if any(change is ours for ours in at.shared):
-                    # Tied tensors share the original: it takes the change once.
-                    keep = fold and not any(change is done for done in folded)
-                    parametrize.remove_parametrizations(module, name, leave_parametrized=keep)
-                    folded.append(change)
+        parametrized.unregister(at.model.backbone, at.shared, fold)
         at.shared = []
 
     def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
         self._unregister(at, fold=False)
         names = {(id(m), n): f"{path}.parametrizations.{n}.0.indices"
                  for path, m in at.model.backbone.named_modules(prefix="backbone") for n in m._parameters}
-        found = [(places, tensors.get(names[id(places[0][0]), places[0][1]])) for _, places in _own_tensors(at)]
+        found = [(places, tensors.get(names[id(places[0][0]), places[0][1]]))
+                 for _, places in parametrized.own_tensors(at.model.backbone)]
         self._register(at, [(places, indices.to(at.model.backbone.device)) for places, indices in found
                             if indices is not None])
 
@@ -123,19 +112,6 @@ class FishMask(Method):
 
     def changed(self, at: Attachment) -> int:
         return self.trainable(at)
-
-
-def _own_tensors(at: Attachment) -> list[tuple[Tensor, list[Place]]]:
-    """The backbone's own parameters, without those of edits, each with every place that holds it (tied embeddings)."""
-    backbone = at.model.backbone
-    added = {id(p) for m in backbone.modules() if isinstance(m, Edited | Inside)
-             for p in (m.edits if isinstance(m, Edited) else m).parameters()}
-    found: dict[int, tuple[Tensor, list[Place]]] = {}
-    for module in backbone.modules():
-        for name, p in module._parameters.items():
-            if p is not None and id(p) not in added:
-                found.setdefault(id(p), (p, []))[1].append((module, name))
-    return list(found.values())
 
 
 def _examples(batches: Iterable[tuple[str, dict]], limit: int) -> Iterator[tuple[str, dict]]:

@@ -1,4 +1,5 @@
-"""Dropout that draws its random numbers four at a time.
+"""What makes the same training faster on a CPU: attention in fp32 also under bf16 (`peftlib.edits`), and dropout that
+draws its random numbers four at a time.
 
 On a CPU, torch's dropout spends more on one Bernoulli draw an element than a small encoder does on its norms: a tenth of
 a training step. Sixteen random bits an element decide as well (p is met to 1/65536), and four elements share one draw.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from peftlib.edits import use_own_attention
 
 _LEVELS = 1 << 16
 
@@ -24,7 +27,8 @@ class BlockDropout(nn.Dropout):
 
 
 def speed_up(model: nn.Module) -> None:
-    """Make every plain dropout of a model a `BlockDropout`, in place."""
+    """Make every plain dropout of a model a `BlockDropout`, and let attention run our function, in place."""
+    use_own_attention(model)
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = BlockDropout

@@ -1,8 +1,4 @@
-"""What the papers print twice, or print and let one recompute: averages, percentages, differences, ratios.
-
-Every row of `adaptbert_errata` is one printed number (or comparison) of AdaptBert beside the same recomputed from the
-paper's own CSV files, with what follows for its conclusions where the two disagree. Nothing here uses a run of ours.
-"""
+"""AdaptBert's numbers recomputed from its own tables."""
 
 from __future__ import annotations
 
@@ -10,17 +6,12 @@ import pandas as pd
 
 from peftlib.accounting.counting import BERT, count, rounds_to
 from peftlib.papers import paper_table
+from peftlib.report.errata.rows import as_table
+from peftlib.report.errata.rows import row as _row
 
 SCORES = ("sst", "quora", "sts")
 BEST_LORA, BEST_PAIR, BEST_ADAPTER = "LoRA[r=16]-20 epochs", "LoRA+Adapter [r=128, a=128]", "Adapter[a=256]"
 NEAR_PAIR = "LoRA+Adapter [r=16, a=128]"
-COLUMNS = ["item", "where", "printed", "recomputed", "agrees", "consequence"]
-
-
-def _row(item: str, where: str, printed: object, recomputed: object, agrees: bool, consequence: str = "") -> dict:
-    """A consequence is kept only where the numbers disagree."""
-    return dict(zip(COLUMNS, (item, where, str(printed), str(recomputed), bool(agrees), "" if agrees else consequence),
-                    strict=True))
 
 
 def _mean(row: pd.Series) -> float:
@@ -230,4 +221,4 @@ def orders() -> list[dict]:
 def adaptbert_errata() -> pd.DataFrame:
     """All that AdaptBert prints and that can be recomputed: item, where, printed, recomputed, agrees, consequence."""
     parts = (averages, repeated_rows, storage, combinations, formula, differences, ratios, quotations, orders)
-    return pd.DataFrame([row for part in parts for row in part()], columns=COLUMNS)
+    return as_table(part() for part in parts)

@@ -1,0 +1,1 @@
+"""The tasks of the study, one module per suite."""

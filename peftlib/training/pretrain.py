@@ -1,0 +1,274 @@
+"""Pretraining of the small T5 that the book carries (``t5-embedded``): span corruption, after Raffel et al. (2020).
+
+    text       a b c d e f g h i j          15 % of the tokens, in spans of 3 on average
+    input      a <0> d e f g <1> j </s>     every span becomes one sentinel
+    target     <0> b c <1> h i </s>         what stood there
+
+Texts are this project's generated suite and the plain-text corpora ``lm/gutenberg`` and ``lm/wikitext2`` of PEFTLIB_DATA.
+The recipe counts steps, not minutes: the same seed gives the same weights on the same machine, also after a kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import string
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration, get_linear_schedule_with_warmup
+
+from peftlib import edits
+from peftlib.data import embedded
+from peftlib.data.sources import local_folder
+from peftlib.data.tasks import get_task
+from peftlib.errors import DataError, UsageError
+
+CORPORA = {"gutenberg": "train", "wikitext2": "validation"}  # folder under lm -> the split that is read
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The recipe.
+
+    vocabulary: pieces, sentinels included. width, ffn, layers, heads: of encoder and decoder alike. length: tokens of a
+    text before corruption. density, span: share of corrupted tokens, and their mean run. batch: texts a step. steps: of
+    the optimizer. lr: peak; a tenth of the steps warm up, then it falls to zero.
+    """
+
+    vocabulary: int = 4096
+    sentinels: int = 32
+    width: int = 256
+    ffn: int = 704
+    layers: int = 4
+    heads: int = 4
+    length: int = 128
+    density: float = 0.15
+    span: float = 3.0
+    batch: int = 64
+    steps: int = 2400
+    lr: float = 3e-3
+    seed: int = 0
+
+    def __post_init__(self):
+        spans = round(round(self.length * self.density) / self.span)
+        checks = {"vocabulary": self.vocabulary > self.sentinels + 300, "sentinels": self.sentinels >= spans,
+                  "heads": self.width % self.heads == 0, "length": spans >= 1, "density": 0 < self.density < 0.5,
+                  "span": self.span >= 1, "batch": self.batch >= 1, "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
+        for name, holds in checks.items():
+            if not holds:
+                raise UsageError(f"pretraining: {name}={getattr(self, name)!r} is impossible; see {__name__}.Pretraining")
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+def corpus(names: Iterable[str] = tuple(CORPORA), generated: bool = True) -> list[str]:
+    """Texts to pretrain on, in a fixed order: the corpora of those names, then the training rows of the generated suite.
+
+    Raises:
+        DataError: PEFTLIB_DATA is not set, or a corpus is not in it.
+    """
+    texts: list[str] = []
+    for name in names:
+        path = local_folder() / "lm" / name / f"{CORPORA[name]}.parquet"
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; expected parquet with a column 'text'")
+        texts += [t for t in pd.read_parquet(path)["text"] if t.strip()]
+    if generated:
+        for task in embedded.SIZES:
+            frame = embedded.generate(task, "train")
+            texts += [text for column in get_task(task).texts for text in frame[column]]
+    return texts
+
+
+def make_tokenizer(texts: Iterable[str], recipe: Pretraining) -> PreTrainedTokenizerFast:
+    """Byte-pair merges over words with their leading space; the sentinels are the last ids.
+
+    T5 has a unigram tokenizer; training one gives slightly different scores each time, and this one the same merges.
+    """
+    sentinels = [f"<extra_id_{i}>" for i in range(recipe.sentinels)]
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(r"\n", " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=recipe.vocabulary - recipe.sentinels, show_progress=False,
+                                  special_tokens=[PAD, END, UNKNOWN], limit_alphabet=200,
+                                  initial_alphabet=list(string.printable.strip()))  # no letter is unknown
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(sentinels)
+    end = tokenizer.token_to_id(END)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", pair=f"$A {END} $B {END}",
+                                                             special_tokens=[(END, end)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN,
+                                   additional_special_tokens=sentinels)
+
+
+def packed(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, length: int) -> np.ndarray:
+    """All texts as one stream of ids with an end token after each, cut to rows: (rows, length), the rest left out."""
+    rows = tokenizer(list(texts)).input_ids
+    stream = np.fromiter((i for row in rows for i in row), dtype=np.int64)
+    return stream[: len(stream) // length * length].reshape(-1, length)
+
+
+# --- span corruption --------------------------------------------------------------------------------------------------
+def lengths(total: int, parts: int, draw: np.random.Generator) -> np.ndarray:
+    """A random way to write `total` as a sum of `parts` positive whole numbers, each way equally likely."""
+    cuts = np.sort(draw.choice(total - 1, parts - 1, replace=False)) + 1
+    return np.diff(np.concatenate([[0], cuts, [total]]))
+
+
+def corrupt(row: np.ndarray, recipe: Pretraining, sentinels: np.ndarray, end: int,
+            draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Input and target of one row (length,); their sizes depend on the recipe alone."""
+    noise = round(len(row) * recipe.density)
+    spans = max(1, round(noise / recipe.span))
+    kept, lost = lengths(len(row) - noise, spans, draw), lengths(noise, spans, draw)
+    at, source, target = 0, [], []
+    for i in range(spans):
+        source += [row[at : at + kept[i]], sentinels[i : i + 1]]
+        at += kept[i]
+        target += [sentinels[i : i + 1], row[at : at + lost[i]]]
+        at += lost[i]
+    return np.concatenate([*source, [end]]), np.concatenate([*target, [end]])
+
+
+def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretraining, first: int = 0) -> Iterator[tuple]:
+    """(inputs, targets) of every step from `first` on, int64 (batch, .). A step's batch depends on seed and step alone."""
+    sentinels = np.array(tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(recipe.sentinels)]))
+    per_epoch = max(1, len(rows) // recipe.batch)
+    for step in range(first, recipe.steps):
+        order = np.random.default_rng([recipe.seed, step // per_epoch]).permutation(len(rows))
+        start = step % per_epoch * recipe.batch
+        draw = np.random.default_rng([recipe.seed, step, 1])
+        pairs = [corrupt(rows[i], recipe, sentinels, tokenizer.eos_token_id, draw)
+                 for i in order[start : start + recipe.batch]]
+        yield tuple(torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> T5ForConditionalGeneration:
+    """A T5 of version 1.0 (ReLU, tied embeddings) with random weights."""
+    torch.manual_seed(recipe.seed)
+    config = T5Config(vocab_size=len(tokenizer), d_model=recipe.width, d_ff=recipe.ffn, num_layers=recipe.layers,
+                      num_heads=recipe.heads, d_kv=recipe.width // recipe.heads, dropout_rate=0.0,
+                      pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+                      decoder_start_token_id=tokenizer.pad_token_id)
+    config._attn_implementation = "sdpa"
+    return T5ForConditionalGeneration(config)
+
+
+def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: int = 256, every: int = 100,
+             progress: bool = True) -> dict:
+    """Train tokenizer and model, and write both to a folder that ``peftlib.backbones.load`` reads.
+
+    A checkpoint is written beside the folder every `every` steps, and taken up again if the recipe and texts are the same.
+
+    Returns:
+        What is written to ``pretraining.json`` too: recipe, digest of the texts, tokens, parameters, seconds, and by step
+        the training loss (mean since the last entry) and the loss on `held_out` rows that are never trained on.
+
+    Raises:
+        UsageError: the folder exists, or the texts are too few for the recipe.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already: a finished backbone is never overwritten; move it away first")
+    tokenizer = make_tokenizer(texts, recipe)
+    rows = packed(texts, tokenizer, recipe.length)
+    if len(rows) < held_out + recipe.batch:
+        raise UsageError(f"{len(rows)} rows of {recipe.length} tokens are too few to hold out {held_out} and train in "
+                         f"batches of {recipe.batch}: give more text or a smaller recipe")
+    rows = rows[np.random.default_rng(recipe.seed).permutation(len(rows))]
+    held, rows = rows[:held_out], rows[held_out:]
+    model = make_model(tokenizer, recipe)
+    edits.use_own_attention(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, fused=True)
+    schedule = get_linear_schedule_with_warmup(optimizer, recipe.steps // 10, recipe.steps)
+    digest = hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
+    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
+    state = _take_up(checkpoint, digest, model, optimizer, schedule)
+    history, seconds, losses = state["history"], state["seconds"], []
+    started = time.perf_counter() - seconds
+    source = batches(rows, tokenizer, recipe, state["step"])
+    for step, batch in enumerate(tqdm(source, total=recipe.steps - state["step"], file=sys.stderr, disable=not progress,
+                                      mininterval=5.0), start=state["step"] + 1):
+        losses.append(_step(model, batch, optimizer, schedule))
+        if step % every == 0 or step == recipe.steps:
+            history.append({"step": step, "train_loss": float(torch.stack(losses).mean()),
+                            "held_out_loss": evaluate(model, held, tokenizer, recipe)})
+            losses, seconds = [], time.perf_counter() - started
+            _keep(checkpoint, {"digest": digest, "step": step, "model": model.state_dict(), "history": history,
+                               "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "seconds": seconds})
+    report = {"recipe": dataclasses.asdict(recipe), "texts": digest, "rows": len(rows),
+              "tokens": recipe.steps * recipe.batch * recipe.length, "parameters": model.num_parameters(),
+              "seconds": seconds, "history": history}
+    _write(folder, model, tokenizer, report)
+    checkpoint.unlink(missing_ok=True)
+    return report
+
+
+def _loss(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]) -> Tensor:
+    inputs, targets = (t.to(model.device) for t in batch)
+    with torch.autocast(model.device.type, torch.bfloat16):
+        return model(input_ids=inputs, attention_mask=torch.ones_like(inputs), labels=targets).loss
+
+
+def _step(model, batch, optimizer, schedule) -> Tensor:
+    model.train()
+    loss = _loss(model, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad()
+    return loss.detach()
+
+
+@torch.no_grad()
+def evaluate(model: T5ForConditionalGeneration, rows: np.ndarray, tokenizer, recipe: Pretraining) -> float:
+    """Mean loss over rows, corrupted the same way at every call."""
+    model.eval()
+    once = dataclasses.replace(recipe, steps=max(1, len(rows) // recipe.batch))
+    losses = [_loss(model, batch) for batch in batches(rows, tokenizer, once)]
+    return float(torch.stack(losses).mean())
+
+
+def _take_up(path: Path, digest: str, model, optimizer, schedule) -> dict:
+    """Where a killed run of the same recipe and texts stood; the beginning if there is none."""
+    fresh = {"step": 0, "history": [], "seconds": 0.0}
+    if not path.is_file():
+        return fresh
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["digest"] != digest:
+        return fresh
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    return state
+
+
+def _keep(path: Path, state: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def _write(folder: Path, model, tokenizer, report: dict) -> None:
+    """Weights in bf16, tokenizer and report, all or nothing."""
+    scratch = folder.with_name(f".{folder.name}.part")
+    for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+        config._attn_implementation = "sdpa"
+    model.to(torch.bfloat16).save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    (scratch / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
+    scratch.rename(folder)

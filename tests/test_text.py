@@ -1,0 +1,233 @@
+"""Text-to-text: a T5 that writes its answers, and the pretraining of the one that the book carries."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from peftlib import backbones, deltas, edits
+from peftlib.accounting.counting import count
+from peftlib.accounting.estimate import estimate, estimate_run, longest_batch
+from peftlib.data import get_task
+from peftlib.errors import DataError, UsageError
+from peftlib.methods import parse
+from peftlib.model import Tuned
+from peftlib.records import Recipe, Run
+from peftlib.training import pretrain as p
+from peftlib.training.loop import Trainer
+
+TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, heads=2, length=40, batch=16, steps=30, lr=3e-3)
+METHODS = ["Full()", "LoRA(rank=4) + OutputLayer()", "PerTask(Houlsby(bottleneck=8))", "BitFit()",
+           "PrefixTuning(length=4, mlp=16)", "Compacter(bottleneck=8)"]
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return p.corpus(names=())[:1500]
+
+
+@pytest.fixture(scope="module")
+def folder(texts, tmp_path_factory):
+    """A tiny T5 that was pretrained for a second."""
+    where = tmp_path_factory.mktemp("backbones") / "t5-tiny"
+    p.pretrain(texts, where, TINY, held_out=32, every=10, progress=False)
+    return where
+
+
+def run(folder, method="Full()", tasks=("sst",), limits=(48, 24, 24), **recipe):
+    given = {"lr": 3e-3, "epochs": 2, "batch_size": 16, "max_length": 48, "precision": "fp32", "form": "text"} | recipe
+    return Run(method, tasks, str(folder), "embedded", Recipe(**given), 0, limits)
+
+
+def inputs(tokenizer, *rows):
+    return dict(tokenizer(list(rows), padding=True, return_tensors="pt"))
+
+
+# --- writing answers --------------------------------------------------------------------------------------------------
+def test_it_learns_to_write_labels(folder):
+    outcome = Trainer(run(folder, epochs=12, lr=1e-2), progress=False).fit()
+    first, last = outcome.history[0], outcome.history[-1]
+    assert last["train_loss"] < 0.5 * first["train_loss"]
+    assert first["validation"]["unreadable"] > last["validation"]["unreadable"] == outcome.test["unreadable"] == 0
+    assert outcome.test["sst"] > 0
+    assert set(outcome.test) == {"sst", "mean", "unreadable"}
+
+
+def test_an_untrained_model_writes_no_label_and_gets_no_point(folder):
+    trainer = Trainer(run(folder, tasks=("sst", "sts")), progress=False)
+    trainer._prepare(None)
+    trainer.forward = trainer.model
+    scores = trainer.evaluate("validation")
+    assert scores["unreadable"] == 1 and scores["sst"] == 0 and scores["sts"] < 0
+
+
+def test_a_task_of_two_metrics_shows_each_and_their_mean(folder):
+    outcome = Trainer(run(folder, "LoRA(rank=4)", tasks=("mrpc",), epochs=1), progress=False).fit()
+    assert set(outcome.test) == {"mrpc", "mrpc.accuracy", "mrpc.f1", "mean", "unreadable"}
+    assert outcome.test["mrpc"] == pytest.approx((outcome.test["mrpc.accuracy"] + outcome.test["mrpc.f1"]) / 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_and_loaded_it_writes_the_same(method, folder, tmp_path):
+    trainer = Trainer(run(folder, method, tasks=("sst", "quora"), epochs=1, lr=1e-2), progress=False)
+    model = trainer.fit().model.eval()
+    assert not model.heads
+    owned = {id(t) for _, at in model.attachments for t in at.tensors()}
+    assert {id(t) for t in model.parameters() if t.requires_grad} == owned
+    deltas.save(model, tmp_path / "delta.safetensors")
+    loaded = deltas.load(tmp_path / "delta.safetensors", backbones.load(str(folder), "text").model)
+    assert loaded.form == "text"
+    given = inputs(trainer.tokenizer, "sst sentence: a fine film.", "sst sentence: it is long and dull.")
+    given["answers"] = torch.tensor([[5, 6, 1], [7, 1, -100]])
+    for task in ("sst", "quora"):
+        assert torch.equal(model.write(task, given, 5), loaded.write(task, given, 5))
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(task, given), model(task, given), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["LoRA(rank=4)", "BitFit()", "OutputLayer()"])
+def test_merged_it_writes_the_same(method, folder):
+    trainer = Trainer(run(folder, method, epochs=1, lr=1e-2), progress=False)
+    model = trainer.fit().model.eval()
+    given = inputs(trainer.tokenizer, "sst sentence: a fine film.") | {"answers": torch.tensor([[5, 6, 1]])}
+    with torch.no_grad():
+        before = model("sst", given)
+        torch.testing.assert_close(model.merge()("sst", given), before, rtol=1e-5, atol=1e-5)
+    assert not any(isinstance(m, edits.Edited) for m in model.backbone.modules())
+
+
+def test_the_loss_leaves_out_what_comes_after_an_answer(folder):
+    model = Tuned(backbones.load(str(folder), "text").model, "Full()", [get_task("sst")], form="text").eval()
+    ids = torch.tensor([[4, 5, 1]])
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    short, padded = torch.tensor([[6, 1]]), torch.tensor([[6, 1, -100, -100]])
+    losses = [model.loss("sst", model("sst", given | {"answers": a}), a) for a in (short, padded)]
+    torch.testing.assert_close(*losses)
+
+
+def test_training_the_output_layer_leaves_the_embeddings(folder):
+    model = Tuned(backbones.load(str(folder), "text").model, "OutputLayer()", [get_task("sst")], form="text")
+    assert model.backbone.lm_head.weight is not model.backbone.shared.weight
+    assert torch.equal(model.backbone.lm_head.weight, model.backbone.shared.weight)
+    assert model.backbone.lm_head.weight.requires_grad and not model.backbone.shared.weight.requires_grad
+
+
+def test_a_run_with_heads_keeps_the_digest_it_always_had():
+    heads = Run("LoRA()", ("sst",), "minilm", "embedded", Recipe(lr=1e-3))
+    assert heads.digest == "988fcb96095800a4"
+    assert dataclasses.replace(heads, recipe=Recipe(lr=1e-3, form="text")).digest != heads.digest
+
+
+# --- what cannot be done is refused before it costs -------------------------------------------------------------------
+def test_nothing_to_train_is_refused(folder):
+    with pytest.raises(UsageError, match=r"HeadOnly\(\) trains nothing in form 'text'.*OutputLayer"):
+        Trainer(run(folder, "HeadOnly()"), progress=False)
+
+
+@pytest.mark.parametrize("call", [lambda: backbones.load("minilm", "text"),
+                                  lambda: backbones.shape_only("bert-base-uncased", "text")])
+def test_an_encoder_cannot_write(call):
+    with pytest.raises(UsageError, match="cannot write text: form 'text' needs an encoder-decoder"):
+        call()
+
+
+def test_a_backbone_without_a_language_model_head_cannot_write():
+    with pytest.raises(UsageError, match=r"backbones.load\(name, form='text'\)"):
+        Tuned(backbones.shape_only("t5-small"), "LoRA()", [get_task("sst")], form="text")
+
+
+# --- counts and estimates ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("method", "expected"), [
+    ("BitFit()", 248_832 + 32_128), ("OutputLayer()", 32_128 * 768), ("Full()", 222_903_552)])
+def test_counts_with_the_language_model_head(method, expected):
+    found = count(method, "t5-base", form="text")
+    assert found.trainable == expected == parse(method).formula(backbones.anatomy_of("t5-base", "text").shape)
+    assert found.heads == 0 and found.total == 222_903_552
+
+
+def test_estimates_see_the_answers_and_the_vocabulary(folder):
+    head, text = (estimate("LoRA()", "t5-base", 32, 64, answer=n) for n in (0, 8))
+    assert text.activations - head.activations > 32 * 8 * 32_128 * 2  # logits at least in bf16
+    assert text.flops > head.flops
+    trainer = Trainer(run(folder), progress=False)
+    batch, length, answer = longest_batch(trainer)
+    assert answer == trainer.longest_answer["sst"] > 1
+    assert estimate_run(trainer.run, (batch, length, answer)) > 0
+
+
+# --- span corruption --------------------------------------------------------------------------------------------------
+def test_a_corrupted_row_holds_every_token_once(folder):
+    tokenizer, row = backbones.load(str(folder), "text").tokenizer, np.arange(300, 340)
+    sentinels = np.array(tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(TINY.sentinels)]))
+    source, target = p.corrupt(row, TINY, sentinels, 1, np.random.default_rng(0))
+    assert source[-1] == target[-1] == 1
+    assert sorted([*source[:-1], *target[:-1]]) == sorted([*row, *sentinels[:2], *sentinels[:2]])
+    assert len(target) == 6 + 2 + 1  # 15% of 40 in spans of 3, a sentinel before each, the end
+    pieces = {}
+    for side in (source[:-1], target[:-1]):  # every sentinel in the input is where its span of the target was
+        last = None
+        for token in side:
+            last = token if token in sentinels else last
+            pieces.setdefault((side is target[:-1], last), []).append(token)
+    rebuilt = [t for t in source[:-1] if t not in sentinels[:2]] + [t for t in target[:-1] if t not in sentinels[:2]]
+    assert sorted(rebuilt) == row.tolist()
+
+
+def test_spans_are_every_way_equally_likely():
+    draw = np.random.default_rng(0)
+    ways = [tuple(p.lengths(4, 2, draw)) for _ in range(3000)]
+    assert {way: round(ways.count(way) / 3000, 1) for way in set(ways)} == {(1, 3): 0.3, (2, 2): 0.3, (3, 1): 0.3}
+
+
+def test_pretraining_learns_and_says_what_it_did(folder):
+    report = json.loads((folder / "pretraining.json").read_text())
+    assert [entry["step"] for entry in report["history"]] == [10, 20, 30]
+    assert report["history"][-1]["held_out_loss"] < report["history"][0]["held_out_loss"]
+    assert report["tokens"] == 30 * 16 * 40 and report["parameters"] > 0
+    model = backbones.load(str(folder), "text").model
+    assert model.dtype == torch.float32 and model.num_parameters() == report["parameters"]
+
+
+def test_pretraining_killed_and_taken_up_again_gives_the_same_weights(texts, folder, tmp_path, monkeypatch):
+    step, calls = p._step, []
+
+    def dying(*given):
+        calls.append(1)
+        if len(calls) == 17:
+            raise KeyboardInterrupt
+        return step(*given)
+
+    monkeypatch.setattr(p, "_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        p.pretrain(texts, tmp_path / "again", TINY, held_out=32, every=10, progress=False)
+    assert not (tmp_path / "again").exists()
+    p.pretrain(texts, tmp_path / "again", TINY, held_out=32, every=10, progress=False)
+    assert len(calls) == 17 + 20
+    assert [f.name for f in tmp_path.iterdir()] == ["again"]
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_finished_backbone_is_never_overwritten(texts, folder):
+    with pytest.raises(UsageError, match="never overwritten"):
+        p.pretrain(texts, folder, TINY)
+
+
+@pytest.mark.parametrize("wrong", [{"vocabulary": 100}, {"density": 0.9}, {"heads": 3}, {"sentinels": 1}, {"steps": 0}])
+def test_impossible_recipes_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        dataclasses.replace(TINY, **wrong)
+
+
+def test_too_little_text_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="too few to hold out"):
+        p.pretrain(["a short text about nothing"] * 30, tmp_path / "t5", TINY, progress=False)
+
+
+def test_a_missing_corpus_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"lm/gutenberg/train.parquet: no such file"):
+        p.corpus()
