@@ -160,7 +160,7 @@ def test_efficient_methods_and_half_precision_cost_less():
     assert galore.gradients == FULL_FP32.gradients and galore.optimizer < FULL_FP32.optimizer / 2
 
 
-@pytest.mark.parametrize("backbone", ["minilm[:3]", "t5-small"])
+@pytest.mark.parametrize("backbone", ["minilm", "t5-small"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_estimated(name, backbone):
     found = estimate(f"{name}()", backbone, 2, 8, "bf16", 2, device="cpu")
