@@ -6,8 +6,9 @@ import copy
 
 import pytest
 import torch
+from tiny import writing_t5 as t5
 from torch.nn import functional as F
-from transformers import BertConfig, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig
 
 from peftlib import backbones, deltas, edits
 from peftlib.anatomy import Anatomy
@@ -27,17 +28,6 @@ def bert() -> torch.nn.Module:
     torch.manual_seed(0)
     return backbones.from_config(BertConfig(vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                                             num_attention_heads=4, max_position_embeddings=20)).eval()
-
-
-def t5() -> T5ForConditionalGeneration:
-    """With a language-model head, so that it can generate; heads x head size differs from the width."""
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=40, d_model=32, d_ff=48, num_layers=2, num_heads=3, d_kv=16, decoder_start_token_id=0)
-    config._attn_implementation = "sdpa"
-    model = T5ForConditionalGeneration(config).eval()
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.3)  # large enough that a wrong mask or position shows
-    return model
 
 
 def tuned(backbone: torch.nn.Module, method: PrefixTuning) -> Tuned:

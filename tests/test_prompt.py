@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import torch
-from transformers import BertConfig, DistilBertConfig, RobertaConfig, T5Config, T5ForConditionalGeneration
+from tiny import writing_t5 as t5
+from transformers import BertConfig, DistilBertConfig, RobertaConfig
 
 from peftlib import backbones
 from peftlib.anatomy import Anatomy
@@ -34,16 +35,6 @@ def encoder(kind: str = "bert") -> torch.nn.Module:
     model = backbones.from_config(CONFIGS[kind]()).eval()
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)  # large enough that a wrong mask or position shows
-    return model
-
-
-def t5() -> T5ForConditionalGeneration:
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=40, d_model=32, d_ff=48, num_layers=2, num_heads=3, d_kv=16, decoder_start_token_id=0)
-    config._attn_implementation = "sdpa"
-    model = T5ForConditionalGeneration(config).eval()
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.3)
     return model
 
 

@@ -1,7 +1,7 @@
 """Tiny backbones from configurations, and batches of token ids: what the tests of methods share."""
 
 import torch
-from transformers import BertConfig, T5Config
+from transformers import BertConfig, T5Config, T5ForConditionalGeneration
 
 from peftlib import backbones
 from peftlib.data.tasks import get_task
@@ -24,6 +24,17 @@ def backbone(kind: str, seed: int = 7) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return backbones.from_config(CONFIGS[kind]())
+
+
+def writing_t5() -> T5ForConditionalGeneration:
+    """With a language-model head, so that it can generate; heads x head size differs from the width."""
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=40, d_model=32, d_ff=48, num_layers=2, num_heads=3, d_kv=16, decoder_start_token_id=0)
+    config._attn_implementation = "sdpa"
+    model = T5ForConditionalGeneration(config).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)  # large enough that a wrong mask or position shows
+    return model
 
 
 def batch(task: str, rows: int = 8, seed: int = 0, kind: str = "bert") -> dict[str, torch.Tensor]:
