@@ -36,11 +36,14 @@ class Incomplete(PeftlibError):
 class Preset:
     """How large a study is. A preset is data (presets.json), not code.
 
-    lr: learning rate by method (the expression without its hyperparameters, ``LoRA + PerTask(Houlsby)``), with a
-    ``default``. rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
+    lr: learning rate by method, with a ``default``: the whole expression, or it without its hyperparameters (``LoRA +
+    PerTask(Houlsby)``). rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
     examples a task in multi-task runs, (train, validation, test); limits_single: in single-task runs. search_lr: the
     grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
     whichever of bf16 and fp32 the machine computes faster (`native_precision`); a run's recipe holds what that was.
+    suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training sets,
+    where an experiment asks how much data a method needs. form: "heads" or "text", see `peftlib.records.Recipe`.
+    changes: what differs for a paper or for one of its experiments, field by field; see `at`.
     """
 
     name: str
@@ -59,12 +62,28 @@ class Preset:
     rows: int | None
     search_lr: tuple[float, ...]
     lr: dict[str, float]
+    suites: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
+    form: str = "heads"
+    changes: dict[str, dict] = dataclasses.field(default_factory=dict)
+
+    def at(self, experiment: str) -> Preset:
+        """The preset as an experiment uses it: with the changes for its paper, then with those for itself. Learning
+        rates that a change does not name stay."""
+        changed = self
+        for part in (experiment.split("/")[0], experiment):
+            fields = _tuples(self.changes.get(part, {}))
+            fields["lr"] = changed.lr | fields.get("lr", {})
+            changed = dataclasses.replace(changed, **fields)
+        return changed
 
     def learning_rate(self, method: str) -> float:
-        """That of the expression; else the lowest of its terms'; else the default."""
+        """That of the expression, with its hyperparameters or else without; else the lowest of its terms'; else the
+        default."""
         whole = skeleton(method)
-        if whole in self.lr:
-            return self.lr[whole]
+        for name in (method, whole):
+            if name in self.lr:
+                return self.lr[name]
         terms = [t.removeprefix("PerTask(").rstrip(")") for t in whole.split(" + ")]
         return min(self.lr.get(t, self.lr["default"]) for t in terms)
 
@@ -78,8 +97,11 @@ def skeleton(method: str) -> str:
 def presets() -> dict[str, Preset]:
     """All presets by name."""
     raw = json.loads(resources.files("peftlib").joinpath("presets.json").read_text())
-    return {name: Preset(name=name, **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-            for name, fields in raw.items()}
+    return {name: Preset(name=name, **_tuples(fields)) for name, fields in raw.items()}
+
+
+def _tuples(fields: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def get_preset(name: str) -> Preset:
@@ -112,7 +134,7 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
              limits: tuple | None = None, **recipe) -> Run:
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
     given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
-             "max_length": preset.max_length,
+             "max_length": preset.max_length, "form": preset.form,
              "precision": native_precision() if preset.precision == "auto" else preset.precision} | recipe
     limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
     return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source, recipe=Recipe(**given),
@@ -149,6 +171,7 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
         raise UsageError(f"unknown experiment {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
                          f"Known: {', '.join(EXPERIMENTS)}")
+    preset = preset.at(name)
     rows = EXPERIMENTS[name](preset)
     if labels is None:
         rows = rows if preset.rows is None else rows[: preset.rows]
@@ -215,13 +238,15 @@ def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = T
         raise Incomplete(f"{len(failures)} of {len(wanted)} runs of {name} failed:\n" + "\n".join(failures))
 
 
-def chosen_rates(preset: Preset | str) -> dict[str, float]:
-    """Learning rate by method that the preset's search found best (mean validation score; the lower rate if equal)."""
-    best: dict[str, tuple[float, float]] = {}
-    for record in results("adaptbert/learning_rates", preset, train=False):
-        name, score, lr = record["run"]["label"], record["validation"]["mean"], record["run"]["recipe"]["lr"]
-        best[name] = max(best.get(name, (-2.0, 0.0)), (score, -lr))
-    return {name: -negative for name, (_, negative) in best.items()}
+def chosen_rates(preset: Preset | str, experiment: str) -> dict[str, float]:
+    """Learning rate by method (the whole expression) that a search found best: highest mean validation score, over its
+    tasks if there are several; the lower rate of equals."""
+    tried: dict[str, dict[float, list[float]]] = {}
+    for record in results(experiment, preset, train=False):
+        run = record["run"]
+        tried.setdefault(run["method"], {}).setdefault(run["recipe"]["lr"], []).append(record["validation"]["mean"])
+    return {method: max(by_rate, key=lambda lr, found=by_rate: (sum(found[lr]) / len(found[lr]), -lr))
+            for method, by_rate in tried.items()}
 
 
 def failure_path(preset: str, digest: str) -> Path:
@@ -381,7 +406,7 @@ def plan(preset_name: str) -> list[Job]:
     """The jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
     preset, jobs = get_preset(preset_name), []
     for name, wanted in _each_with_own_runs(preset):
-        shards = max(1, -(-len(wanted) // preset.runs_per_job))
+        shards = max(1, -(-len(wanted) // preset.at(name).runs_per_job))
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)
             if mine:

@@ -4,7 +4,7 @@ import pytest
 
 from peftlib import papers
 from peftlib.errors import DataError, PeftlibError, UsageError
-from peftlib.experiments import TABLE3
+from peftlib.experiments.adaptbert import TABLE3
 from peftlib.papers import paper_table
 from peftlib.study import EXPERIMENTS
 

@@ -274,7 +274,7 @@ def test_growth_is_what_a_model_for_ten_tasks_counts():
 
 
 def test_the_lines_cross_where_it_says():
-    from peftlib.experiments import ADAPTER, HYPERNET
+    from peftlib.experiments.adaptbert import ADAPTER, HYPERNET
     from peftlib.report import growth
 
     row = growth.crossings((16,)).iloc[0]

@@ -8,7 +8,7 @@ import pytest
 from peftlib import records, study
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
-from peftlib.experiments import METHOD_RUNS
+from peftlib.experiments.methods import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.model import Tuned
 from peftlib.report import blocks, methods

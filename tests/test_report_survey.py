@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from peftlib import records
-from peftlib.experiments import METHOD_RUNS
+from peftlib.experiments.methods import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.report import efficiency, environment, survey

@@ -15,7 +15,6 @@ without which they print what Table 1 prints. With it, eight tasks would nearly 
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,6 +23,7 @@ from peftlib.accounting.counting import count, rounds_to
 from peftlib.anatomy import Shape
 from peftlib.backbones import anatomy_of
 from peftlib.errors import UsageError
+from peftlib.experiments.compacter import expression
 from peftlib.methods import Compacter, Houlsby, LayerNormTuning, PHMAdapter
 from peftlib.papers import paper_table
 from peftlib.study import skeleton
@@ -49,22 +49,6 @@ TABLES = {
     "table8": Table("t5-base", 24, 6),
     "table9": Table("t5-small", 16, 8),
 }
-# Printed name -> expression. {a}: the bottleneck. {n}: the number in the printed name's brackets.
-EXPRESSIONS = {
-    "T5-Base": "Full()",
-    "T5-Small": "Full()",
-    "Adapter": "Houlsby(bottleneck={a}, train_norms=True)",
-    "Pfeiffer-Adapter": "PfeifferAttention(bottleneck={a}, train_norms=True)",
-    "AdapterDrop": "AdapterDrop(bottleneck={a}, train_norms=True, drop=5)",
-    "Adapter-LowRank": "AdapterLowRank(bottleneck={a})",
-    "Prompt Tuning-R": "PromptTuning(length=100)",
-    "Prompt Tuning-T": "PromptTuning(length=100)",
-    "Intrinsic-SAID": "IntrinsicSAID(dimension={n})",
-    "BitFit": "BitFit()",
-    "PHM-Adapter": "PHMAdapter(n={n}, bottleneck={a})",
-    "Compacter": "Compacter(n={n}, bottleneck={a})",
-    "Compacter++": "CompacterPlusPlus(n={n}, bottleneck={a})",
-}
 COLUMNS = ("method", "expression", "trained", "trained_percent", "trained_printed", "trained_agrees", "total",
            "total_printed", "total_agrees", "note")
 NOTES = {  # why a cell disagrees
@@ -73,14 +57,6 @@ NOTES = {  # why a cell disagrees
 }
 TRAINS_NORMS = ("Houlsby", "PfeifferAttention", "AdapterDrop", "AdapterLowRank", "PHMAdapter", "Compacter",
                 "CompacterPlusPlus")
-
-
-def expression(printed: str, bottleneck: int) -> str:
-    """The expression of a row by its printed name, ``PHM-Adapter (n=12)`` or ``Intrinsic-SAID (d'=0.4K)``."""
-    name, _, bracket = printed.partition(" (")
-    size = re.search(r"=([\d.]+)(K?)", bracket)
-    n = round(float(size[1]) * (1000 if size[2] else 1)) if size else 20_000  # the tables' d' where none is printed
-    return EXPRESSIONS[name].format(a=bottleneck, n=n)
 
 
 def denominator(shape: Shape) -> int:

@@ -13,7 +13,7 @@ import torch
 from peftlib.backbones import anatomy_of
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError
-from peftlib.experiments import TABLE3
+from peftlib.experiments.adaptbert import TABLE3
 from peftlib.methods import AdaptBertHypernet
 from peftlib.methods.base import Expression, parse
 from peftlib.model import Counts, Tuned

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from peftlib import heap
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -23,6 +25,7 @@ class PeakMemory:
             self._start = torch.cuda.memory_allocated()
         else:
             try:
+                heap.give_back()  # or the peak would seem to be less by what was kept
                 _RESET.write_text("5")  # sets VmHWM, the high-water mark, to the present use
                 self._start = _resident("VmRSS")
             except OSError:

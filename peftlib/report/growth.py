@@ -7,7 +7,8 @@ from functools import cache
 import pandas as pd
 
 from peftlib.accounting.counting import BERT, Count, count
-from peftlib.experiments import ADAPTER, HYPERNET, METHOD_RUNS
+from peftlib.experiments.adaptbert import ADAPTER, HYPERNET
+from peftlib.experiments.methods import METHOD_RUNS
 from peftlib.study import skeleton
 
 TASKS = (3, 10, 50, 100)

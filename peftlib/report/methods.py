@@ -1,6 +1,6 @@
 """The sections of a method's page: where it sits, its code, its counts, its run, its cost, and how it compares.
 
-``method`` is an expression as text; ``label`` is a row of experiment "methods/sst" (`peftlib.experiments.METHOD_RUNS`).
+``method`` is an expression as text; ``label`` is a row of experiment "methods/sst" (`peftlib.experiments.methods.METHOD_RUNS`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from peftlib.accounting.estimate import estimate
 from peftlib.data.tasks import get_task
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
-from peftlib.experiments import METHOD_RUNS, TABLE3
+from peftlib.experiments.adaptbert import TABLE3
+from peftlib.experiments.methods import METHOD_RUNS
 from peftlib.methods.base import Method, parse
 from peftlib.model import Tuned
 from peftlib.papers import paper_table

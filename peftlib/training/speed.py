@@ -1,5 +1,5 @@
-"""What makes the same training faster on a CPU: attention in fp32 also under bf16 (`peftlib.edits`), and dropout that
-draws its random numbers four at a time.
+"""What makes the same training faster on a CPU: attention in fp32 also under bf16 (`peftlib.edits`), memory that stays
+with the process (`peftlib.heap`), and dropout that draws its random numbers four at a time.
 
 On a CPU, torch's dropout spends more on one Bernoulli draw an element than a small encoder does on its norms: a tenth of
 a training step. Sixteen random bits an element decide as well (p is met to 1/65536), and four elements share one draw.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from peftlib import heap
 from peftlib.edits import use_own_attention
 
 _LEVELS = 1 << 16
@@ -27,7 +28,9 @@ class BlockDropout(nn.Dropout):
 
 
 def speed_up(model: nn.Module) -> None:
-    """Make every plain dropout of a model a `BlockDropout`, and let attention run our function, in place."""
+    """Make every plain dropout of a model a `BlockDropout`, and let attention run our function, in place; what is freed
+    stays with the process from now on."""
+    heap.keep()
     use_own_attention(model)
     for module in model.modules():
         if type(module) is nn.Dropout:
