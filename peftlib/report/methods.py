@@ -1,6 +1,6 @@
 """The sections of a method's page: where it sits, its code, its counts, its run, its cost, and how it compares.
 
-``method`` is an expression as text; ``label`` is a row of experiment "methods/sst" (`peftlib.experiments.methods.METHOD_RUNS`).
+``method`` is an expression as text; ``label`` is a row of experiment "methods/sst" (`METHOD_RUNS`).
 """
 
 from __future__ import annotations

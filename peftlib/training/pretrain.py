@@ -58,7 +58,7 @@ class Pretraining:
     density: float = 0.15
     span: float = 3.0
     batch: int = 64
-    steps: int = 2400
+    steps: int = 1600
     lr: float = 3e-3
     seed: int = 0
 
