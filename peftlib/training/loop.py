@@ -107,15 +107,15 @@ class Trainer:
         self.tasks = {name: get_task(name) for name in run.tasks}
         backbone = backbones.load(run.backbone, self.recipe.form)
         self.tokenizer = backbone.tokenizer
-        self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
-                                           self.recipe.max_length, self.recipe.form)
-                             for name, task in self.tasks.items()}
-                     for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
                            dropout=self.recipe.dropout, form=self.recipe.form)
         if not any(p.requires_grad for p in self.model.parameters()):
             raise UsageError(f"{run.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
                              "the language-model head")
+        self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
+                                           self.recipe.max_length, self.recipe.form)
+                             for name, task in self.tasks.items()}
+                     for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
         # One token more than any answer, so that an answer that goes on too long is seen to.
         self.longest_answer = {name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items()
                                if data.answers is not None}
