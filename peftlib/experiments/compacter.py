@@ -33,13 +33,16 @@ DROPPED = {"minilm": 2, "minilm[:3]": 1, "minilm[:2]": 1, "t5-embedded": 2}
 
 
 def expression(printed: str, bottleneck: int, drop: int = 5) -> str:
-    """The expression of a row by its printed name, ``PHM-Adapter (n=12)`` or ``Intrinsic-SAID (d'=0.4K)``; without
-    brackets n = 4 and d' = 20K, as in most tables."""
+    """The expression of a row by its printed name, ``PHM-Adapter (n=12)`` or ``Intrinsic-SAID (d'=0.4K)``."""
+    return EXPRESSIONS[printed.partition(" (")[0]].format(a=bottleneck, n=size_of(printed), drop=drop)
+
+
+def size_of(printed: str) -> int:
+    """The number in a printed name's brackets, n or d'; without brackets n = 4 and d' = 20K, as in most tables."""
     name, _, bracket = printed.partition(" (")
     size = re.search(r"=([\d.]+)(K?)", bracket)
     usual = 20_000 if name == "Intrinsic-SAID" else 4
-    n = round(float(size[1]) * (1000 if size[2] else 1)) if size else usual
-    return EXPRESSIONS[name].format(a=bottleneck, n=n, drop=drop)
+    return round(float(size[1]) * (1000 if size[2] else 1)) if size else usual
 
 
 def rows_of(preset: Preset, table: str, bottleneck: int = 24) -> dict[str, str]:

@@ -5,16 +5,17 @@ A notebook begins with ``page = report.begin(preset=preset, train=train)``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from IPython.display import Markdown, display
 
 from peftlib.errors import UsageError
-from peftlib.records import root
+from peftlib.records import Run, root
 from peftlib.report import style
 from peftlib.report.figures import figure
+from peftlib.report.notes import caveats
 from peftlib.report.tables import (
     DATA_NAMES,
     Html,
@@ -37,7 +38,7 @@ from peftlib.report.tables import (
     table,
     union,
 )
-from peftlib.study import Preset, get_preset
+from peftlib.study import Preset, get_preset, runs
 
 __all__ = [
     "Html", "Page", "Spread", "begin", "beside", "by_label", "caveats", "cost", "course", "duration", "epoch_seconds",
@@ -48,28 +49,36 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Page:
-    """What a page was asked for. preset: the preset itself. train: whether missing runs are trained here."""
+    """What a page was asked for. preset: as the page's experiment uses it. train: whether missing runs are trained
+    here."""
 
     preset: Preset
     train: bool
 
 
-def begin(preset: str, train: bool = True) -> Page:
+def begin(preset: str, train: bool = True, experiment: str | None = None) -> Page:
     """Check a notebook's parameters, set the style of its figures, and show what its numbers rest on.
 
+    experiment: the page's main one, whose changes to the preset are then shown, too.
+
     Raises:
-        UsageError: an unknown preset, or `train` is no truth value.
+        UsageError: an unknown preset or experiment, or `train` is no truth value.
     """
     found = get_preset(preset)
     if not isinstance(train, bool):
         raise UsageError(f"train = {train!r}: expected True (train missing runs here) or False (only read records)")
+    wanted = [] if experiment is None else runs(experiment, found)
+    found = found if experiment is None else found.at(experiment)
     style.use()
-    display(_overview(found, train))
+    display(_overview(found, train, wanted))
     return Page(found, train)
 
 
-def _overview(preset: Preset, train: bool) -> Html:
-    sizes = ["all" if n is None else f"{n:,}" for n in preset.limits]
+def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
+    """wanted: the runs of the page's experiment; without any, sizes and epochs are the preset's."""
+    limits = {run.limits for run in wanted} or {preset.limits}
+    epochs = {run.recipe.epochs for run in wanted} or {preset.epochs}
+    sizes = [_either(split) for split in zip(*limits, strict=True)]
     rows = {
         "preset": f"{preset.name}: {preset.about}",
         "backbone": preset.backbone,
@@ -77,11 +86,17 @@ def _overview(preset: Preset, train: bool) -> Html:
                 f"{sizes[2]} to test",
         "rows": "all" if preset.rows is None else f"the first {preset.rows} of each experiment; the others are not run",
         "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
-        "budget": f"epochs: {preset.epochs}, batches of {preset.batch_size}, {preset.max_length} tokens, "
+        "budget": f"epochs: {_either(epochs)}, batches of {preset.batch_size}, {preset.max_length} tokens, "
                   f"{preset.precision}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
     return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="What this page rests on")
+
+
+def _either(values: Iterable[int | None]) -> str:
+    """"100 or 1,000"; None is all."""
+    found = sorted(set(values), key=lambda n: float("inf") if n is None else n)
+    return " or ".join("all" if n is None else f"{n:,}" for n in found)
 
 
 def say(template: str, **values: object) -> Markdown:
@@ -92,27 +107,6 @@ def say(template: str, **values: object) -> Markdown:
         names = ", ".join(name.replace("_", " ") for name in lacking)
         return Markdown(f"*Not run: the sentence that stands here needs {names}.*")
     return Markdown(template.format(**values))
-
-
-def caveats(source: Sequence[dict]) -> Markdown:
-    """What a reader of these records must know about backbone and data; nothing if there is nothing."""
-    runs = [r["run"] for r in source]
-    notes = []
-    real = [r for r in runs if "quora" in r["tasks"] and r["source"] != "embedded"]
-    if any(r["backbone"].startswith("minilm") for r in real):
-        notes.append("**MiniLM has seen Quora pairs.** all-MiniLM-L6-v2 was trained contrastively on public sentence "
-                     "pairs, Quora's duplicates among them: its Quora scores are not those of a model that meets the "
-                     "task for the first time.")
-    if any(r["source"] == "local" for r in real):
-        notes.append("**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of "
-                     "the same corpus without the validation pairs; see `data/README.md`.")
-    if any(r["source"] == "embedded" for r in runs):
-        notes.append("**Embedded data.** These runs use the suite that this project generates, under the tasks' names; "
-                     "scores are not comparable with the paper's, the order of methods may be.")
-    if any(not r["backbone"].startswith("bert-base") for r in runs):
-        notes.append("**Another backbone.** The paper's is BERT-base; where ours differs, compare the order of rows "
-                     "and the distances between them, not the scores.")
-    return Markdown("\n".join(f"- {note}" for note in notes))
 
 
 def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:

@@ -38,13 +38,15 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
 
 def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
     """The paper's score (hollow) and ours (filled, with its standard deviation), joined: one panel a metric, one line a
-    row. table: of `peftlib.report.beside`. None if nothing of ours is there."""
-    if table.empty or not table["n"].any():
+    row. table: of `peftlib.report.beside`, or any with columns "metric, paper" and "metric, ours". None if nothing of
+    ours is there."""
+    titles = [TITLES.get(metric, metric) for metric in metrics]
+    if table.empty or not any(table[f"{title}, ours"].notna().any() for title in titles):
         return None
     fig, axes = plt.subplots(1, len(metrics), sharey=True, squeeze=False,
                              figsize=(2.6 + 1.7 * len(metrics), 1.2 + 0.3 * len(table)))
-    for ax, metric in zip(axes[0], metrics, strict=True):
-        _dumbbell(ax, table, TITLES[metric])
+    for ax, title in zip(axes[0], titles, strict=True):
+        _dumbbell(ax, table, title)
     axes[0][0].set_yticks(range(len(table)), table["method"])
     axes[0][0].invert_yaxis()
     axes[0][0].plot([], [], "o", color=style.GREY, markerfacecolor="none", label="paper")
@@ -53,13 +55,16 @@ def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
     return fig
 
 
+UNITS = {"STS": "Pearson r", "average": "mean score", **dict.fromkeys(("to full", "gain", "lost"), "points")}
+
+
 def _dumbbell(ax: Axes, table: pd.DataFrame, title: str) -> None:
     for y, (printed, ours) in enumerate(zip(table[f"{title}, paper"], table[f"{title}, ours"], strict=True)):
         ax.plot(printed, y, "o", color=style.GREY, markerfacecolor="none")
-        if isinstance(ours, Spread):
-            ax.plot([printed, ours.mean], [y, y], "-", color=style.GREY, linewidth=1, zorder=1)
-            ax.errorbar(ours.mean, y, xerr=ours.sd, fmt="o", color=style.BLUE, capsize=2)
-    ax.set_xlabel(f"{title} ({'Pearson r' if title == 'STS' else 'mean score' if title == 'average' else 'accuracy'})")
+        if ours is not None:
+            ax.plot([printed, float(ours)], [y, y], "-", color=style.GREY, linewidth=1, zorder=1)
+            ax.errorbar(float(ours), y, xerr=getattr(ours, "sd", None), fmt="o", color=style.BLUE, capsize=2)
+    ax.set_xlabel(f"{title} ({UNITS.get(title, 'accuracy')})")
     ax.grid(axis="y", visible=False)
 
 

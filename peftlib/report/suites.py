@@ -6,16 +6,57 @@ Scores are those of the test split at the epoch that was best on validation.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
+import pandas as pd
+
+from peftlib.data.suites.resplit import STAND_INS
 from peftlib.data.tasks import get_task
-from peftlib.report.tables import Spread, by_label
+from peftlib.report import shares
+from peftlib.report.tables import Spread, by_label, frame
+from peftlib.study import Results
 
 TITLES = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "qqp": "QQP", "stsb": "STS-B", "mnli": "MNLI", "qnli": "QNLI",
           "rte": "RTE", "boolq": "BoolQ", "cb": "CB", "copa": "COPA", "multirc": "MultiRC", "record": "ReCoRD",
           "wic": "WiC"}
+METRICS = {"accuracy": "accuracy", "f1": "F1", "macro_f1": "F1", "pearson": "Pearson", "spearman": "Spearman",
+           "exact_match": "EM", "entity_f1": "F1", "entity_em": "EM"}
+SHARES = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
+STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 
 
+# --- names of numbers -------------------------------------------------------------------------------------------------
+def keys(task: str) -> list[str]:
+    """The names of a task's numbers in a record: its own, or "task.metric" where it has several metrics."""
+    metrics = get_task(task).metrics
+    return [task] if len(metrics) == 1 else [f"{task}.{metric}" for metric in metrics]
+
+
+def real(task: str) -> str:
+    """The task that a stand-in stands for; any other task itself."""
+    return STANDS_FOR.get(task, task)
+
+
+def heading(key: str) -> str:
+    """The title of a number's column: "CoLA", "MRPC F1", "quora, for QQP"."""
+    task, _, metric = key.partition(".")
+    name = f"{task}, for {TITLES[real(task)]}" if task in STANDS_FOR else TITLES[task]
+    return f"{name} {METRICS[metric]}" if metric else name
+
+
+def printed_column(key: str) -> str:
+    """The column of a paper's table (data/papers/README.md) that a number stands beside: "mrpc_f1" for "mrpc.f1"."""
+    task, _, metric = key.partition(".")
+    known = get_task(real(task)).metrics
+    return real(task) if len(known) == 1 else f"{real(task)}_{METRICS[metric or get_task(task).metric].lower()}"
+
+
+def score_columns(paper: pd.DataFrame) -> list[str]:
+    """The columns of a paper's table that its average is over."""
+    return [name for name in paper.columns if name not in ("method", "average") and not name.endswith("printed")]
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
 def numbers(source: Sequence[dict], split: str = "test") -> dict[str, dict[str, Spread | None]]:
     """By row label: every number of every task, ``rte``, ``mrpc.accuracy``, ``mrpc.f1``, and "average".
 
@@ -23,7 +64,7 @@ def numbers(source: Sequence[dict], split: str = "test") -> dict[str, dict[str, 
     "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that it needs is
     missing. Means and spreads are over seeds.
     """
-    columns = list(dict.fromkeys(key for task in _tasks(source) for key in keys(task)))
+    columns = [key for task in tasks(source) for key in keys(task)]
     out = {}
     for label, records in by_label(source).items():
         by_seed: dict[int, dict[str, float]] = {}
@@ -35,12 +76,98 @@ def numbers(source: Sequence[dict], split: str = "test") -> dict[str, dict[str, 
     return out
 
 
-def keys(task: str) -> list[str]:
-    """The names of a task's numbers in a record: its own, or "task.metric" where it has several metrics."""
-    metrics = get_task(task).metrics
-    return [task] if len(metrics) == 1 else [f"{task}.{metric}" for metric in metrics]
-
-
-def _tasks(source: Sequence[dict]) -> list[str]:
+def tasks(source: Sequence[dict]) -> list[str]:
+    """The tasks that were asked for, in order."""
     runs = [run.tasks for run in getattr(source, "wanted", ())] or [r["run"]["tasks"] for r in source]
-    return list(dict.fromkeys(task for tasks in runs for task in tasks))
+    return list(dict.fromkeys(task for names in runs for task in names))
+
+
+def only(source: Sequence[dict], names: Collection[str]) -> Results:
+    """The runs on these tasks and no others."""
+    wanted = [run for run in getattr(source, "wanted", ()) if set(run.tasks) <= set(names)]
+    return Results([r for r in source if set(r["run"]["tasks"]) <= set(names)], wanted)
+
+
+def paper_averages(paper: pd.DataFrame, source: Sequence[dict]) -> pd.Series:
+    """The paper's average by row, over the numbers that `source` has, too: of stand-ins, those of the real task."""
+    ours = [printed_column(key) for task in tasks(source) for key in keys(task)]
+    return paper[ours or score_columns(paper)].astype(float).mean(axis=1)
+
+
+def trained(records: Sequence[dict]) -> float | None:
+    """Parameters trained for a task in percent of the backbone, heads apart; None without records."""
+    return shares.updated(records[0]) if records else None
+
+
+def seeds(records: Sequence[dict]) -> int:
+    """How many seeds there are."""
+    return len({r["run"]["seed"] for r in records})
+
+
+def order(both: pd.DataFrame) -> dict[str, float | int | None]:
+    """Of a table of `beside`: Spearman's ``rho`` between the paper's averages on the same tasks and ours, and the ``n``
+    rows that have both; None for both below three rows, or if all averages of one are equal."""
+    from scipy.stats import spearmanr
+
+    there = both[both["average, ours"].notna()]
+    pair = there["same tasks, paper"].map(float), there["average, ours"].map(float)
+    if len(there) < 3 or any(values.nunique() == 1 for values in pair):
+        return {"rho": None, "n": None}
+    return {"rho": float(spearmanr(*pair).statistic), "n": len(there)}
+
+
+def below(both: pd.DataFrame, full: str) -> dict[str, int | None]:
+    """Of a table of `beside`: how many rows are below full fine-tuning; see `tally`."""
+    return tally(both[both["method"] != full], "to full", lambda points: points < 0)
+
+
+def tally(table: pd.DataFrame, what: str, holds: Callable[[object], bool]) -> dict[str, int | None]:
+    """For how many of the ``n`` rows that we have run something holds, in the ``paper`` and in ``ours``; None for each
+    if there is no such row. what: begins the names of the two columns, "``what``, paper" and "``what``, ours"."""
+    there = table[table[f"{what}, ours"].notna()]
+    if there.empty:
+        return {"n": None, "paper": None, "ours": None}
+    return {"n": len(there), **{who: int(there[f"{what}, {who}"].map(holds).sum()) for who in ("paper", "ours")}}
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+def by_task(source: Sequence[dict]) -> pd.DataFrame:
+    """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds."""
+    groups, rows = by_label(source), []
+    for label, row in numbers(source).items():
+        shown = {heading(key): value for key, value in row.items() if key != "average"}
+        rows.append({"method": label, **shown, "average": row["average"], "trained, %": trained(groups[label]),
+                     "n": seeds(groups[label])})
+    return frame(rows)
+
+
+def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFrame:
+    """The paper's averages and ours, one row for each of the paper's.
+
+    Args:
+        paper: its table, indexed by the labels of the runs.
+        full: label of full fine-tuning's row.
+
+    Returns:
+        ``method``; ``average, paper`` as printed; ``same tasks, paper``: the mean of the printed numbers of the tasks
+        that we run; ``average, ours``; ``to full``: the difference to full fine-tuning, of the paper's on the same
+        tasks and of ours; ``trained, paper`` and ``trained, ours`` (percent of the backbone); ``n`` seeds. None where
+        something that ours needs has not been run.
+    """
+    same, found, groups = paper_averages(paper, source), numbers(source), by_label(source)
+    averages = {label: found.get(label, {}).get("average") for label in paper.index}
+    rows = []
+    for label, line in paper.iterrows():
+        pair, records = (averages[label], averages[full]), groups.get(label, [])
+        rows.append({
+            "method": label, "average, paper": float(line["average"]), "same tasks, paper": float(same[label]),
+            "average, ours": averages[label], "to full, paper": float(same[label] - same[full]),
+            "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),
+            "trained, paper": line["trained_printed"], "trained, ours": trained(records), "n": seeds(records)})
+    return frame(rows)
+
+
+def formats(table: pd.DataFrame) -> dict[str, str | Callable[[float], str]]:
+    """How the numbers of such tables are written: scores with two digits, differences with a sign."""
+    signed = [name for name in table.columns if name.startswith(("to full", "gain"))]
+    return dict.fromkeys(table.columns, ".2f") | dict.fromkeys(signed, "+.2f") | SHARES

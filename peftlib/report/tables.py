@@ -251,16 +251,28 @@ def union(*sources: Sequence[dict]) -> Results:
 
 
 def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFrame:
-    """A search for learning rates: ``method``, the mean validation score at each rate, the ``best`` rate, and the rate
-    ``used`` in the study. used: a method's expression -> its rate."""
+    """A search for learning rates: ``method``, the mean validation score at each rate, the ``best`` rate (the lower of
+    equals), and the rate ``used`` in the study. used: a method's expression -> its rate."""
     rows, groups = [], by_label(source)
     for label, records in groups.items():
-        found = {r["run"]["recipe"]["lr"]: r["validation"]["mean"] for r in records}
+        found = _by_rate(records)
         if found:
             rows.append({"method": label, **{f"{lr:g}": score for lr, score in found.items()},
-                         "best": max(found, key=found.get), "used": used(records[0]["run"]["method"])})
+                         "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
+                         "used": used(records[0]["run"]["method"])})
     rates = sorted({c for row in rows for c in row} - {"method", "best", "used"}, key=float)
     return frame({"method": None, **dict.fromkeys(rates), **row} for row in rows)
+
+
+def _by_rate(records: Sequence[dict]) -> dict[float, float]:
+    """A method's mean validation score by learning rate. A rate that lacks a task or a seed of another rate is left
+    out: its mean would be over other runs."""
+    tried: dict[float, dict[tuple, float]] = {}
+    for r in records:
+        run = r["run"]
+        tried.setdefault(run["recipe"]["lr"], {})[(*run["tasks"], run["seed"])] = r["validation"]["mean"]
+    every = {what for found in tried.values() for what in found}
+    return {lr: statistics.fmean(found.values()) for lr, found in tried.items() if set(found) == every}
 
 
 def printed(paper: pd.DataFrame, caption: str) -> Html:

@@ -1,0 +1,114 @@
+"""What a reader of records must know of backbone, data and scores before comparing them with a paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from IPython.display import Markdown
+
+from peftlib.data.tasks import SUITES, available
+from peftlib.report.suites import STANDS_FOR, TITLES, real
+
+BACKBONES = {"adaptbert": ("BERT-base", ("bert-base",)), "compacter": ("T5-Base or T5-Small", ("t5-base", "t5-small"))}
+SEEN = {"mnli": "sentences of SNLI and MultiNLI", "qnli": "SQuAD's questions with their paragraphs"}  # says its model card
+
+
+def caveats(source: Sequence[dict], paper: str = "adaptbert") -> Markdown:
+    """What limits the comparison of these records with a paper's numbers; nothing if there is nothing."""
+    runs = [r["run"] for r in source]
+    notes = [*_data(runs), *(_suites(runs) if paper == "compacter" else ()), *_backbone(runs, paper)]
+    return Markdown("\n".join(f"- {note}" for note in notes))
+
+
+def _data(runs: Sequence[dict]) -> Iterator[str]:
+    """What holds for any paper."""
+    genuine = [r for r in runs if r["source"] != "embedded"]
+    seen = _tasks([r for r in genuine if r["backbone"].startswith("minilm")])
+    if "quora" in seen:
+        yield ("**MiniLM has seen Quora pairs.** all-MiniLM-L6-v2 was trained contrastively on public sentence pairs, "
+               "Quora's duplicates among them: its Quora scores are not those of a model that meets the task for the "
+               "first time.")
+    if close := [SEEN[real(task)] for task in seen if real(task) in SEEN]:
+        yield f"**MiniLM has seen texts of these tasks**: its contrastive training had {_listed(close)}, too."
+    if any(r["source"] == "local" and "quora" in r["tasks"] for r in genuine):
+        yield ("**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of the same "
+               "corpus without the validation pairs; see `data/README.md`.")
+    if len(genuine) < len(runs):
+        yield ("**Embedded data.** These runs use the suite that this project generates, under the tasks' names; scores "
+               "are not comparable with the paper's, the order of methods may be.")
+
+
+def _backbone(runs: Sequence[dict], paper: str) -> Iterator[str]:
+    name, known = BACKBONES[paper]
+    if any(not r["backbone"].startswith(known) for r in runs):
+        yield (f"**Another backbone.** The paper's is {name}; where ours differs, compare the order of rows and the "
+               "distances between them, not the scores.")
+
+
+# --- GLUE and SuperGLUE -----------------------------------------------------------------------------------------------
+def _suites(runs: Sequence[dict]) -> Iterator[str]:
+    """What holds for tables over a suite of tasks."""
+    tasks = _tasks(runs)
+    if stand_ins := [f"{task} for {TITLES[real(task)]}" for task in tasks if task in STANDS_FOR]:
+        yield (f"**Stand-ins are not the official tasks.** For want of official training sets: {_listed(stand_ins)}. Their "
+               "scores compare with nothing published; see `data/README.md`.")
+    for suite in ("glue", "superglue"):
+        yield from _missing(runs, suite)
+    if runs:
+        yield ("**Scores are of the test split**, at the epoch that was best on validation." + _split(runs))
+    yield from _small(runs)
+    if any(r["limits"][0] is not None for r in runs):
+        yield ("**Less training.** The paper trains on whole data sets, for more epochs where they are small; these runs "
+               "stop at the numbers of examples and epochs that the head of the page names. What learns slowly suffers "
+               "most.")
+    if any(r["recipe"]["form"] == "heads" for r in runs):
+        yield ("**A trained head.** T5 writes its answer through an output layer that stays frozen. An encoder needs a "
+               "new linear head for each task; every method trains it, and no count of parameters contains it.")
+
+
+def _missing(runs: Sequence[dict], suite: str) -> Iterator[str]:
+    """Tasks of the suite without runs: those that the source has not, and those that the preset leaves out."""
+    names = [task.name for task in SUITES[suite]]
+    there = {real(task) for task in _tasks(runs)} & set(names)
+    if not there:
+        return
+    source = next(r["source"] for r in runs if real(r["tasks"][0]) in there)
+    lost = [name for name, found in available(suite, source).items() if found is None]
+    left = [name for name in names if name not in there and name not in lost]
+    said = [f"{_titles(lost)} cannot be had from this source"] if lost else []
+    said += [f"{_titles(left)} {'is' if len(left) == 1 else 'are'} not run"] if left else []
+    if said:
+        yield (f"**Missing tasks.** {', and '.join(said)}: our averages are over the others, as the paper's are in the "
+               "columns that say *same tasks* and *to full*.")
+
+
+def _split(runs: Sequence[dict]) -> str:
+    if all(r["source"] == "embedded" for r in runs):
+        return ""
+    return (" As in the paper (section 5) the official validation set is cut into halves for validation and test where "
+            "the training set is small; where it is large, it is the test split, and validation is held out of train.")
+
+
+def _small(runs: Sequence[dict]) -> Iterator[str]:
+    """How coarse the scores of the smallest test splits are."""
+    from peftlib.report.errata.compacter import TEST_HALVES  # brings torch
+
+    genuine = _tasks([r for r in runs if r["source"] != "embedded"])
+    sizes = {task: rows for task, rows in TEST_HALVES.items() if task in genuine}
+    if sizes:
+        said = [f"{TITLES[task]}'s has {rows} rows, each of them {100 / rows:.1f} points" for task, rows in sizes.items()]
+        yield f"**Tiny test splits.** {_listed(said)}: a difference of a few rows is noise."
+
+
+def _tasks(runs: Sequence[dict]) -> list[str]:
+    return list(dict.fromkeys(task for r in runs for task in r["tasks"]))
+
+
+def _titles(tasks: Sequence[str]) -> str:
+    return _listed([TITLES[task] for task in tasks])
+
+
+def _listed(words: Sequence[str]) -> str:
+    """"a", "a and b", "a; b and c" where a has a comma, else "a, b and c"."""
+    between = "; " if any("," in word for word in words) else ", "
+    return f"{between.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
