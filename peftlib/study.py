@@ -78,14 +78,14 @@ class Preset:
         return changed
 
     def learning_rate(self, method: str) -> float:
-        """That of the expression, with its hyperparameters or else without; else the lowest of its terms'; else the
-        default."""
+        """That of the expression, with its hyperparameters or else without; else the lowest that its terms have; else
+        the default."""
         whole = skeleton(method)
         for name in (method, whole):
             if name in self.lr:
                 return self.lr[name]
         terms = [t.removeprefix("PerTask(").rstrip(")") for t in whole.split(" + ")]
-        return min(self.lr.get(t, self.lr["default"]) for t in terms)
+        return min((self.lr[t] for t in terms if t in self.lr), default=self.lr["default"])
 
 
 def skeleton(method: str) -> str:

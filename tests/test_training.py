@@ -225,6 +225,23 @@ def test_the_precision_of_quick_is_the_machines_or_the_one_that_is_given(monkeyp
     study.native_precision.cache_clear()
 
 
+@pytest.mark.parametrize("method, rate", [
+    ("LoRA(rank=64)", 4.0), ("LoRA(rank=8)", 2.0), ("BitFit()", 1.0), ("Houlsby(bottleneck=24)", 1.0),
+    ("LoRA(rank=8) + OutputLayer()", 2.0), ("LoRA() + FishMask(fraction=0.1)", 2.0)])
+def test_a_rate_is_that_of_the_expression_or_of_its_terms(method, rate):
+    rates = {"default": 1.0, "LoRA": 2.0, "FishMask": 3.0, "LoRA(rank=64)": 4.0}
+    assert preset(lr=rates).learning_rate(method) == rate
+
+
+def test_a_preset_changes_by_paper_then_by_experiment():
+    changed = preset(lr={"default": 1.0, "LoRA": 2.0}, changes={
+        "paper": {"epochs": 7, "seeds": [1, 2], "lr": {"LoRA": 3.0}}, "paper/table": {"epochs": 9}})
+    table, other = changed.at("paper/table"), changed.at("elsewhere/table")
+    assert (table.epochs, table.seeds, table.lr) == (9, (1, 2), {"default": 1.0, "LoRA": 3.0})
+    assert changed.at("paper/figure").epochs == 7
+    assert other == changed
+
+
 def test_a_record_is_written_whole_and_once(tmp_path, monkeypatch):
     path = tmp_path / "runs" / "abc.json"
     monkeypatch.setattr(records.os, "replace", lambda *a: (_ for _ in ()).throw(Killed()))
