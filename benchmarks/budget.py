@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100, help="at which all methods are compared; the paper's for GLUE")
     parser.add_argument("--length", type=int, default=128, help="tokens of a sequence, as in the paper (appendix A)")
     parser.add_argument("--answer", type=int, default=4, help="tokens that the model writes: one of MNLI's three words")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="the paper does not say; its code sets none")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="the paper does not say which")
     parser.add_argument("--device", choices=DEVICES, default="cuda", help="whose kernels")
     parser.add_argument("--output", type=Path, default=RESULT)
     args = parser.parse_args()

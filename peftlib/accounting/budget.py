@@ -50,11 +50,23 @@ def largest_batch(method: str | Expression, backbone: str, budget: int, length: 
                          f"tokens takes {tried[0].peak:,}")
     tried.append(at(SECOND))
     while True:
-        fits = max(e.batch for e in tried if e.peak <= budget)
-        fails = min((e.batch for e in tried if e.peak > budget), default=GROWTH * fits + 1)
-        if any(e.batch == fits + 1 for e in tried):
-            return next(e for e in tried if e.batch == fits)
-        tried.append(at(min(max(_on_line(*tried[-2:], budget), fits + 1), fails - 1)))
+        fit = sorted((e for e in tried if e.peak <= budget), key=lambda e: e.batch)
+        fail = sorted((e for e in tried if e.peak > budget), key=lambda e: e.batch)
+        if fail and fail[0].batch == fit[-1].batch + 1:
+            return fit[-1]
+        most = fail[0].batch - 1 if fail else GROWTH * fit[-1].batch
+        tried.append(at(min(max(_guess(fit, fail, len(tried), budget), fit[-1].batch + 1), most)))
+
+
+def _guess(fit: list[Estimate], fail: list[Estimate], tries: int, budget: int) -> float | int:
+    """The batch at which the budget is reached: by the line through the two largest that fit while all do, then through
+    the two beside the budget. Where lines bend this creeps, so every other try from the fifth on is the line through the
+    two smallest that fail, which lie beyond the bend, or the middle."""
+    if not fail:
+        return _on_line(*fit[-2:], budget)
+    if tries < 4 or tries % 2:
+        return _on_line(fit[-1], fail[0], budget)
+    return _on_line(*fail[:2], budget) if len(fail) > 1 else (fit[-1].batch + fail[0].batch) // 2
 
 
 def _on_line(first: Estimate, second: Estimate, budget: int) -> float | int:
