@@ -47,7 +47,7 @@ METHODS = {
     "IntrinsicSAID(dimension=1400)": "Intrinsic-SAID",
     "IntrinsicSAID(dimension=20000)": "",
     "BitFit()": "BitFit",
-    "PHMAdapter(n=12, bottleneck=24)": "PHM-Adapter",
+    "PHMAdapter(n=4, bottleneck=24)": "PHM-Adapter",
     "Compacter(n=4, bottleneck=24)": "Compacter",
     "CompacterPlusPlus(n=4, bottleneck=24)": "Compacter++",
     **dict.fromkeys(PEERS, ""),

@@ -66,7 +66,9 @@ def _parser() -> Parser:
     sub = add("estimate", estimates, "Memory and compute of a training step, without weights or a GPU.")
     sub.add_argument("method", metavar="METHOD")
     sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
-    sub.add_argument("--batch", type=int, default=32, metavar="SEQUENCES")
+    size = sub.add_mutually_exclusive_group()
+    size.add_argument("--batch", type=int, default=32, metavar="SEQUENCES")
+    size.add_argument("--budget", metavar="BYTES", help="the largest batch that fits, such as 24GB or 24GiB")
     sub.add_argument("--length", type=int, default=128, metavar="TOKENS")
     sub.add_argument("--precision", default="bf16", metavar="bf16|fp32")
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
@@ -155,13 +157,19 @@ def counts(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def estimates(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib.accounting.budget import largest_batch, parse_bytes
     from peftlib.accounting.estimate import estimate
 
-    row = estimate(a.method, a.backbone, a.batch, a.length, a.precision, a.tasks, device=a.device,
-                   answer=a.answer).as_dict()
+    options = {"precision": a.precision, "tasks": a.tasks, "device": a.device, "answer": a.answer}
+    if a.budget is None:
+        row, within = estimate(a.method, a.backbone, a.batch, a.length, **options).as_dict(), ""
+    else:
+        budget = parse_bytes(a.budget)
+        row = largest_batch(a.method, a.backbone, budget, a.length, **options).as_dict() | {"budget": budget}
+        within = f"\nlargest batch within {a.budget}: {row['batch']:,}"
     parts = [{"memory": n, "MiB": row[n] / MIB} for n in ("weights", "gradients", "optimizer", "activations", "peak")]
-    title = f"{row['method']} on {a.backbone}: {a.batch} x {a.length} tokens, {a.precision}, {a.device}"
-    return row, f"{title}\n{columns(parts)}\nper step: {row['flops'] / 1e12:,.3f} TFLOP"
+    title = f"{row['method']} on {a.backbone}: {row['batch']} x {a.length} tokens, {a.precision}, {a.device}"
+    return row, f"{title}\n{columns(parts)}\nper step: {row['flops'] / 1e12:,.3f} TFLOP{within}"
 
 
 def run(a: argparse.Namespace) -> tuple[object, str]:

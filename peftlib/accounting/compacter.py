@@ -55,6 +55,8 @@ NOTES = {  # why a cell disagrees
     ("table6", "PHM-Adapter (n=4)"): "Tables 2 and 8 print 0.240% and 0.24%, Table 7 prints 1.017 for it",
     **{("table6", f"Intrinsic-SAID (d'={d}K)"): "the total is that of d' = 20K" for d in ("0.4", "1.4", "2.5", "10")},
 }
+# Rows of Table 3, which measures, by their names elsewhere: section 5.5 has d' = 1400, and n = 4 throughout.
+TABLE3_NAMES = {"Prompt Tuning": "Prompt Tuning-R", "Intrinsic-SAID": "Intrinsic-SAID (d'=1.4K)"}
 TRAINS_NORMS = ("Houlsby", "PfeifferAttention", "AdapterDrop", "AdapterLowRank", "PHMAdapter", "Compacter",
                 "CompacterPlusPlus")
 
@@ -110,6 +112,11 @@ def trained_and_added(method: str, spec: Table) -> tuple[int, int]:
 def built(method: str, backbone: str) -> int:
     """Trainable parameters of a model without weights; the tables repeat their rows."""
     return count(method, backbone).trainable
+
+
+def table3_rows() -> dict[str, str]:
+    """The rows of Table 3 -> the expressions that section 5.5 measures."""
+    return {name: expression(TABLE3_NAMES.get(name, name), 24) for name in paper_table("compacter", "table3")["method"]}
 
 
 # --- section 4 --------------------------------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ def benchmark(name: str) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _not_measured(name: str) -> Markdown:
+def not_measured(name: str) -> Markdown:
+    """How to get the result of a benchmark that nobody has left here."""
     return Markdown(f"*Not measured yet: `python benchmarks/{name}.py` writes `benchmarks/results/{name}.json`.*")
 
 
-def _where(result: dict) -> str:
+def where(result: dict) -> str:
+    """The machine, versions, date and commit of a measurement, in one line."""
     machine = result["machine"]
     return (f"{machine['device']}, {machine['threads']} threads of {machine['cores']} cores · "
             + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
@@ -37,13 +39,13 @@ def training_speed() -> Html | Markdown:
     """Examples per second, peak memory and accuracy of our loop and of Hugging Face's, measured side by side."""
     result = benchmark("training_speed")
     if result is None:
-        return _not_measured("training_speed")
+        return not_measured("training_speed")
     rows = [{"variant": name, "examples/s": row["examples_per_second"], "slowest": row["slowest"],
              "fastest": row["fastest"], "peak memory, MiB": row["peak_bytes"] / 2**20, "accuracy": row["accuracy"]}
             for name, row in result["variants"].items()]
     about = (f"{result['method']} on {result['backbone']}, {result['task']} ({result['source']}): {result['examples']} "
              f"examples, {result['epochs']} epochs, batches of {result['batch_size']}; median of {result['repeats']} "
-             f"rounds in turn, accuracy on {result['validation']} rows. {_where(result)}")
+             f"rounds in turn, accuracy on {result['validation']} rows. {where(result)}")
     speeds = dict.fromkeys(("examples/s", "slowest", "fastest", "peak memory, MiB"), ".0f")
     return table(pd.DataFrame(rows), caption="Training the same model on the same examples", formats=speeds, note=about)
 
@@ -61,21 +63,21 @@ def batch_overhead() -> Html | Markdown:
     """Wall time of the graph beside the time spent in training."""
     result = benchmark("batch_overhead")
     if result is None:
-        return _not_measured("batch_overhead")
+        return not_measured("batch_overhead")
     names = {"runs": "runs", "training_seconds": "in training steps, s", "run_seconds": "in whole runs, s",
              "wall_train_seconds": "wall, training half, s", "wall_book_seconds": "wall, book half, s",
              "wall_again_seconds": "wall, second start, s", "wall_over_training": "whole wall / training steps",
              "wall_train_over_runs": "training half / whole runs", "ideal": "ideal of the last"}
     rows = [{"quantity": said, "value": float(result[key])} for key, said in names.items()]
     return table(pd.DataFrame(rows), caption=f"The batch, preset {result['preset']}, {result['jobs']} workers",
-                 formats={"value": ".2f"}, note=_where(result))
+                 formats={"value": ".2f"}, note=where(result))
 
 
 def steps() -> Html | Markdown:
     """A training step of every method relative to full fine-tuning, beside the ratios of Compacter's Table 3."""
     result = benchmark("step")
     if result is None:
-        return _not_measured("step")
+        return not_measured("step")
     printed = paper_table("compacter", "table3").set_index("method")
     full, theirs = result["methods"]["Full()"]["ours"], printed.loc["T5-Base"]
     rows = []
@@ -89,7 +91,7 @@ def steps() -> Html | Markdown:
         rows.append(row)
     about = (f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
              f"{full['peak_bytes'] / 2**20:.0f} MiB. The paper: T5-Base on MNLI, its own batch size for every method; its "
-             f"memory is taken from its megabytes, not from its percentages (see its errata). {_where(result)}")
+             f"memory is taken from its megabytes, not from its percentages (see its errata). {where(result)}")
     names = ("time", "time, paper", "memory", "memory, paper")
     return table(pd.DataFrame(rows)[["method", *names]], caption="A training step relative to full fine-tuning",
                  formats=dict.fromkeys(names, ".2f"), note=about)
@@ -106,7 +108,7 @@ def beside_peft() -> Html | Markdown:
             for method, found in result["methods"].items() if found["peft"]]
     formats = dict.fromkeys(("ours, ms", "peft, ms"), ".0f") | dict.fromkeys(("ours / peft", "memory, ours / peft"), ".2f")
     return table(pd.DataFrame(rows), caption="A training step, ours and that of Hugging Face peft", formats=formats,
-                 note=f"{_shape(result)}. {_where(result)}")
+                 note=f"{_shape(result)}. {where(result)}")
 
 
 def _shape(result: dict) -> str:
@@ -117,7 +119,7 @@ def kronecker() -> Html | Markdown:
     """Both orders of a product with a sum of Kronecker products, by shape."""
     result = benchmark("kronecker")
     if result is None:
-        return _not_measured("kronecker")
+        return not_measured("kronecker")
     rows = [{**{key: row[key] for key in ("d", "a", "n", "tokens")}, "rank": row["rank"] or "full",
              "built, ms": row["milliseconds"]["built"], "factored, ms": row["milliseconds"]["factored"],
              "fewer products": row["chosen"], "faster": row["faster"]} for row in result["rows"]]

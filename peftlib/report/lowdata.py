@@ -1,0 +1,67 @@
+"""Compacter's Figure 4: scores of two methods by the number of training examples."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from peftlib.report import suites
+from peftlib.report.tables import Spread, by_label, frame
+from peftlib.study import Results
+
+FULL, SMALL = "T5-Base", "Compacter++ (n=4)"
+
+
+def averages(source: Results) -> dict[str, dict[int, float]]:
+    """By row label, "T5-Base, 100": the average over the suite's tasks by seed, of seeds that have every task."""
+    found: dict[str, dict[int, float]] = {}
+    for seed in {run.seed for run in source.wanted}:
+        own = Results([r for r in source if r["run"]["seed"] == seed], [run for run in source.wanted if run.seed == seed])
+        for label, numbers in suites.numbers(own).items():
+            if numbers["average"]:
+                found.setdefault(label, {})[seed] = numbers["average"].mean
+    return found
+
+
+def by_size(source: Results) -> pd.DataFrame:
+    """One row a size: ``examples``, the average of both methods over seeds (`Spread`), the ``gap`` (Compacter++ less full
+    fine-tuning, seed by seed) and the number of seeds ``n`` in it; None where nothing has been run."""
+    found, rows = averages(source), []
+    for size in sizes(source):
+        full, small = (found.get(f"{label}, {size}", {}) for label in (FULL, SMALL))
+        both = [small[seed] - full[seed] for seed in full.keys() & small.keys()]
+        rows.append({"examples": size, FULL: Spread.of(full.values()), SMALL: Spread.of(small.values()),
+                     "gap": Spread.of(both), "n": len(both)})
+    return frame(rows)
+
+
+def sizes(source: Results) -> list[int]:
+    """The sizes of training sets that were asked for, from the labels of runs."""
+    return sorted({int(label.rpartition(", ")[2]) for label in by_label(source)})
+
+
+def points(source: Results) -> pd.DataFrame:
+    """For `peftlib.report.figures.over`: both methods' averages by size."""
+    expressions = {run.label.rpartition(", ")[0]: run.method for run in source.wanted}
+    return frame({"method": method, "x": row["examples"], "y": row[label]} for row in by_size(source).to_dict("records")
+                 for label, method in expressions.items())
+
+
+def schedule(source: Results) -> pd.DataFrame:
+    """By size: ``examples``, and of each run its ``epochs``, its ``examples seen`` and its ``steps``."""
+    rows = {}
+    for run in source.wanted:
+        size, recipe = run.limits[0], run.recipe
+        rows[size] = {"examples": size, "epochs": recipe.epochs, "examples seen": recipe.epochs * size,
+                      "steps": recipe.epochs * -(-size // recipe.batch_size)}
+    return frame(rows[size] for size in sorted(rows))
+
+
+def gaps(source: Results) -> dict[str, float | int | None]:
+    """At the smallest and the largest size that have both methods: ``low``, ``low_gap``, ``high``, ``high_gap``, and how
+    many of them there are with the gap above zero (``ahead`` of ``sizes``); None without any."""
+    there = [row for row in by_size(source).to_dict("records") if row["gap"] is not None]
+    if not there:
+        return dict.fromkeys(("low", "low_gap", "high", "high_gap", "ahead", "sizes"))
+    first, last = there[0], there[-1]
+    return {"low": first["examples"], "low_gap": first["gap"].mean, "high": last["examples"],
+            "high_gap": last["gap"].mean, "ahead": sum(row["gap"].mean > 0 for row in there), "sizes": len(there)}
