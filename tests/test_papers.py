@@ -117,6 +117,13 @@ def test_compacters_averages_are_over_all_numbers(compacter):
     assert len(found) == 12 + 14 + 14 + 18 + 12 + 9 and found["agrees"].all()
 
 
+def test_compacters_table3_does_not_count_what_it_measures(compacter):
+    found = rows(compacter, "share trained by", "Table 3").set_index("item")
+    wrong = {label.split()[3] for label in found.index[~found["agrees"]]}
+    assert len(found) == 10 and wrong == {"PHM-Adapter", "Intrinsic-SAID"}
+    assert not rows(compacter, "peak memory of full fine-tuning", "Table 3")["agrees"].any()
+
+
 def test_compacters_changes_of_memory_are_relative_to_the_method_itself(compacter):
     memory, time = rows(compacter, "change of memory by", "Table 3"), rows(compacter, "change of time by", "Table 3")
     assert len(memory) == len(time) == 10

@@ -120,6 +120,24 @@ def changes() -> list[dict]:
     return rows
 
 
+def measured() -> list[dict]:
+    """Table 3's first column against the configurations that section 5.5 says it measures, and its memory against the
+    weights alone."""
+    from peftlib.report import budget  # counts on shapes: brings torch
+
+    table, rows = _table("table3"), []
+    for label, printed in table["trained_printed"].drop(index=FULL).items():
+        percent = budget.trained(label)
+        rows.append(_row(f"share trained by {label} as section 5.5 configures it", "Table 3", printed, f"{percent:.2g}%",
+                         rounds_to(percent, printed),
+                         "The printed share is that of Table 1's configuration; memory and time are said to be another's."))
+    full, least = table.loc[FULL, "memory_mb"], budget.units()["weights"]
+    rows.append(_row("peak memory of full fine-tuning, MB", "Table 3", f"{full:g}", f"over {least:.0f}, the weights alone",
+                     full > least, "The column is no peak. It fits peak memory divided by the batch, see the page of Table "
+                                   "3; its ratios then are of memory for a sequence."))
+    return rows
+
+
 def small_tests() -> list[dict]:
     """SuperGLUE's smallest test halves: how much of a lead over full fine-tuning they carry."""
     rows, table = [], _table("table2")
@@ -268,5 +286,5 @@ def headline() -> dict[str, float]:
 
 def compacter_errata() -> pd.DataFrame:
     """All that Compacter prints and that can be recomputed: item, where, printed, recomputed, agrees, consequence."""
-    parts = (averages, task_averages, repeated_rows, changes, small_tests, statements, orders, shapes)
+    parts = (averages, task_averages, repeated_rows, changes, measured, small_tests, statements, orders, shapes)
     return as_table(part() for part in parts)
