@@ -45,7 +45,7 @@ def margin(test_rows: Mapping[str, int]) -> float:
     return 2 * 100 * variance**0.5 / sum(numbers.values())
 
 
-def tested(source: Sequence[dict]) -> dict[str, int]:
+def rows_tested(source: Sequence[dict]) -> dict[str, int]:
     """Test rows by task, of the runs that an experiment asks for (`peftlib.study.Results`) or of its records."""
     runs = [(run.tasks, run.limits, run.source) for run in getattr(source, "wanted", ())]
     runs += [(r["run"]["tasks"], r["run"]["limits"], r["run"]["source"]) for r in source]

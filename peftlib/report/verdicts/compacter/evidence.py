@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from peftlib.papers import paper_table
 from peftlib.report import suites
-from peftlib.report.averages import TEST_ROWS, by_task, margin, scores, tested
+from peftlib.report.averages import TEST_ROWS, by_task, margin, rows_tested, scores
 from peftlib.report.efficiency import benchmark
 from peftlib.report.tables import by_label
 from peftlib.report.verdicts import common
@@ -120,7 +120,7 @@ def _measured(name: str, source: Sequence[dict]) -> Suite:
     paper = paper_table("compacter", table.split("/")[1])["method"] if table in PRINTED else ()
     limits = [run.limits for run in getattr(source, "wanted", ())] + [r["run"]["limits"] for r in source]
     cut = min((limit[0] for limit in limits if limit[0] is not None), default=None)
-    return Suite(name, values, [*paper, *by_label(source)], tested(source), cut)
+    return Suite(name, values, [*paper, *by_label(source)], rows_tested(source), cut)
 
 
 def _rates(source: Sequence[dict]) -> common.Rows:

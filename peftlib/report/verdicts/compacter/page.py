@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from peftlib.report import say
-from peftlib.report.averages import TEST_ROWS, TINY, margin, tested
+from peftlib.report.averages import TEST_ROWS, TINY, margin, rows_tested
 from peftlib.report.tables import Html, frame, table
 from peftlib.report.verdicts.compacter.claims import CLAIMS
 from peftlib.report.verdicts.compacter.cost import NEAR
@@ -29,7 +29,7 @@ def margins(sources: Mapping[str, Sequence[dict]]) -> Html:
     """How far two averages may be apart and still count as alike: on this page's test splits, and on the paper's."""
     paper, rows = from_paper(), []
     for name, experiment, like in (("GLUE", GLUE, GLUE), ("SuperGLUE", SUPERGLUE, SUPERGLUE), ("few examples", FEW, GLUE)):
-        found = tested(sources[experiment])
+        found = rows_tested(sources[experiment])
         rows.append({"suite": name, "test rows": ", ".join(f"{task} {n:,}" for task, n in found.items()),
                      "margin, ours": margin(found), "margin, paper": paper.rows(like).margin})
     return table(frame(rows), caption="Two standard errors of an average, in points, by the number of test rows",
@@ -39,6 +39,6 @@ def margins(sources: Mapping[str, Sequence[dict]]) -> Html:
 def tolerances() -> Markdown:
     """The other tolerances of the checks, and the tasks without which the paper's numbers are looked at once more."""
     small = ", ".join(f"{task.upper()} ({TEST_ROWS[task]})" for task in TINY)
-    return say("A change of memory or time counts as reproduced within {near:g} percentage points of the printed one, a ratio "
-               "of parameters within {close:g}%. Where the paper's own numbers say something else without the tasks of the "
-               "fewest test rows, {small}, the ledger says so.", near=NEAR, close=100 * CLOSE, small=small)
+    return say("A change of memory or time counts as reproduced within {near:g} percentage points of the printed one, a "
+               "ratio of parameters within {close:g}%. Where the paper's own numbers say something else without the tasks "
+               "of the fewest test rows, {small}, the ledger says so.", near=NEAR, close=100 * CLOSE, small=small)
