@@ -16,12 +16,6 @@ TEST_ROWS = {"cola": 522, "sst2": 872, "mrpc": 204, "qqp": 40_430, "stsb": 750, 
 STAND_IN_ROWS = {"quora": 1_000, "xnli_resplit": 300, "qnli_resplit": 500, "boolq_resplit": 400}  # in a local folder
 TINY = ("cb", "copa")  # of SuperGLUE; one row is 3.6 and 2 points
 USUAL_SCORE = 0.8
-NOT_SCORES = ("method", "average")  # and all that ends in `printed`
-
-
-def scores(row: Mapping) -> dict[str, float]:
-    """The numbers of the tasks in a row of a printed table, without its average."""
-    return {name: row[name] for name in row.keys() if name not in NOT_SCORES and not name.endswith("printed")}
 
 
 def by_task(numbers: Mapping[str, float], between: str = "_") -> dict[str, float]:

@@ -8,14 +8,19 @@ import pandas as pd
 
 from peftlib.accounting.counting import rounds_to
 from peftlib.papers import paper_table
-from peftlib.report.averages import TEST_ROWS, TINY, by_task, margin, scores
+from peftlib.report.averages import TEST_ROWS, TINY, by_task, margin
 from peftlib.report.errata.rows import as_table
 from peftlib.report.errata.rows import row as _row
+from peftlib.report.suites import score_columns
 
 GLUE, SUPERGLUE = ("table1", "table6", "table7", "table9"), ("table2", "table8")
 FULL = "T5-Base"
 WIDTH, BOTTLENECK, BLOCKS, RULE = 768, 24, 24, 4**3  # T5-Base's width and blocks; the paper's d, and n^3 at n = 4
 NORMS = {"of the blocks": 60, "all": 62}
+
+
+def _scores(row: pd.Series) -> dict[str, float]:
+    return {name: row[name] for name in score_columns(row.to_frame().T)}
 
 
 def _mean(values) -> float:
@@ -46,7 +51,7 @@ def averages() -> list[dict]:
     """The column "Avg": the mean of all printed numbers of a row, so that a task with two metrics counts twice."""
     rows = []
     for name, label, row in _rows(GLUE + SUPERGLUE):
-        mean, printed = _mean(scores(row).values()), f"{row['average']:.2f}"
+        mean, printed = _mean(_scores(row).values()), f"{row['average']:.2f}"
         rows.append(_row(f"average of {label}", _where(name), printed, f"{mean:.3f}", rounds_to(mean, printed),
                          f"The row's own numbers average {mean:.2f}; no sentence rests on the difference."))
     return rows
@@ -60,7 +65,7 @@ def task_averages() -> list[dict]:
         whole = table.loc[FULL]
         for label, row in table.drop(index=FULL).iterrows():
             printed = row["average"] - whole["average"]
-            once = _mean(by_task(scores(row)).values()) - _mean(by_task(scores(whole)).values())
+            once = _mean(by_task(_scores(row)).values()) - _mean(by_task(_scores(whole)).values())
             rows.append(_row(f"{label} against full fine-tuning, every task counted once", _where(name), f"{printed:+.2f}",
                              f"{once:+.2f}", (printed > 0) == (once > 0),
                              "Which of the two is better depends on whether a task with two metrics counts twice."))
@@ -128,10 +133,10 @@ def measured() -> list[dict]:
 def small_tests() -> list[dict]:
     """SuperGLUE's smallest test halves: how much of a lead over full fine-tuning they carry."""
     rows, table = [], _table("table2")
-    whole = scores(table.loc[FULL])
+    whole = _scores(table.loc[FULL])
     small = [name for name in whole if name.split("_")[0] in TINY]
     for label, row in table.drop(index=FULL).iterrows():
-        printed, own = row["average"] - table.loc[FULL, "average"], scores(row)
+        printed, own = row["average"] - table.loc[FULL, "average"], _scores(row)
         if printed <= 0:
             continue
         rest = _mean(v for n, v in own.items() if n not in small) - _mean(v for n, v in whole.items() if n not in small)
@@ -248,7 +253,7 @@ def _against_full(table: pd.DataFrame, where: str) -> list[dict]:
 
 def _margin(table: pd.DataFrame) -> float:
     """What two averages of a table may differ by and still be alike."""
-    return margin({task: TEST_ROWS[task] for task in by_task(scores(table.iloc[0]))})
+    return margin({task: TEST_ROWS[task] for task in by_task(_scores(table.iloc[0]))})
 
 
 def wording() -> list[dict]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from peftlib.papers import paper_table
 from peftlib.report import suites
-from peftlib.report.averages import TEST_ROWS, by_task, margin, rows_tested, scores
+from peftlib.report.averages import TEST_ROWS, by_task, margin, rows_tested
 from peftlib.report.efficiency import benchmark
 from peftlib.report.tables import by_label
 from peftlib.report.verdicts import common
@@ -81,10 +81,12 @@ def from_paper(without: Sequence[str] = ()) -> Evidence:
 
 def _printed_table(experiment: str, without: Sequence[str]) -> Suite:
     name, rows, tasks = experiment.split("/")[1], {}, {}
-    for row in paper_table("compacter", name).to_dict("records"):
-        numbers = {key: value for key, value in scores(row).items() if key.split("_")[0] not in without}
-        tasks = by_task(numbers)
-        whole = row["average"] if len(numbers) == len(scores(row)) else statistics.fmean(numbers.values())
+    paper = paper_table("compacter", name)
+    columns = suites.score_columns(paper)
+    kept = [column for column in columns if column.split("_")[0] not in without]
+    for row in paper.to_dict("records"):
+        tasks = by_task({column: row[column] for column in kept})
+        whole = row["average"] if kept == columns else statistics.fmean(row[column] for column in kept)
         rows[row["method"]] = tasks | {"average": whole}
     return Suite(f"the paper's {name.replace('table', 'Table ')}", rows, (), {task: TEST_ROWS[task] for task in tasks})
 
