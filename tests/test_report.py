@@ -12,6 +12,8 @@ from peftlib import records, report, study
 from peftlib.errors import UsageError
 from peftlib.papers import paper_table
 from peftlib.report import figures, search, shares, style, verdicts
+from peftlib.report.verdicts import adaptbert
+from peftlib.report.verdicts.common import Evidence
 
 FULL_SIZE = 22_565_376
 
@@ -39,7 +41,7 @@ def made(experiment: str, score=lambda run: 0.5, keep=lambda run: True, seeds: t
 
 def growing(run: records.Run) -> float:
     """Scores that rise down the table, full fine-tuning a little above: most of the paper's orders hold."""
-    labels = list(verdicts.paper_rows("table3").index)
+    labels = list(adaptbert.paper_rows("table3").index)
     return 0.5 + 0.01 * labels.index(run.label)
 
 
@@ -62,7 +64,7 @@ def test_average_needs_all_three_tasks_of_a_seed():
 
 def test_rows_without_records_are_shown_as_not_run_and_never_as_nan():
     records_ = made("adaptbert/table3", keep=lambda run: run.label == "LoRA[r=8]")
-    both = report.beside(verdicts.paper_rows("table3"), records_, ["average", "sst"])
+    both = report.beside(adaptbert.paper_rows("table3"), records_, ["average", "sst"])
     html = report.table(both, caption="c", source=records_)._repr_html_()
     assert len(both) == 19 and html.count("not run") == 2 * 18
     assert "nan" not in html.lower() and "1 of 19 runs" in html
@@ -151,7 +153,7 @@ def drawn(keep) -> list:
     """Every figure of the chapter, from the runs that `keep` lets through."""
     table3, figure4 = made("adaptbert/table3", growing, keep, (0, 1)), made("adaptbert/figure4", keep=keep)
     trials = search.trials(made("adaptbert/section62", lambda run: 0.3 + run.recipe.dropout / 10, keep))
-    both = report.beside(verdicts.paper_rows("table3"), table3, ["average", "sst"])
+    both = report.beside(adaptbert.paper_rows("table3"), table3, ["average", "sst"])
     points = figures.points(table3, lambda found: report.scores(found, "average"))
     rates = report.frame({"lr": found[0]["run"]["recipe"]["lr"], "score": report.scores(found, "sst")}
                          for found in report.by_label(figure4).values() if found)
@@ -175,33 +177,33 @@ def test_figures_without_records_are_not_drawn():
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 def test_every_claim_has_a_check_or_a_reason():
-    assert set(paper_table("adaptbert", "claims")["id"]) == set(verdicts.CHECKS) | set(verdicts.UNTESTABLE)
-    assert not set(verdicts.CHECKS) & set(verdicts.UNTESTABLE)
+    assert set(paper_table("adaptbert", "claims")["id"]) == set(adaptbert.CLAIMS.checks) | set(adaptbert.CLAIMS.untestable)
+    assert not set(adaptbert.CLAIMS.checks) & set(adaptbert.CLAIMS.untestable)
     with pytest.raises(UsageError, match="no check for claim 'Z9'"):
-        verdicts.judge("Z9", verdicts.Evidence({}))
+        adaptbert.CLAIMS.judge("Z9", Evidence({}))
 
 
 def test_without_records_nothing_but_counts_is_decided():
-    ledger = verdicts.ledger({}).set_index("id")["verdict"]
+    ledger = verdicts.ledger("adaptbert", {}).set_index("id")["verdict"]
     assert ledger["S8"] == "reproduced" and ledger["S7"] == ledger["S9"] == "not testable here"
     assert set(ledger.drop(["S7", "S8", "S9"])) == {"not run"}
 
 
 def test_a_missing_row_is_named():
     sources = {"adaptbert/table3": made("adaptbert/table3", growing, lambda run: run.label != "Adapter[a=256]")}
-    verdict = verdicts.judge("P9", verdicts.from_records(sources))
+    verdict = adaptbert.CLAIMS.judge("P9", adaptbert.from_records(sources))
     assert verdict.outcome == "not run" and "Adapter[a=256]" in verdict.why
 
 
 def outcome(claim: str, **scores) -> str:
     """The verdict on a claim of Table 3 when rows have these scores instead of `growing`'s."""
     named = {name.replace("_", " "): value for name, value in scores.items()}
-    rows = {"Finetune": "Finetune", "best pair": verdicts.COMBINED, "wide": verdicts.ADAPTER}
+    rows = {"Finetune": "Finetune", "best pair": adaptbert.COMBINED, "wide": adaptbert.ADAPTER}
     given = {rows[name]: value for name, value in named.items()}
     source = made("adaptbert/table3", lambda run: given.get(run.label, growing(run)))
     for r in source:
         r["counts"]["trainable"] = 1_000_000 if study.skeleton(r["run"]["method"]) != "Full" else FULL_SIZE
-    return verdicts.judge(claim, verdicts.from_records({"adaptbert/table3": source})).outcome
+    return adaptbert.CLAIMS.judge(claim, adaptbert.from_records({"adaptbert/table3": source})).outcome
 
 
 @pytest.mark.parametrize(("claim", "holds", "fails"), [
@@ -221,22 +223,23 @@ def test_verdicts_flip_when_the_records_do(claim, holds, fails):
 def test_learning_rate_verdicts_flip():
     def verdict(claim: str, best: str) -> str:
         source = made("adaptbert/figure4", lambda run: 0.5 if run.label == best else 0.4)
-        return verdicts.judge(claim, verdicts.from_records({"adaptbert/figure4": source})).outcome
+        return adaptbert.CLAIMS.judge(claim, adaptbert.from_records({"adaptbert/figure4": source})).outcome
 
     assert verdict("H1", "lr x 1") == "reproduced" and verdict("H1", "lr x 0.1") == "not reproduced"
     assert verdict("H2", "lr x 1") == "reproduced" and verdict("H2", "lr x 10") == "not reproduced"
 
 
 def test_the_papers_own_numbers_decide_as_the_paper_prints_them():
-    own = verdicts.from_paper()
-    assert verdicts.judge("P12", own).outcome == "reproduced"  # 92.9% rounds to 93%
-    assert verdicts.judge("A1", own).outcome == "not reproduced"  # LoRA is 0.054 below, called similar
-    assert "0.753" in verdicts.judge("S2", verdicts.from_paper(recomputed=True)).why  # Finetune's average is not 0.764
+    own = adaptbert.from_paper()
+    assert adaptbert.CLAIMS.judge("P12", own).outcome == "reproduced"  # 92.9% rounds to 93%
+    assert adaptbert.CLAIMS.judge("A1", own).outcome == "not reproduced"  # LoRA is 0.054 below, called similar
+    again = adaptbert.from_paper(recomputed=True)
+    assert "0.753" in adaptbert.CLAIMS.judge("S2", again).why  # Finetune's average is not 0.764
 
 
 def test_storage_of_three_full_models_is_two_more():
     sources = {"adaptbert/table2": made("adaptbert/table2")}
-    assert verdicts.judge("P4", verdicts.from_records(sources)).outcome == "reproduced"
+    assert adaptbert.CLAIMS.judge("P4", adaptbert.from_records(sources)).outcome == "reproduced"
 
 
 # --- the search -------------------------------------------------------------------------------------------------------

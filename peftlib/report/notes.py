@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from IPython.display import Markdown
 
 from peftlib.data.tasks import SUITES, available
+from peftlib.report.averages import TEST_ROWS, TINY
 from peftlib.report.suites import STANDS_FOR, TITLES, real
 
 BACKBONES = {"adaptbert": ("BERT-base", ("bert-base",)), "compacter": ("T5-Base or T5-Small", ("t5-base", "t5-small"))}
@@ -91,10 +92,8 @@ def _split(runs: Sequence[dict]) -> str:
 
 def _small(runs: Sequence[dict]) -> Iterator[str]:
     """How coarse the scores of the smallest test splits are."""
-    from peftlib.report.errata.compacter import TEST_HALVES  # brings torch
-
     genuine = _tasks([r for r in runs if r["source"] != "embedded"])
-    sizes = {task: rows for task, rows in TEST_HALVES.items() if task in genuine}
+    sizes = {task: TEST_ROWS[task] for task in TINY if task in genuine}
     if sizes:
         said = [f"{TITLES[task]}'s has {rows} rows, each of them {100 / rows:.1f} points" for task, rows in sizes.items()]
         yield f"**Tiny test splits.** {_listed(said)}: a difference of a few rows is noise."

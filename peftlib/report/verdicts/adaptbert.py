@@ -1,57 +1,29 @@
-"""The claim ledger: each of a paper's claims, a small function that decides it, and the verdict it computes.
-
-The same function looks at the paper's own printed numbers and at our records, so that the ledger can say both whether
-the paper's tables bear the claim out and whether ours do. A verdict is never typed in; a claim that nothing here can
-decide carries the reason.
-"""
+"""AdaptBert's claims: the abstract, sections 6 and 7."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from peftlib.errors import UsageError
 from peftlib.papers import paper_table
 from peftlib.report import shares
 from peftlib.report.tables import by_label, epoch_seconds, scores
+from peftlib.report.verdicts import common
+from peftlib.report.verdicts.common import Claims, Evidence, Unknown, rises
 
 SIMILAR = 0.02  # averages closer than this are "similar": about two standard errors over three tasks of 1,000 examples
 TABLE2, TABLE3 = "adaptbert/table2", "adaptbert/table3"
 FIGURE4, SEARCH = "adaptbert/figure4", "adaptbert/section62"
 KINDS, TRIPLE = ("single-task", "multi-task"), ("sst", "quora", "sts")
 COMBINED, ADAPTER, FULL = "LoRA+Adapter [r=128, a=128]", "Adapter[a=256]", "Finetune"
-OUTCOMES = ("reproduced", "not reproduced", "not testable here", "not run")
-
-
-class Unknown(Exception):
-    """A number that a check needs is not there."""
 
 
 # --- what a claim is checked against ----------------------------------------------------------------------------------
-class Rows:
+class Rows(common.Rows):
     """A table's numbers by row label: sst, quora, sts, average, updated and stored (percent), seconds (an epoch), lr,
-    dropout, weight_decay. labels: the rows that a complete table has."""
-
-    def __init__(self, name: str, values: Mapping[str, Mapping[str, float | None]], labels: Iterable[str] = ()):
-        self.name, self.values = name, values
-        self.labels = list(dict.fromkeys([*labels, *values]))
-
-    def of(self, label: str, key: str) -> float:
-        """A number. Raises `Unknown`, naming it, if it is not there."""
-        value = self.values.get(label, {}).get(key)
-        if value is None:
-            raise Unknown(f"{label!r} of {self.name}")
-        return float(value)
-
-    def column(self, labels: Iterable[str], key: str) -> dict[str, float]:
-        """A number of several rows. Raises `Unknown` if one is not there, or no row at all."""
-        found = {label: self.of(label, key) for label in labels}
-        if not found:
-            raise Unknown(self.name)
-        return found
+    dropout, weight_decay."""
 
     def group(self, name: str) -> list[str]:
         """Labels of Table 3's LoRA, Adapter, LoRA+Adapter or Hypernet."""
@@ -62,19 +34,6 @@ class Rows:
 
     def best(self, group: str, key: str = "average") -> float:
         return max(self.column(self.group(group), key).values())
-
-
-class Evidence:
-    """Tables by experiment."""
-
-    def __init__(self, tables: Mapping[str, Rows]):
-        self.tables = tables
-
-    def rows(self, experiment: str) -> Rows:
-        """A table. Raises `Unknown` if there is none."""
-        if experiment not in self.tables:
-            raise Unknown(experiment)
-        return self.tables[experiment]
 
 
 def paper_rows(table: str) -> pd.DataFrame:
@@ -116,27 +75,16 @@ def _measured(records: Sequence[dict]) -> dict[str, float | None]:
 
 def printed(statement: str) -> float:
     """A number that the paper prints in a sentence, by its id in statements.csv."""
-    return float(paper_table("adaptbert", "statements").set_index("id").loc[statement, "value"])
+    return common.printed("adaptbert", statement)
 
 
 # --- the checks -------------------------------------------------------------------------------------------------------
-Check = Callable[[Evidence], tuple[bool, str]]
-CHECKS: dict[str, Check] = {}
-COUNTED = {"S8"}  # decided by our counts, whatever was printed or trained
-UNTESTABLE = {
-    "S7": "no run of this study adds CFIMDB to the three tasks",
-    "S9": "the study has four datasets: scores for many tasks cannot be had from them",
-}
-
-
-def check(claim: str) -> Callable[[Check], Check]:
-    """Register the function that decides a claim: it returns whether it holds, and the numbers that say so."""
-
-    def register(function: Check) -> Check:
-        CHECKS[claim] = function
-        return function
-
-    return register
+CLAIMS = Claims(
+    "adaptbert", from_paper, from_records, again=("With averages recomputed", lambda: from_paper(recomputed=True)),
+    counted=frozenset({"S8"}),
+    untestable={"S7": "no run of this study adds CFIMDB to the three tasks",
+                "S9": "the study has four datasets: scores for many tasks cannot be had from them"})
+check = CLAIMS.check
 
 
 def _gap(evidence: Evidence, label: str, allowed: float) -> tuple[bool, str]:
@@ -202,12 +150,7 @@ def one_model_a_task_triples(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _rank_correlation(rows: Rows, key: str) -> tuple[bool, str]:
-    from scipy.stats import spearmanr
-
-    x, y = (list(rows.column(rows.labels, name).values()) for name in ("updated", key))
-    found = spearmanr(x, y)
-    return bool(found.statistic > 0 and found.pvalue < 0.05), (
-        f"Spearman's rho {found.statistic:.2f}, p = {found.pvalue:.2g}, {len(x)} rows")
+    return rises(*(rows.column(rows.labels, name).values() for name in ("updated", key)))
 
 
 @check("P5")
@@ -387,67 +330,8 @@ def hypernet_saves_with_many_tasks(evidence: Evidence) -> tuple[bool, str]:
     return bool((table["tasks"] <= most).all()), f"stores less than one adapter a task on BERT-base, {said} (counted)"
 
 
-# --- the ledger -------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Verdict:
-    """outcome: one of `OUTCOMES`. why: the numbers, or what is missing."""
-
-    outcome: str
-    why: str
-
-
-def judge(claim: str, evidence: Evidence) -> Verdict:
-    """The verdict on a claim, by its id in claims.csv.
-
-    Raises:
-        UsageError: no such claim.
-    """
-    if claim in UNTESTABLE:
-        return Verdict("not testable here", UNTESTABLE[claim])
-    if claim not in CHECKS:
-        raise UsageError(f"no check for claim {claim!r}; known: {', '.join([*CHECKS, *UNTESTABLE])}")
-    try:
-        holds, why = CHECKS[claim](evidence)
-    except Unknown as missing:
-        return Verdict("not run", f"needs {missing}")
-    return Verdict("reproduced" if holds else "not reproduced", why)
-
-
-def _own(claim: str) -> str:
-    """What the paper's own printed numbers say of its claim."""
-    if claim in COUNTED:
-        return "not printed"
-    said = {"reproduced": "bear it out", "not reproduced": "do not bear it out"}
-    first, again = judge(claim, from_paper()), judge(claim, from_paper(recomputed=True))
-    if first.outcome not in said:
-        return "not printed"
-    text = f"{said[first.outcome]}: {first.why}"
-    return text if again == first else f"{text}. With averages recomputed they {said[again.outcome]}: {again.why}"
-
-
-def ledger(sources: Mapping[str, Sequence[dict]], claims: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a claim: id, section, claim, the paper's own numbers, ours, verdict.
-
-    Args:
-        sources: records by experiment.
-        claims: ids; None for all of the paper's.
-    """
-    listed = paper_table("adaptbert", "claims").set_index("id")
-    evidence, rows = from_records(sources), []
-    for claim in listed.index if claims is None else claims:
-        verdict = judge(claim, evidence)
-        rows.append({"id": claim, "section": listed.loc[claim, "section"], "claim": listed.loc[claim, "claim"],
-                     "verdict": verdict.outcome, "ours": verdict.why, "the paper's own numbers": _own(claim)})
-    return pd.DataFrame(rows)
-
-
 def sampling_error(source: Sequence[dict]) -> float | None:
     """The largest standard error that a record's accuracy has because the validation split is finite; None if its size
     is not in the record (all examples)."""
     sizes = [r["run"]["limits"][1] for r in source]
     return 0.5 / min(sizes) ** 0.5 if sizes and None not in sizes else None
-
-
-def tally(table: pd.DataFrame) -> dict[str, int]:
-    """How many claims of a ledger have each outcome, by `OUTCOMES` with underscores."""
-    return {outcome.replace(" ", "_"): int((table["verdict"] == outcome).sum()) for outcome in OUTCOMES}

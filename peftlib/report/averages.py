@@ -1,0 +1,52 @@
+"""Averages over a suite: a row's numbers by task, and how close two averages must be to count as alike.
+
+The latter follows from how many rows the tasks are tested on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from peftlib.data.tasks import get_task
+
+# Rows that the Compacter paper tests on (section 5): the official validation rows, or half of them. What stands together is
+# counted as it is scored first: MultiRC's answers, ReCoRD's queries.
+TEST_ROWS = {"cola": 522, "sst2": 872, "mrpc": 204, "qqp": 40_430, "stsb": 750, "mnli": 9_815, "qnli": 5_463, "rte": 139,
+             "boolq": 1_635, "cb": 28, "copa": 50, "multirc": 2_424, "record": 10_000, "wic": 319}
+STAND_IN_ROWS = {"quora": 1_000, "xnli_resplit": 300, "qnli_resplit": 500, "boolq_resplit": 400}  # in a local folder
+TINY = ("cb", "copa")  # of SuperGLUE; one row is 3.6 and 2 points
+USUAL_SCORE = 0.8
+
+
+def by_task(numbers: Mapping[str, float], between: str = "_") -> dict[str, float]:
+    """One number a task: the mean of its metrics. between: what parts the names of task and metric, "_" in the columns of
+    printed tables (``mrpc_f1``), "." in records (``mrpc.f1``)."""
+    tasks: dict[str, list[float]] = {}
+    for name, value in numbers.items():
+        tasks.setdefault(name.split(between)[0], []).append(value)
+    return {task: sum(values) / len(values) for task, values in tasks.items()}
+
+
+def margin(test_rows: Mapping[str, int]) -> float:
+    """Two standard errors, in points, of an average over the numbers of these tasks.
+
+    A score near 0.8 on N rows has a standard error of sqrt(0.8 (1 - 0.8) / N), whatever the metric; the numbers of one
+    task are right and wrong on the same rows, those of two tasks are independent. Two methods are tested on the same
+    rows, by which the error of their difference is about that of either average.
+    """
+    numbers = {task: len(get_task(task).metrics) for task in test_rows}
+    variance = sum(numbers[task] ** 2 * USUAL_SCORE * (1 - USUAL_SCORE) / rows for task, rows in test_rows.items())
+    return 2 * 100 * variance**0.5 / sum(numbers.values())
+
+
+def rows_tested(source: Sequence[dict]) -> dict[str, int]:
+    """Test rows by task, of the runs that an experiment asks for (`peftlib.study.Results`) or of its records."""
+    runs = [(run.tasks, run.limits, run.source) for run in getattr(source, "wanted", ())]
+    runs += [(r["run"]["tasks"], r["run"]["limits"], r["run"]["source"]) for r in source]
+    rows = {}
+    for tasks, limits, where in runs:
+        for task in tasks:
+            there = (TEST_ROWS | STAND_IN_ROWS)[task]
+            wanted = limits[2] or there
+            rows[task] = wanted if where == "embedded" else min(wanted, there)  # the embedded suite has enough
+    return rows
