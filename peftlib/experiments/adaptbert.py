@@ -76,6 +76,10 @@ def section62(preset: Preset) -> list[Run]:
     return out
 
 
+# Times the preset's grid of learning rates: what trains every weight takes small steps, a prompt of its own large ones.
+SCALES = {"Full": 0.1, "GaLore": 0.1, "AdaptBertHypernet": 0.1, "PromptTuning": 10}
+
+
 @experiment("adaptbert/learning_rates")
 def learning_rates(preset: Preset) -> list[Run]:
     """The small search behind a preset's learning rates, in batches of 16 (or there would be too few steps to tell rates
@@ -92,7 +96,7 @@ def learning_rates(preset: Preset) -> list[Run]:
     for name, method in (multi | single).items():
         tasks = TASKS if name in multi else ("sst",)
         limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
-        scale = 0.1 if name in ("Full", "GaLore", "AdaptBertHypernet") else 1
+        scale = SCALES.get(name, 1)
         rates = [float(f"{lr * scale:.3g}") for lr in preset.search_lr]
         out += [make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits,
                          precision="fp32") for lr in rates]
