@@ -58,6 +58,7 @@ def kill_in(monkeypatch, epoch):
         real(self, optimizer, scheduler, now, number, total)
 
     monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0)
 
 
 # --- the same numbers -------------------------------------------------------------------------------------------------
@@ -88,6 +89,14 @@ def test_killed_and_taken_up_again_gives_the_same_bits(method, tmp_path, monkeyp
     resumed._epoch = lambda number, *rest: (seen.append(number), epoch(number, *rest))[1]
     assert numbers(resumed.fit()) == whole
     assert seen == [2]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_saves_little_time_is_not_written(tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        kill_in(monkeypatch, epoch=2)
+        monkeypatch.setattr(loop, "SAVE_EVERY", 1000)
+        fit(run(limits=(32, 16, 16)), tmp_path / "checkpoint.pt")
     assert not list(tmp_path.iterdir())
 
 

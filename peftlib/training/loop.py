@@ -31,6 +31,7 @@ from peftlib.training import metrics
 from peftlib.training.encoding import Encoded
 from peftlib.training.speed import speed_up
 
+SAVE_EVERY = 20.0  # seconds: what a kill may cost, and what a checkpoint (up to 12 bytes a parameter) must be worth
 EVAL_BATCH = 128
 
 
@@ -96,8 +97,9 @@ class Trainer:
 
     Args:
         run: what to train.
-        checkpoint: a file that is rewritten after every epoch; a run that finds its own there goes on from it, and
-            gives the same numbers as one that was never stopped. Removed at the end.
+        checkpoint: a file that is rewritten after an epoch, but not sooner than `SAVE_EVERY` seconds after the last; a
+            run that finds its own there goes on from it, and gives the same numbers as one that was never stopped.
+            Removed at the end.
         progress: show a progress bar on standard error.
     """
 
@@ -153,7 +155,7 @@ class Trainer:
     def fit(self) -> Outcome:
         """Train all epochs, go back to the best one, finish the method, and score the test split."""
         r = self.recipe
-        left_off = self._read_checkpoint()
+        left_off, self._saved_at = self._read_checkpoint(), time.perf_counter()
         self._prepare(left_off)
         optimizer = self.model.optimizer(r.lr, r.weight_decay)
         total = self.steps_per_epoch * r.epochs
@@ -314,7 +316,7 @@ class Trainer:
             self.best = (epoch, mean, self._state())
 
     def _save(self, epoch: int, optimizer, scheduler) -> None:
-        if not self.checkpoint or epoch == self.recipe.epochs:
+        if not self.checkpoint or epoch == self.recipe.epochs or time.perf_counter() - self._saved_at < SAVE_EVERY:
             return
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         content = {"digest": self.run.digest, "epoch": epoch, "state": self._state(), "best": self.best,
@@ -324,6 +326,7 @@ class Trainer:
         with tempfile.NamedTemporaryFile(dir=self.checkpoint.parent, delete=False) as file:
             torch.save(content, file)
         os.replace(file.name, self.checkpoint)
+        self._saved_at = time.perf_counter()
 
     def _read_checkpoint(self) -> dict | None:
         """The checkpoint of this very run, if there is one; another run's, or a broken one, is put aside."""
