@@ -285,6 +285,7 @@ def test_a_killed_fish_run_goes_on_with_its_mask(tmp_path, monkeypatch):
     monkeypatch.setattr(AcceleratorState, "_shared_state", {})
     run = Run(method="FishMask(fraction=0.001, examples=4)", tasks=("sst",), backbone="minilm[:1]", source="embedded",
               recipe=Recipe(lr=1e-3, epochs=2, precision="fp32", max_length=24), limits=(32, 32, 32))
+    monkeypatch.setattr("peftlib.training.loop.SAVE_EVERY", 0)
     whole = Trainer(run, progress=False).fit()
     stopped = Trainer(run, tmp_path / "checkpoint", progress=False)
     save = stopped._save

@@ -195,7 +195,8 @@ def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: l
     head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
     body = "\n".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
     lines = "".join(f'<p class="source"><small>{html.escape(line)}</small></p>' for line in foot)
-    return (f'<div class="table-scroll"><table class="sortable">\n<caption>{html.escape(caption)}</caption>\n'
+    looks = ' class="sortable"' if rows else ""  # nothing to sort, no buttons that would do nothing
+    return (f'<div class="table-scroll"><table{looks}>\n<caption>{html.escape(caption)}</caption>\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n{lines}")
 
 
