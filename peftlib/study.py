@@ -238,17 +238,6 @@ def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = T
         raise Incomplete(f"{len(failures)} of {len(wanted)} runs of {name} failed:\n" + "\n".join(failures))
 
 
-def chosen_rates(preset: Preset | str, experiment: str) -> dict[str, float]:
-    """Learning rate by method (the whole expression) that a search found best: highest mean validation score, over its
-    tasks if there are several; the lower rate of equals."""
-    tried: dict[str, dict[float, list[float]]] = {}
-    for record in results(experiment, preset, train=False):
-        run = record["run"]
-        tried.setdefault(run["method"], {}).setdefault(run["recipe"]["lr"], []).append(record["validation"]["mean"])
-    return {method: max(by_rate, key=lambda lr, found=by_rate: (sum(found[lr]) / len(found[lr]), -lr))
-            for method, by_rate in tried.items()}
-
-
 def failure_path(preset: str, digest: str) -> Path:
     """Where the traceback of a failed run is kept until it succeeds."""
     return records.root() / "_build" / preset / "failed" / f"{digest}.txt"

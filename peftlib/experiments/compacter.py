@@ -45,6 +45,11 @@ def size_of(printed: str) -> int:
     return round(float(size[1]) * (1000 if size[2] else 1)) if size else usual
 
 
+def table3_row(label: str) -> str:
+    """The row of Table 3 that a row of Table 1 has: without its numbers, and one for both starts of a prompt."""
+    return re.sub(r" \(.*\)$|-[RT]$", "", label)
+
+
 def rows_of(preset: Preset, table: str, bottleneck: int = 24) -> dict[str, str]:
     """The rows of a printed table: label -> expression for the preset's backbone."""
     drop = DROPPED.get(preset.backbone, 5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from peftlib.report import suites
@@ -26,7 +28,7 @@ def by_size(source: Results) -> pd.DataFrame:
     """One row a size: ``examples``, the average of both methods over seeds (`Spread`), the ``gap`` (Compacter++ less full
     fine-tuning, seed by seed) and the number of seeds ``n`` in it; None where nothing has been run."""
     found, rows = averages(source), []
-    for size in sizes(source):
+    for size in sizes(by_label(source)):
         full, small = (found.get(f"{label}, {size}", {}) for label in (FULL, SMALL))
         both = [small[seed] - full[seed] for seed in full.keys() & small.keys()]
         rows.append({"examples": size, FULL: Spread.of(full.values()), SMALL: Spread.of(small.values()),
@@ -34,9 +36,9 @@ def by_size(source: Results) -> pd.DataFrame:
     return frame(rows)
 
 
-def sizes(source: Results) -> list[int]:
-    """The sizes of training sets that were asked for, from the labels of runs."""
-    return sorted({int(label.rpartition(", ")[2]) for label in by_label(source)})
+def sizes(labels: Iterable[str]) -> list[int]:
+    """The sizes of training sets that labels of rows name, "T5-Base, 100"."""
+    return sorted({int(label.rpartition(", ")[2]) for label in labels})
 
 
 def points(source: Results) -> pd.DataFrame:

@@ -256,7 +256,7 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
     equals), and the rate ``used`` in the study. used: a method's expression -> its rate."""
     rows, groups = [], by_label(source)
     for label, records in groups.items():
-        found = _by_rate(records)
+        found = by_rate(records)
         if found:
             rows.append({"method": label, **{f"{lr:g}": score for lr, score in found.items()},
                          "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
@@ -265,7 +265,7 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
     return frame({"method": None, **dict.fromkeys(rates), **row} for row in rows)
 
 
-def _by_rate(records: Sequence[dict]) -> dict[float, float]:
+def by_rate(records: Sequence[dict]) -> dict[float, float]:
     """A method's mean validation score by learning rate. A rate that lacks a task or a seed of another rate is left
     out: its mean would be over other runs."""
     tried: dict[float, dict[tuple, float]] = {}

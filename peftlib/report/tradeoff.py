@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from peftlib.experiments.compacter import expression
+from peftlib.experiments.compacter import expression, table3_row
 from peftlib.papers import paper_table
 from peftlib.report import style, suites
 from peftlib.report.budget import a_sequence
 from peftlib.report.efficiency import benchmark
-from peftlib.report.tables import by_label, field, frame
+from peftlib.report.tables import by_label, frame
 
 COLUMNS = ("method", "expression", "percent", "score", "memory")
 LARGEST = 900  # area of the largest circle, in square points
-
-
-def measured_as(label: str) -> str:
-    """The row of Table 3 that a row of Table 1 has: without its numbers, and one for both starts of a prompt."""
-    return re.sub(r" \(.*\)$|-[RT]$", "", label)
 
 
 def printed() -> pd.DataFrame:
@@ -31,7 +25,7 @@ def printed() -> pd.DataFrame:
     table1 = paper_table("compacter", "table1")
     return frame({"method": row["method"], "expression": expression(row["method"], 24),
                   "percent": float(row["trained_printed"].rstrip("%")), "score": row["average"],
-                  "memory": memory[measured_as(row["method"])]} for row in table1.to_dict("records"))
+                  "memory": memory[table3_row(row["method"])]} for row in table1.to_dict("records"))
 
 
 def recorded(source: Sequence[dict]) -> pd.DataFrame:
@@ -40,10 +34,9 @@ def recorded(source: Sequence[dict]) -> pd.DataFrame:
     averages, estimates = suites.numbers(source), benchmark("budget")
     rows = []
     for label, records in by_label(source).items():
-        share = field(records, "counts", "trainable")
-        memory = estimates and a_sequence(estimates["methods"][measured_as(label)]["largest"])
+        memory = estimates and a_sequence(estimates["methods"][table3_row(label)]["largest"])
         rows.append({"method": label, "expression": records[0]["run"]["method"] if records else None,
-                     "percent": 100 * share.mean / records[0]["counts"]["total"] if share else None,
+                     "percent": suites.trained(records),
                      "score": averages[label]["average"], "memory": memory})
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 

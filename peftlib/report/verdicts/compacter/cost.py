@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+from peftlib.experiments.compacter import table3_row
 from peftlib.report.verdicts import common
 from peftlib.report.verdicts.compacter.claims import CLAIMS, Found, behind_full, points, statement
 from peftlib.report.verdicts.compacter.evidence import (
@@ -123,6 +124,6 @@ def nothing_earlier_is_as_good_in_all(evidence: Evidence) -> Found:
     rows, step = evidence.rows(GLUE), evidence.rows(STEP)
     few, lean = evidence.trained("table1", PLUSPLUS), step.of("Compacter++", "memory")
     rivals = [label for label in EARLIER if rows.lead(label, PLUSPLUS) >= 0 and evidence.trained("table1", label) <= few
-              and step.of(label.removesuffix("-R").removesuffix("-T"), "memory") <= lean]
+              and step.of(table3_row(label), "memory") <= lean]
     return not rivals, (f"earlier methods at least as good as Compacter++ in score, parameters and memory: "
                         f"{', '.join(rivals) or 'none'} ({step.name})")

@@ -10,7 +10,7 @@ from peftlib.papers import paper_table
 from peftlib.report import suites
 from peftlib.report.averages import TEST_ROWS, by_task, margin, rows_tested
 from peftlib.report.efficiency import benchmark
-from peftlib.report.tables import by_label
+from peftlib.report.tables import by_label, by_rate
 from peftlib.report.verdicts import common
 from peftlib.report.verdicts.common import Unknown
 
@@ -127,12 +127,8 @@ def _measured(name: str, source: Sequence[dict]) -> Suite:
 
 def _rates(source: Sequence[dict]) -> common.Rows:
     """Mean validation scores of a search, by row and learning rate."""
-    values = {}
-    for label, records in by_label(source).items():
-        tried: dict[float, list[float]] = {}
-        for r in records:
-            tried.setdefault(r["run"]["recipe"]["lr"], []).append(100 * r["validation"]["mean"])
-        values[label] = {f"{lr:g}": statistics.fmean(tried[lr]) for lr in sorted(tried)}
+    values = {label: {f"{lr:g}": 100 * score for lr, score in sorted(by_rate(records).items())}
+              for label, records in by_label(source).items()}
     return common.Rows(RATES, values, paper_table("compacter", "table4")["method"])
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from peftlib.papers import paper_table
+from peftlib.report import lowdata
 from peftlib.report.verdicts import common
 from peftlib.report.verdicts.common import Unknown, Untestable
 from peftlib.report.verdicts.compacter.claims import CLAIMS, Found, behind_full, points
@@ -33,7 +34,7 @@ from peftlib.report.verdicts.compacter.evidence import (
 def _by_size(evidence: Evidence, key: str = "average") -> dict[int, tuple[float, float]]:
     """A number of full fine-tuning and of Compacter++, by examples a task."""
     rows = evidence.rows(FEW)
-    sizes = sorted({int(label.rpartition(", ")[2]) for label in rows.labels})
+    sizes = lowdata.sizes(rows.labels)
     if not sizes:
         raise Unknown(FEW)
     return {size: (rows.of(f"{FULL}, {size}", key), rows.of(f"{PLUSPLUS}, {size}", key)) for size in sizes}
