@@ -15,8 +15,9 @@ from peftlib.accounting.budget import largest_batch, parse_bytes
 from peftlib.accounting.estimate import estimate
 from peftlib.errors import UsageError
 from peftlib.methods.base import parse
-from peftlib.report import budget as pages
-from peftlib.report import efficiency, figures, lowdata, suites, tradeoff
+from peftlib.report import efficiency, figures, suites
+from peftlib.report.compacter import budget as pages
+from peftlib.report.compacter import lowdata, tradeoff
 
 SMALL = {"backbone": "minilm[:1]", "length": 8, "precision": "fp32", "device": "cpu"}
 

@@ -118,7 +118,7 @@ def test_an_unknown_table_is_refused(capsys):
 
 
 def test_the_page_shows_which_rows_agree():
-    from peftlib.report.compacter import TITLES, agreement, parameters
+    from peftlib.report.compacter.counts import TITLES, agreement, parameters
 
     assert set(TITLES) == set(compacter.TABLES)
     assert agreement() == {"cells": 158, "right": 158 - len(ALONE)}

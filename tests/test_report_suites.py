@@ -10,7 +10,8 @@ from test_report import FULL_SIZE, made
 
 from peftlib import records, report, study
 from peftlib.papers import paper_table
-from peftlib.report import compacter_rates, compacter_scores, figures, suites
+from peftlib.report import figures, suites
+from peftlib.report.compacter import rates, score_tables
 
 TABLES = ("table1", "table2", "table6", "table7", "table8", "table9")
 
@@ -82,7 +83,7 @@ def test_trained_is_a_share_of_the_backbone():
 # --- beside the paper -------------------------------------------------------------------------------------------------
 def test_beside_compares_the_paper_on_the_tasks_that_ours_has():
     source = scored("table2", lambda label, key: 0.6 if label == "Adapter" else 0.5)
-    both = rows(compacter_scores.beside("table2", source))
+    both = rows(score_tables.beside("table2", source))
     own = ["boolq", "cb_accuracy", "cb_f1", "copa", "wic"]  # without MultiRC and ReCoRD
     paper = paper_table("compacter", "table2").set_index("method")[own].mean(axis=1)
     assert both["Adapter"]["average, paper"] == 70.55
@@ -93,7 +94,7 @@ def test_beside_compares_the_paper_on_the_tasks_that_ours_has():
 
 
 def test_without_full_fine_tuning_there_is_no_difference_to_it():
-    both = rows(compacter_scores.beside("table1", scored("table1", keep=lambda run: run.label != "T5-Base")))
+    both = rows(score_tables.beside("table1", scored("table1", keep=lambda run: run.label != "T5-Base")))
     assert both["Adapter"]["average, ours"].mean == pytest.approx(50)
     assert both["Adapter"]["to full, ours"] is both["T5-Base"]["average, ours"] is None and both["T5-Base"]["n"] == 0
 
@@ -102,9 +103,9 @@ def test_without_full_fine_tuning_there_is_no_difference_to_it():
 def test_a_table_without_full_fine_tuning_takes_the_row_of_the_larger_one(name, large):
     some = scored(name, lambda label, key: 0.6, keep=lambda run: run.tasks[0] in ("cola", "cb"))
     some.wanted = [run for run in some.wanted if run.tasks[0] in ("cola", "cb")]
-    whole = compacter_scores.with_full(some, scored(large, keep=lambda run: run.label == "T5-Base"))
+    whole = score_tables.with_full(some, scored(large, keep=lambda run: run.label == "T5-Base"))
     assert suites.tasks(whole) == suites.tasks(some)  # tasks that only the larger table has would spoil the averages
-    both = compacter_scores.beside(name, whole)
+    both = score_tables.beside(name, whole)
     assert both["method"][0] == "T5-Base" and both["to full, ours"][1] == pytest.approx(10)
     assert len(both) == 1 + len(paper_table("compacter", name))
 
@@ -113,22 +114,22 @@ def test_order_is_that_of_the_paper_or_its_reverse():
     paper = paper_table("compacter", "table1").set_index("method")["average"]
     for sign in (1, -1):
         source = scored("table1", lambda label, key, sign=sign: 0.5 + sign * (paper[label] - 80) / 100)
-        assert suites.order(compacter_scores.beside("table1", source))["rho"] == pytest.approx(sign, abs=0.06)
+        assert suites.order(score_tables.beside("table1", source))["rho"] == pytest.approx(sign, abs=0.06)
     two = scored("table1", keep=lambda run: run.label in ("T5-Base", "Adapter"))
-    assert suites.order(compacter_scores.beside("table1", two)) == {"rho": None, "n": None}
+    assert suites.order(score_tables.beside("table1", two)) == {"rho": None, "n": None}
 
 
 def test_below_full_fine_tuning_counts_methods_that_were_run():
     lower = ("BitFit", "Adapter")
     source = scored("table1", lambda label, key: 0.4 if label in lower else 0.5,
                     lambda run: run.label in ("T5-Base", "Compacter (n=4)", *lower))
-    assert suites.below(compacter_scores.beside("table1", source), "T5-Base") == {"n": 3, "paper": 2, "ours": 2}
-    assert set(suites.below(compacter_scores.beside("table1", []), "T5-Base").values()) == {None}
+    assert suites.below(score_tables.beside("table1", source), "T5-Base") == {"n": 3, "paper": 2, "ours": 2}
+    assert set(suites.below(score_tables.beside("table1", []), "T5-Base").values()) == {None}
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_shown_as_printed(name):
-    shown = repr(compacter_scores.printed(name))
+    shown = repr(score_tables.printed(name))
     paper = paper_table("compacter", name)
     assert all(f"{average:.2f}" in shown for average in paper["average"]) and "nan" not in shown.lower()
     assert ("without success" in shown) == (name == "table9") and ("best of six" in shown) == (name == "table1")
@@ -136,15 +137,15 @@ def test_tables_are_shown_as_printed(name):
 
 # --- what single tables add -------------------------------------------------------------------------------------------
 def test_by_size_has_a_line_a_method_and_a_point_a_size():
-    both = compacter_scores.beside("table6", compacter_scores.with_full(scored("table6"), scored("table1")))
-    panels = [[len(line.get_xdata()) for line in ax.lines] for ax in compacter_scores.by_size(both, "n").axes]
+    both = score_tables.beside("table6", score_tables.with_full(scored("table6"), scored("table1")))
+    panels = [[len(line.get_xdata()) for line in ax.lines] for ax in score_tables.by_size(both, "n").axes]
     assert panels == [[3, 3, 3], [3, 3, 3]]
-    assert [len(ax.lines[0].get_xdata()) for ax in compacter_scores.by_size(both, "d'").axes] == [5, 5]
-    assert compacter_scores.by_size(compacter_scores.beside("table6", []), "n") is None
+    assert [len(ax.lines[0].get_xdata()) for ax in score_tables.by_size(both, "d'").axes] == [5, 5]
+    assert score_tables.by_size(score_tables.beside("table6", []), "n") is None
 
 
 def test_gain_by_the_output_layer_is_that_of_the_papers_two_tables():
-    both = rows(compacter_scores.output_layer(scored("table7", lambda label, key: 0.6), scored("table7_frozen")))
+    both = rows(score_tables.output_layer(scored("table7", lambda label, key: 0.6), scored("table7_frozen")))
     adapter = both["Adapter"]
     assert adapter["gain, paper"] == pytest.approx(86.48 - 85.78, abs=0.01)  # section 5.3
     assert both["PHM-Adapter (n=8)"]["layer frozen, paper"] == pytest.approx(86.23, abs=0.01)  # of Table 6
@@ -153,32 +154,32 @@ def test_gain_by_the_output_layer_is_that_of_the_papers_two_tables():
 
 def test_gain_needs_both_halves():
     trained = scored("table7", keep=lambda run: run.label == "BitFit")
-    both = compacter_scores.output_layer(trained, scored("table7_frozen", keep=lambda run: run.label == "Adapter"))
-    assert both["gain, ours"].isna().all() and set(compacter_scores.gaining(both).values()) == {None}
+    both = score_tables.output_layer(trained, scored("table7_frozen", keep=lambda run: run.label == "Adapter"))
+    assert both["gain, ours"].isna().all() and set(score_tables.gaining(both).values()) == {None}
     assert rows(both)["BitFit"]["unreadable %, trained"] == 25 and rows(both)["BitFit"]["unreadable %, frozen"] is None
     assert figures.dumbbells(both, ["gain"]) is None
 
 
 def test_heads_write_nothing_unreadable():
-    assert compacter_scores.unreadable(scored("table1")) is None
+    assert score_tables.unreadable(scored("table1")) is None
 
 
 def test_loss_on_the_smaller_backbone_is_compared_with_that_of_full_fine_tuning():
     small = {"T5-Small": 0.45, "Adapter": 0.40, "BitFit": 0.48}
     large = [scored(name, lambda label, key: 0.5) for name in ("table1", "table6")]
-    lost = compacter_scores.smaller(scored("table9", lambda label, key: small.get(label, 0.45)), *large)
+    lost = score_tables.smaller(scored("table9", lambda label, key: small.get(label, 0.45)), *large)
     found = rows(lost)
     assert "PHM-Adapter (n=16)" not in found and "PHM-Adapter (n=8)" in found  # in Table 6, not in Table 1
     assert found["T5-Small"]["lost, ours"] == pytest.approx(5) and found["Adapter"]["lost, ours"] == pytest.approx(10)
     assert [found[name]["more than full, ours"] for name in ("Adapter", "BitFit")] == ["yes", "no"]
     assert found["Prompt Tuning-R"]["more than full, paper"] == "no"  # the paper's gains by the smaller model
-    assert compacter_scores.losing(lost)["n"] == len(lost) - 1
+    assert score_tables.losing(lost)["n"] == len(lost) - 1
 
 
 def test_loss_without_the_large_backbone_is_not_known():
-    lost = compacter_scores.smaller(scored("table9"), [], [])
+    lost = score_tables.smaller(scored("table9"), [], [])
     assert lost["lost, ours"].isna().all() and lost["more than full, ours"].isna().all()
-    assert set(compacter_scores.losing(lost).values()) == {None} and figures.dumbbells(lost, ["lost"]) is None
+    assert set(score_tables.losing(lost).values()) == {None} and figures.dumbbells(lost, ["lost"]) is None
 
 
 # --- learning rates ---------------------------------------------------------------------------------------------------
@@ -194,26 +195,26 @@ def searched(best: dict[str, float], keep=lambda run: True):
 
 
 def test_rates_agree_with_the_papers_or_do_not():
-    found = compacter_rates.rates("table4", searched({"Adapter": 3e-5, "BitFit": 3e-3}), "published")
+    found = rates.rates("table4", searched({"Adapter": 3e-5, "BitFit": 3e-3}), "published")
     row = rows(found)
     assert row["T5-Base"]["agree"] == "yes" and row["T5-Base"]["paper's rate costs"] == 0
     assert row["Adapter"]["best, ours"] == 3e-5 and row["Adapter"]["at the edge"] == "yes"
     assert row["BitFit"]["agree"] == row["BitFit"]["at the edge"] == "no"
     assert row["BitFit"]["paper's rate costs"] == pytest.approx(0.5)
-    assert compacter_rates.agreement(found) == {"n": 12, "agree": 10, "edge": 2, "paper_edge": 1, "close": 2}
-    assert "**10 agree**" in compacter_rates.sentence(found).data
+    assert rates.agreement(found) == {"n": 12, "agree": 10, "edge": 2, "paper_edge": 1, "close": 2}
+    assert "**10 agree**" in rates.sentence(found).data
 
 
 def test_rates_that_were_not_tried_are_not_run():
-    found = compacter_rates.rates("table4", searched({}, lambda run: run.label == "Adapter" and run.recipe.lr != 3e-4),
+    found = rates.rates("table4", searched({}, lambda run: run.label == "Adapter" and run.recipe.lr != 3e-4),
                                   "published")
     row = rows(found)
     assert row["BitFit"]["best, ours"] is row["BitFit"]["agree"] is None
     assert row["Adapter"]["best, ours"] == 3e-5  # the lowest of equals
     assert row["Adapter"]["paper's rate costs"] is None and "0.0003" not in found
-    assert len(compacter_rates.figure(found).axes[0].get_yticks()) == 1
-    nothing = compacter_rates.rates("table4", searched({}, lambda run: False), "published")
-    assert compacter_rates.figure(nothing) is None and "Not run" in compacter_rates.sentence(nothing).data
+    assert len(rates.figure(found).axes[0].get_yticks()) == 1
+    nothing = rates.rates("table4", searched({}, lambda run: False), "published")
+    assert rates.figure(nothing) is None and "Not run" in rates.sentence(nothing).data
 
 
 def test_a_rate_that_lacks_a_task_is_not_compared():
@@ -227,7 +228,7 @@ def test_a_rate_that_lacks_a_task_is_not_compared():
 
 
 def test_rates_are_those_of_the_table_that_the_search_serves():
-    found = compacter_rates.rates("table11", made("compacter/table11"), "paper")
+    found = rates.rates("table11", made("compacter/table11"), "paper")
     assert rows(found)["Intrinsic-SAID"]["used"] == 3e-3  # changed for Table 2 alone
 
 

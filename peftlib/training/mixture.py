@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
 from peftlib import backbones, edits
@@ -85,13 +86,15 @@ def encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, len
 
 def batch(rows: Rows, pad: int) -> spans.Batch:
     """Inputs (rows, longest), padded with `pad`, and targets (rows, longest answer), padded with -100."""
+
     def block(ids: list[np.ndarray], empty: int) -> torch.Tensor:
-        return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in ids], batch_first=True, padding_value=empty)
+        return pad_sequence([torch.from_numpy(row) for row in ids], batch_first=True, padding_value=empty)
 
     return block([row[0] for row in rows], pad), block([row[1] for row in rows], IGNORED)
 
 
-def batches(rows: Rows, corrupted: Iterator[spans.Batch], recipe: Mixture, pad: int, first: int = 0) -> Iterator[spans.Batch]:
+def batches(rows: Rows, corrupted: Iterator[spans.Batch], recipe: Mixture, pad: int,
+            first: int = 0) -> Iterator[spans.Batch]:
     """The batch of every step from `first` on: examples of all tasks, and at every ``recipe.spans``-th step one of spans.
 
     `corrupted` has to begin where step `first` needs it.
@@ -160,6 +163,7 @@ def pretrain(start: Path, folder: Path, recipe: Mixture, *, held_out: int = 64, 
     history, seconds = spans.fit(
         model, source, recipe, digest, folder.with_name(f"{folder.name}.checkpoint"),
         lambda: {"accuracy": {name: accuracy(model, kept) for name, kept in held.items()}}, every, progress)
-    report["mixture"] = {"recipe": dataclasses.asdict(recipe), "examples": len(rows), "seconds": seconds, "history": history}
+    report["mixture"] = {"recipe": dataclasses.asdict(recipe), "examples": len(rows), "seconds": seconds,
+                         "history": history}
     spans.write(folder, model, tokenizer, report)
     return report

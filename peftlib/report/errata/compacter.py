@@ -115,7 +115,7 @@ def changes() -> list[dict]:
 def measured() -> list[dict]:
     """Table 3's first column against the configurations that section 5.5 says it measures, and its memory against the
     weights alone."""
-    from peftlib.report import budget  # counts on shapes: brings torch
+    from peftlib.report.compacter import budget  # counts on shapes: brings torch
 
     table, rows = _table("table3"), []
     for label, printed in table["trained_printed"].drop(index=FULL).items():

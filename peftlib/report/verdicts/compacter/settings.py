@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from peftlib.papers import paper_table
-from peftlib.report import lowdata
+from peftlib.report.compacter import lowdata
 from peftlib.report.verdicts import common
 from peftlib.report.verdicts.common import Unknown, Untestable
 from peftlib.report.verdicts.compacter.claims import CLAIMS, Found, behind_full, points

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from peftlib.experiments.compacter import expression, table3_row
 from peftlib.papers import paper_table
 from peftlib.report import style, suites
-from peftlib.report.budget import a_sequence
+from peftlib.report.compacter.budget import a_sequence
 from peftlib.report.efficiency import benchmark
 from peftlib.report.tables import by_label, frame
 

@@ -1,0 +1,1 @@
+"""Compacter's pages: what its tables and figures show beside the shared tables and figures."""
