@@ -33,11 +33,6 @@ def facts(found: dict | None) -> Html | Markdown:
     rows = [("parameters", f"{weights:,}"), ("file, bf16", f"{2 * weights / 2**20:.1f} MiB"),
             ("rows of text", f"{found['rows']:,}"), ("tokens seen", f"{found['tokens']:,}"),
             ("time", duration(found["seconds"])), *((name, str(value)) for name, value in found["recipe"].items())]
-    mixture = found.get("mixture")
-    if mixture:
-        rows += [("examples of tasks", f"{mixture['examples']:,}"), ("time of the mixture", duration(mixture["seconds"]))]
-        rows += [(f"mixture: {name}", ", ".join(value) if name == "tasks" else str(value))
-                 for name, value in mixture["recipe"].items()]
     return table(pd.DataFrame(rows, columns=["of t5-embedded", "value"]), caption="What was pretrained, and for how long")
 
 
@@ -53,17 +48,6 @@ def curve(found: dict | None) -> Html:
     ax.set(xlabel="step", ylabel="loss")
     ax.legend()
     return figure(fig, caption=caption)
-
-
-def learned(found: dict | None) -> Html | Markdown:
-    """Accuracy of each task by steps of the mixture, on its rows that were held out."""
-    if not (found and "mixture" in found):
-        return Markdown("")
-    history = found["mixture"]["history"]
-    shown = [history[0], history[len(history) // 2], history[-1]]
-    frame = pd.DataFrame({f"step {entry['step']}": entry["accuracy"] for entry in shown}).rename_axis("task").reset_index()
-    return table(frame, caption="Share of answers written exactly, on rows of the mixture that were held out",
-                 formats=dict.fromkeys(frame.columns[1:], ".2f"))
 
 
 def fills(folder: Path) -> Html | Markdown:

@@ -17,7 +17,7 @@ import os
 import string
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,6 @@ from peftlib.data.tasks import get_task
 from peftlib.errors import DataError, UsageError
 
 CORPORA = {"gutenberg": "train", "wikitext2": "validation"}  # folder under lm -> the split that is read
-Batch = tuple[Tensor, Tensor]  # inputs and targets
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -145,7 +144,7 @@ def corrupt(row: np.ndarray, recipe: Pretraining, sentinels: np.ndarray, end: in
     return np.concatenate([*source, [end]]), np.concatenate([*target, [end]])
 
 
-def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretraining, first: int = 0) -> Iterator[Batch]:
+def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretraining, first: int = 0) -> Iterator[tuple]:
     """(inputs, targets) of every step from `first` on, int64 (batch, .). A step's batch depends on seed and step alone."""
     sentinels = np.array(tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(recipe.sentinels)]))
     per_epoch = max(1, len(rows) // recipe.batch)
@@ -194,57 +193,42 @@ def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: i
     held, rows = rows[:held_out], rows[held_out:]
     model = make_model(tokenizer, recipe)
     edits.use_own_attention(model)
-    digest = digest_of(recipe, texts)
-    history, seconds = fit(model, lambda first: batches(rows, tokenizer, recipe, first), recipe, digest,
-                           folder.with_name(f"{folder.name}.checkpoint"),
-                           lambda: {"held_out_loss": evaluate(model, held, tokenizer, recipe)}, every, progress)
-    report = {"recipe": dataclasses.asdict(recipe), "texts": digest, "rows": len(rows),
-              "tokens": recipe.steps * recipe.batch * recipe.length, "parameters": model.num_parameters(),
-              "seconds": seconds, "history": history}
-    write(folder, model, tokenizer, report)
-    return report
-
-
-def digest_of(recipe, texts: Iterable[str]) -> str:
-    """16 hexadecimal digits over a recipe and what it is trained on."""
-    return hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
-
-
-def fit(model: T5ForConditionalGeneration, source: Callable[[int], Iterator[Batch]], recipe, digest: str, checkpoint: Path,
-        measure: Callable[[], dict], every: int, progress: bool) -> tuple[list[dict], float]:
-    """Train on the batches that `source` gives from a step on, for ``recipe.steps`` steps with the peak rate ``recipe.lr``.
-
-    Returns:
-        By step, every so many: the training loss (mean since the last entry) and what `measure` finds. And the seconds.
-    """
     # Steps in proportion to each tensor's size, as T5's: its embeddings start a hundred times as large as its queries, and
     # at one rate for both AdamW does not learn to look at the context.
     optimizer = torch.optim.Adafactor(model.parameters(), lr=recipe.lr)
     schedule = get_linear_schedule_with_warmup(optimizer, recipe.steps // 10, recipe.steps)
+    digest = hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
+    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     state = _take_up(checkpoint, digest, model, optimizer, schedule)
     history, seconds, losses = state["history"], state["seconds"], []
     started = time.perf_counter() - seconds
-    for step, batch in enumerate(tqdm(source(state["step"]), total=recipe.steps - state["step"], file=sys.stderr,
-                                      disable=not progress, mininterval=5.0), start=state["step"] + 1):
+    source = batches(rows, tokenizer, recipe, state["step"])
+    for step, batch in enumerate(tqdm(source, total=recipe.steps - state["step"], file=sys.stderr, disable=not progress,
+                                      mininterval=5.0), start=state["step"] + 1):
         losses.append(_step(model, batch, optimizer, schedule))
         if step % every == 0 or step == recipe.steps:
-            history.append({"step": step, "train_loss": float(torch.stack(losses).mean()), **measure()})
+            history.append({"step": step, "train_loss": float(torch.stack(losses).mean()),
+                            "held_out_loss": evaluate(model, held, tokenizer, recipe)})
             losses, seconds = [], time.perf_counter() - started
             _keep(checkpoint, {"digest": digest, "step": step, "model": model.state_dict(), "history": history,
                                "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "seconds": seconds})
-    return history, seconds
+    report = {"recipe": dataclasses.asdict(recipe), "texts": digest, "rows": len(rows),
+              "tokens": recipe.steps * recipe.batch * recipe.length, "parameters": model.num_parameters(),
+              "seconds": seconds, "history": history}
+    _write(folder, model, tokenizer, report)
+    checkpoint.unlink(missing_ok=True)
+    return report
 
 
-def forward(model: T5ForConditionalGeneration, batch: Batch):
-    """The model's output for inputs and targets (batch, .), padded with the pad id and with -100."""
+def _loss(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]) -> Tensor:
     inputs, targets = (t.to(model.device) for t in batch)
     with torch.autocast(model.device.type, torch.bfloat16):
-        return model(input_ids=inputs, attention_mask=inputs.ne(model.config.pad_token_id).long(), labels=targets)
+        return model(input_ids=inputs, attention_mask=torch.ones_like(inputs), labels=targets).loss
 
 
 def _step(model, batch, optimizer, schedule) -> Tensor:
     model.train()
-    loss = forward(model, batch).loss
+    loss = _loss(model, batch)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -258,7 +242,7 @@ def evaluate(model: T5ForConditionalGeneration, rows: np.ndarray, tokenizer, rec
     """Mean loss over rows, corrupted the same way at every call."""
     model.eval()
     once = dataclasses.replace(recipe, steps=max(1, len(rows) // recipe.batch))
-    losses = [forward(model, batch).loss for batch in batches(rows, tokenizer, once)]
+    losses = [_loss(model, batch) for batch in batches(rows, tokenizer, once)]
     return float(torch.stack(losses).mean())
 
 
@@ -282,8 +266,8 @@ def _keep(path: Path, state: dict) -> None:
     os.replace(path.with_suffix(".part"), path)
 
 
-def write(folder: Path, model, tokenizer, report: dict) -> None:
-    """Weights in bf16, tokenizer and report, all or nothing; what is left of checkpoints goes."""
+def _write(folder: Path, model, tokenizer, report: dict) -> None:
+    """Weights in bf16, tokenizer and report, all or nothing."""
     scratch = folder.with_name(f".{folder.name}.part")
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
         config._attn_implementation = "sdpa"
@@ -291,4 +275,3 @@ def write(folder: Path, model, tokenizer, report: dict) -> None:
     tokenizer.save_pretrained(scratch)
     (scratch / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
     scratch.rename(folder)
-    folder.with_name(f"{folder.name}.checkpoint").unlink(missing_ok=True)
