@@ -64,7 +64,7 @@ def measure(preset: str, jobs: int) -> dict:
         book, more = timed([*options, "--only", "book"], folder)
         again, _ = timed(options, folder)
         made = [records.read(path) for path in sorted((folder / "data" / "runs" / preset).glob("*.json"))]
-    steps = sum(r["seconds"] for r in made)
+    steps = sum(r.get("seconds", 0.0) for r in made)  # none of a run that diverged
     runs = sum((instant(r["finished"]) - instant(r["started"])).total_seconds() for r in made)
     return {"runs": len(made), "train_jobs": jobs_run(said), "book_jobs": jobs_run(more),
             "wall_seconds": train + book, "wall_train_seconds": train, "wall_book_seconds": book,

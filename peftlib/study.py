@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -195,11 +196,14 @@ def record_of(preset: Preset, run: Run) -> dict | None:
 
 
 class Results(list):
-    """Records of an experiment, in its order. wanted: all its runs, those without a record too."""
+    """Records of an experiment, in its order. wanted: all its runs, those without a record too.
 
-    def __init__(self, found: Iterable[dict], wanted: list[Run]):
+    diverged: records of runs that have no scores because they diverged; they are not in the list.
+    """
+
+    def __init__(self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = ()):
         super().__init__(found)
-        self.wanted = wanted
+        self.wanted, self.diverged = wanted, list(diverged)
 
 
 def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True,
@@ -216,7 +220,8 @@ def results(name: str, preset: Preset | str, train: bool = True, progress: bool 
     wanted = runs(name, preset, labels)
     if train:
         run_missing(name, preset, wanted, progress)
-    return Results((r for run in wanted if (r := record_of(preset, run)) is not None), wanted)
+    found = [r for run in wanted if (r := record_of(preset, run)) is not None]
+    return Results((r for r in found if "diverged" not in r), wanted, (r for r in found if "diverged" in r))
 
 
 def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = True) -> None:
@@ -244,7 +249,11 @@ def failure_path(preset: str, digest: str) -> Path:
 
 
 def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
-    """Train one run, write its record, and return it. An interrupted run goes on from its last epoch."""
+    """Train one run, write its record, and return it. An interrupted run goes on from its last epoch.
+
+    A run whose loss is no finite number any more would end so each time: its record says so, under "diverged", and has
+    neither scores nor cost.
+    """
     from peftlib.accounting.estimate import estimate_run, longest_batch
     from peftlib.accounting.memory import PeakMemory
     from peftlib.training import loop
@@ -252,21 +261,25 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     source = {"code": code_digest(run.method), "commit": commit()}  # now: files may change while it trains
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
-    with PeakMemory() as peak:
-        trainer = loop.Trainer(run, checkpoint, progress)
-        estimated = estimate_run(run, longest_batch(trainer))  # first: what cannot be estimated fails before it costs
-        outcome = trainer.fit()
-    counts = dataclasses.asdict(outcome.model.counts())
-    record = {
-        "schema": records.SCHEMA, "digest": run.digest, "run": dataclasses.asdict(run), "counts": counts,
-        "history": outcome.history, "best_epoch": outcome.best_epoch, "validation": outcome.validation,
-        "test": outcome.test, "seconds": outcome.seconds, "examples_per_second": outcome.examples_per_second,
-        "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes,
-        "estimate_bytes": estimated,
-        "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
-        "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **source, "versions": versions(), "machine": machine(),
-    }
+    record = {"schema": records.SCHEMA, "digest": run.digest, "run": dataclasses.asdict(run), **source,
+              "versions": versions(), "machine": machine(), "started": started}
+    try:
+        with PeakMemory() as peak:
+            trainer = loop.Trainer(run, checkpoint, progress)
+            estimated = estimate_run(run, longest_batch(trainer))  # first: what cannot be estimated fails before it costs
+            outcome = trainer.fit()
+        record |= {
+            "counts": dataclasses.asdict(outcome.model.counts()), "history": outcome.history,
+            "best_epoch": outcome.best_epoch, "validation": outcome.validation, "test": outcome.test,
+            "seconds": outcome.seconds, "examples_per_second": outcome.examples_per_second,
+            "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes, "estimate_bytes": estimated,
+            "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
+        }
+    except loop.Diverged as error:
+        record["diverged"] = str(error)
+        print(error, file=sys.stderr)
+        checkpoint.unlink(missing_ok=True)
+    record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records.write(path_of(preset.name, run.digest), record)
     failure_path(preset.name, run.digest).unlink(missing_ok=True)
     return record

@@ -18,6 +18,9 @@ def test_a_record_is_that_of_its_run(path):
     run = records.run_of(record)
     assert run.digest == path.stem
     parse(run.method)
+    if "diverged" in record:
+        assert run.recipe.lr >= 0.03, "only rates that no method is used with may end so"
+        return
     assert len(record["history"]) == run.recipe.epochs
     assert record["validation"] == record["history"][record["best_epoch"] - 1]["validation"]
     assert record["validation"]["mean"] == max(epoch["validation"]["mean"] for epoch in record["history"])

@@ -206,8 +206,7 @@ def test_rates_agree_with_the_papers_or_do_not():
 
 
 def test_rates_that_were_not_tried_are_not_run():
-    found = rates.rates("table4", searched({}, lambda run: run.label == "Adapter" and run.recipe.lr != 3e-4),
-                                  "published")
+    found = rates.rates("table4", searched({}, lambda run: run.label == "Adapter" and run.recipe.lr != 3e-4), "published")
     row = rows(found)
     assert row["BitFit"]["best, ours"] is row["BitFit"]["agree"] is None
     assert row["Adapter"]["best, ours"] == 3e-5  # the lowest of equals
@@ -215,6 +214,18 @@ def test_rates_that_were_not_tried_are_not_run():
     assert len(rates.figure(found).axes[0].get_yticks()) == 1
     nothing = rates.rates("table4", searched({}, lambda run: False), "published")
     assert rates.figure(nothing) is None and "Not run" in rates.sentence(nothing).data
+
+
+def test_a_rate_that_diverged_is_named_and_not_chosen():
+    high = [run.digest for run in study.runs("compacter/table4", "published") if run.recipe.lr == 0.3]
+    source = searched({"BitFit": 0.3}, lambda run: run.recipe.lr < 0.3)
+    source.diverged = [r | {"diverged": "the loss is nan"} for r in searched({}) if r["digest"] in high]
+    found = rates.rates("table4", source, "published")
+    row = rows(found)
+    assert row["BitFit"]["0.3"] == "diverged" and row["BitFit"]["best, ours"] < 0.3
+    assert row["Prompt Tuning-T"]["best, paper"] == 0.3 and row["Prompt Tuning-T"]["paper's rate costs"] is None
+    assert "diverged" in repr(report.table(found, formats=rates.formats(found), caption=""))
+    assert [text.get_text() for text in rates.figure(found).axes[0].texts].count("–") == 12
 
 
 def test_a_rate_that_lacks_a_task_is_not_compared():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import TASKS, build, inputs_of
 
-from peftlib import edits, experiments, records, study
+from peftlib import edits, experiments, records, report, study
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods.reparametrized.lora import LowRank
@@ -309,6 +309,26 @@ def test_a_failing_run_costs_only_itself_and_is_named(root):
     (failed,) = (root / "_build" / "smoke" / "failed").rglob("*.txt")
     assert "Traceback" in failed.read_text()
     assert failed.stem == found.wanted[1].digest
+
+
+def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monkeypatch, capsys):
+    grid("paper/table", "HeadOnly()", "LoRA(rank=2)")
+    fit = Trainer.fit
+
+    def diverging(self):
+        if self.run.method.startswith("LoRA"):
+            self._stop("the loss is nan by batch 3 of epoch 1")
+        return fit(self)
+
+    monkeypatch.setattr(Trainer, "fit", diverging)
+    found = study.results("paper/table", preset(), progress=False)
+    assert "the loss is nan" in capsys.readouterr().err
+    assert [r["run"]["label"] for r in found] == ["row 0"]
+    assert [r["run"]["label"] for r in found.diverged] == ["row 1"] and len(found.wanted) == 2
+    assert "lower the learning rate" in found.diverged[0]["diverged"] and "test" not in found.diverged[0]
+    assert report.presence(found) == "1 of 2 runs, 1 diverged"
+    monkeypatch.setattr(study, "execute", lambda *a: pytest.fail("trained again"))
+    assert len(study.results("paper/table", preset(), progress=False).diverged) == 1
 
 
 def test_a_killed_run_goes_on_from_its_last_epoch(root, monkeypatch):

@@ -95,8 +95,9 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
 
 def presence(source: Sequence[dict]) -> str:
     """"17 of 19 runs"; "3 runs" if it is not known how many there should be."""
-    wanted = getattr(source, "wanted", None)
-    return f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"
+    wanted, diverged = getattr(source, "wanted", None), getattr(source, "diverged", ())
+    runs = f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"
+    return f"{runs}, {len(diverged)} diverged" if diverged else runs
 
 
 def cost(source: Sequence[dict]) -> dict[str, float] | None:
@@ -252,13 +253,14 @@ def union(*sources: Sequence[dict]) -> Results:
 
 
 def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFrame:
-    """A search for learning rates: ``method``, the mean validation score at each rate, the ``best`` rate (the lower of
-    equals), and the rate ``used`` in the study. used: a method's expression -> its rate."""
-    rows, groups = [], by_label(source)
+    """A search for learning rates: ``method``, the mean validation score at each rate ("diverged" where a run did), the
+    ``best`` rate (the lower of equals), and the rate ``used`` in the study. used: a method's expression -> its rate."""
+    rows, groups, lost = [], by_label(source), by_label(getattr(source, "diverged", ()))
     for label, records in groups.items():
         found = by_rate(records)
         if found:
-            rows.append({"method": label, **{f"{lr:g}": score for lr, score in found.items()},
+            diverged = {f"{r['run']['recipe']['lr']:g}": "diverged" for r in lost.get(label, ())}
+            rows.append({"method": label, **{f"{lr:g}": score for lr, score in found.items()}, **diverged,
                          "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
                          "used": used(records[0]["run"]["method"])})
     rates = sorted({c for row in rows for c in row} - {"method", "best", "used"}, key=float)

@@ -38,10 +38,10 @@ def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
         preset: whose rates are used in the table of scores that the search is for.
 
     Returns:
-        ``method``; one column a rate, the mean validation score there out of 100; ``best, paper``; ``best, ours``, the
-        lower of equals; ``used``; whether the two ``agree``; whether ours is ``at the edge`` of what was asked for, so
-        that a better one may lie outside; ``paper's rate costs``: points by which the paper's rate is below our best
-        one. None where nothing has been run.
+        ``method``; one column a rate, the mean validation score there out of 100 or "diverged"; ``best, paper``; ``best,
+        ours``, the lower of equals; ``used``; whether the two ``agree``; whether ours is ``at the edge`` of what was asked
+        for, so that a better one may lie outside; ``paper's rate costs``: points by which the paper's rate is below our
+        best one. None where nothing has been run.
     """
     tried = rate_grid(source, get_preset(preset).at(f"compacter/{SERVES[name]}").learning_rate)
     columns = [column for column in tried.columns if column not in ("method", "best", "used")]
@@ -49,13 +49,13 @@ def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
     out = []
     for line in paper_table("compacter", name).itertuples():
         own = found.get(line.method, {})
-        scores = {rate: None if own.get(rate) is None else 100 * own[rate] for rate in columns}
+        scores = {rate: 100 * own[rate] if isinstance(own.get(rate), float) else own.get(rate) for rate in columns}
         there, best = scores.get(f"{line.lr:g}"), own.get("best")
         out.append({
             "method": line.method, **scores, "best, paper": line.lr, "best, ours": best, "used": own.get("used"),
             "agree": None if best is None else "yes" if best == line.lr else "no",
             "at the edge": None if best is None else "yes" if best in (min(asked), max(asked)) else "no",
-            "paper's rate costs": None if there is None else scores[f"{best:g}"] - there})
+            "paper's rate costs": scores[f"{best:g}"] - there if isinstance(there, float) else None})
     return frame(out)
 
 
@@ -100,7 +100,7 @@ def figure(found: pd.DataFrame) -> Figure | None:
     there = found[found["best, ours"].notna()]
     if there.empty:
         return None
-    scores = there[columns].astype(float)
+    scores = there[columns].apply(pd.to_numeric, errors="coerce")  # a run that diverged has none
     behind = scores.sub(scores.max(axis=1), axis=0)
     fig, ax = plt.subplots(figsize=(2.4 + 1.1 * len(columns), 1.2 + 0.36 * len(there)))
     image = ax.imshow(behind, cmap="cividis", aspect="auto", vmin=-DARK, vmax=0)
