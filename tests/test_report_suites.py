@@ -304,4 +304,5 @@ def test_pages_run_on_complete_and_on_partial_records(page, keep, monkeypatch):
             shown += f"{getattr(done.result, 'data', done.result)}\n"
             if "parameters" in cell["metadata"].get("tags", ()):
                 shell.push({"preset": "published", "train": False})
-    assert ("not run" in shown.lower()) == (keep != "all") and " nan" not in shown.lower()
+    shown = shown.lower().replace("not run: our averages", "")  # of tasks that the preset leaves out
+    assert ("not run" in shown) == (keep != "all") and " nan" not in shown
