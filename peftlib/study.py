@@ -268,6 +268,11 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
             trainer = loop.Trainer(run, checkpoint, progress)
             estimated = estimate_run(run, longest_batch(trainer))  # first: what cannot be estimated fails before it costs
             outcome = trainer.fit()
+    except loop.Diverged as error:
+        record["diverged"] = str(error)
+        print(error, file=sys.stderr)
+        checkpoint.unlink(missing_ok=True)
+    else:
         record |= {
             "counts": dataclasses.asdict(outcome.model.counts()), "history": outcome.history,
             "best_epoch": outcome.best_epoch, "validation": outcome.validation, "test": outcome.test,
@@ -275,10 +280,6 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
             "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes, "estimate_bytes": estimated,
             "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
         }
-    except loop.Diverged as error:
-        record["diverged"] = str(error)
-        print(error, file=sys.stderr)
-        checkpoint.unlink(missing_ok=True)
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records.write(path_of(preset.name, run.digest), record)
     failure_path(preset.name, run.digest).unlink(missing_ok=True)

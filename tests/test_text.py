@@ -49,11 +49,10 @@ def inputs(tokenizer, *rows):
 
 # --- writing answers --------------------------------------------------------------------------------------------------
 def test_it_learns_to_write_labels(folder):
-    outcome = Trainer(run(folder, epochs=24, lr=1e-2), progress=False).fit()
+    outcome = Trainer(run(folder, epochs=24, lr=2e-2), progress=False).fit()
     first, last = outcome.history[0], outcome.history[-1]
     assert last["train_loss"] < 0.5 * first["train_loss"]
-    assert first["validation"]["unreadable"] > last["validation"]["unreadable"] == 0
-    assert outcome.test["unreadable"] < 0.1
+    assert first["validation"]["unreadable"] > last["validation"]["unreadable"] == outcome.test["unreadable"] == 0
     assert outcome.test["sst"] > 0
     assert set(outcome.test) == {"sst", "mean", "unreadable"}
 

@@ -12,6 +12,7 @@ from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods.reparametrized.lora import LowRank
 from peftlib.records import Recipe, RecordError, Run
+from peftlib.report import suites
 from peftlib.study import Incomplete
 from peftlib.training import loop
 from peftlib.training.loop import Diverged, Trainer, digest_of
@@ -326,7 +327,9 @@ def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monke
     assert [r["run"]["label"] for r in found] == ["row 0"]
     assert [r["run"]["label"] for r in found.diverged] == ["row 1"] and len(found.wanted) == 2
     assert "lower the learning rate" in found.diverged[0]["diverged"] and "test" not in found.diverged[0]
-    assert report.presence(found) == "1 of 2 runs, 1 diverged"
+    assert report.presence(found) == report.presence(report.union(found, found)) == "1 of 2 runs, 1 diverged"
+    assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, 1 diverged"
+    assert report.presence(suites.only(found, ["cola"])) == "0 of 0 runs"
     monkeypatch.setattr(study, "execute", lambda *a: pytest.fail("trained again"))
     assert len(study.results("paper/table", preset(), progress=False).diverged) == 1
 

@@ -33,7 +33,7 @@ from peftlib.papers import paper_table
 from peftlib.report import style
 from peftlib.report.blocks import picture, tiny
 from peftlib.report.figures import figure
-from peftlib.report.tables import Html, Spread, by_label, duration, field, scores, table
+from peftlib.report.tables import Html, Spread, by_label, duration, field, scores, table, union
 from peftlib.study import Results, skeleton
 
 __all__ = ["compare", "cost", "counts", "curve", "estimated", "own_row", "picture", "printed", "source", "verdict",
@@ -184,9 +184,7 @@ def cost(records: Results, label: str) -> Html:
 
 def with_own(every: Results, own: Results) -> Results:
     """All rows of an experiment together with a page's own, which a small preset may have left out of them."""
-    there = {r["digest"] for r in every}
-    wanted = {run.digest: run for run in [*every.wanted, *own.wanted]}
-    return Results([*every, *(r for r in own if r["digest"] not in there)], list(wanted.values()))
+    return union(every, own)
 
 
 def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 128) -> Html:

@@ -84,8 +84,9 @@ def tasks(source: Sequence[dict]) -> list[str]:
 
 def only(source: Sequence[dict], names: Collection[str]) -> Results:
     """The runs on these tasks and no others."""
-    wanted = [run for run in getattr(source, "wanted", ()) if set(run.tasks) <= set(names)]
-    return Results([r for r in source if set(r["run"]["tasks"]) <= set(names)], wanted)
+    found, diverged = ([r for r in records if set(r["run"]["tasks"]) <= set(names)]
+                       for records in (source, getattr(source, "diverged", ())))
+    return Results(found, [run for run in getattr(source, "wanted", ()) if set(run.tasks) <= set(names)], diverged)
 
 
 def paper_averages(paper: pd.DataFrame, source: Sequence[dict]) -> pd.Series:

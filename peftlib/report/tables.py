@@ -249,7 +249,8 @@ def union(*sources: Sequence[dict]) -> Results:
     """Records of several experiments together, each run once."""
     found = {r["digest"]: r for source in sources for r in source}
     wanted = {run.digest: run for source in sources for run in getattr(source, "wanted", ())}
-    return Results(found.values(), list(wanted.values()))
+    diverged = {r["digest"]: r for source in sources for r in getattr(source, "diverged", ())}
+    return Results(found.values(), list(wanted.values()), diverged.values())
 
 
 def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFrame:
