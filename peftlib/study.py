@@ -205,6 +205,12 @@ class Results(list):
         super().__init__(found)
         self.wanted, self.diverged = wanted, list(diverged)
 
+    def only(self, keep: Callable[[Run], bool]) -> Results:
+        """Those of the runs that `keep` accepts, with what became of them."""
+        wanted = [run for run in self.wanted if keep(run)]
+        kept = {run.digest for run in wanted}
+        return Results((r for r in self if r["digest"] in kept), wanted, (r for r in self.diverged if r["digest"] in kept))
+
 
 def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True,
             labels: Collection[str] | None = None) -> Results:

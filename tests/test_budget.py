@@ -200,22 +200,22 @@ def lowdata_score(run) -> float:
 def test_gaps_are_taken_seed_by_seed():
     source = by_metric(made("compacter/figure4", score=lowdata_score))
     rows = lowdata.by_size(source).set_index("examples")
-    assert list(rows.index) == [100, 500, 1000]
+    assert list(rows.index) == [100, 500, 1000, 2000, 4000]
     gap = rows.loc[100, "gap"]
     assert (gap.mean, gap.sd, rows.loc[100, "n"]) == (pytest.approx(14), pytest.approx(10**0.5), 5)
     assert rows.loc[1000, lowdata.FULL].mean == pytest.approx(50) and rows.loc[1000, lowdata.FULL].sd == pytest.approx(0)
     said = lowdata.gaps(source)
-    assert (said["low"], said["high"], said["ahead"], said["sizes"]) == (100, 1000, 3, 3)
-    assert said["low_gap"] == pytest.approx(14) and said["high_gap"] == pytest.approx(5)
+    assert (said["low"], said["high"], said["ahead"], said["sizes"]) == (100, 4000, 3, 5)
+    assert said["low_gap"] == pytest.approx(14) and said["high_gap"] == pytest.approx(-25)
     assert figures.over({"": lowdata.points(source)}, "x", "y") is not None
 
 
 def test_a_size_that_lacks_a_run_has_no_gap_and_is_not_drawn():
     lacking = by_metric(made("compacter/figure4", score=lowdata_score,
-                             keep=lambda run: (run.label, run.tasks) != ("Compacter++ (n=4), 500", ("rte",))))
+                             keep=lambda run: (run.label, run.tasks) != ("Compacter++ (n=4), 500", ("cola",))))
     rows = lowdata.by_size(lacking).set_index("examples")
     assert rows.loc[500, lowdata.SMALL] is None and rows.loc[500, "gap"] is None and rows.loc[500, "n"] == 0
-    assert rows.loc[500, lowdata.FULL] is not None and lowdata.gaps(lacking)["sizes"] == 2
+    assert rows.loc[500, lowdata.FULL] is not None and lowdata.gaps(lacking)["sizes"] == 4
     assert lowdata.points(lacking)["y"].isna().sum() == 1
     nothing = made("compacter/figure4", keep=lambda run: False)
     assert figures.over({"": lowdata.points(nothing)}, "x", "y") is None and lowdata.gaps(nothing)["sizes"] is None
@@ -223,4 +223,4 @@ def test_a_size_that_lacks_a_run_has_no_gap_and_is_not_drawn():
 
 def test_every_size_sees_as_many_examples():
     seen = lowdata.schedule(made("compacter/figure4"))
-    assert seen["examples"].to_list() == [100, 500, 1000] and seen["examples seen"].nunique() == 1
+    assert seen["examples"].to_list() == [100, 500, 1000, 2000, 4000] and seen["examples seen"].nunique() == 1

@@ -177,7 +177,7 @@ def test_loss_on_the_smaller_backbone_is_compared_with_that_of_full_fine_tuning(
 
 
 def test_loss_without_the_large_backbone_is_not_known():
-    lost = score_tables.smaller(scored("table9"), [], [])
+    lost = score_tables.smaller(scored("table9"), study.Results([], []), study.Results([], []))
     assert lost["lost, ours"].isna().all() and lost["more than full, ours"].isna().all()
     assert set(score_tables.losing(lost).values()) == {None} and figures.dumbbells(lost, ["lost"]) is None
 
@@ -275,7 +275,7 @@ def test_begin_shows_the_preset_as_the_experiment_changes_it(capsys):
     shown = capsys.readouterr().out
     assert page.preset.backbone == "minilm[:3]" and "500 examples a task to train on, 500 to validate, 50 to test" in shown
     report.begin("published", False, "compacter/figure4")
-    assert "100 or 500 or 1,000 examples" in capsys.readouterr().out
+    assert "100 or 500 or 1,000 or 2,000 or 4,000 examples" in capsys.readouterr().out
     report.begin("published", False)
     assert "4,000 examples" in capsys.readouterr().out
 

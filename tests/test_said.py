@@ -15,7 +15,7 @@ from peftlib.accounting.estimate import estimate
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.methods import IntrinsicSAID
-from peftlib.methods.reparametrized.said import Fastfood, Project, Subspace, hadamard
+from peftlib.methods.reparametrized.fastfood import Fastfood, Project, Subspace, hadamard
 from peftlib.model import Tuned
 
 on_both = pytest.mark.parametrize("kind", ["bert", "t5"])

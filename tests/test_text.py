@@ -17,17 +17,19 @@ from peftlib.errors import DataError, UsageError
 from peftlib.methods import parse
 from peftlib.model import Tuned
 from peftlib.records import Recipe, Run
+from peftlib.training import imitation
 from peftlib.training import pretrain as p
 from peftlib.training.loop import Trainer
 
-TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, heads=2, length=40, density=0.15, batch=16, steps=30)
+TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, decoder_layers=2, heads=2, length=40, density=0.15,
+                     batch=16, imitated=4, steps=30)
 METHODS = ["Full()", "LoRA(rank=4) + OutputLayer()", "PerTask(Houlsby(bottleneck=8))", "BitFit()",
            "PrefixTuning(length=4, mlp=16)", "Compacter(bottleneck=8)"]
 
 
 @pytest.fixture(scope="module")
 def texts():
-    return p.corpus(names=())[:1500]
+    return p.corpus(names=(), seeds=(1,))[:1500]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,8 @@ def test_spans_are_every_way_equally_likely():
 def test_pretraining_learns_and_says_what_it_did(folder):
     report = json.loads((folder / "pretraining.json").read_text())
     assert [entry["step"] for entry in report["history"]] == [10, 20, 30]
-    assert report["history"][-1]["held_out_loss"] < report["history"][0]["held_out_loss"]
+    for loss in ("train_loss", "imitation", "held_out_loss"):
+        assert report["history"][-1][loss] < report["history"][0][loss], loss
     assert report["tokens"] == 30 * 16 * 40 and report["parameters"] > 0
     model = backbones.load(str(folder), "text").model
     assert model.dtype == torch.float32 and model.num_parameters() == report["parameters"]
@@ -211,12 +214,57 @@ def test_pretraining_killed_and_taken_up_again_gives_the_same_weights(texts, fol
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
+def test_pretraining_without_a_teacher_starts_at_random_and_says_nothing_of_it(texts, tmp_path):
+    recipe = dataclasses.replace(TINY, imitated=0, steps=2)
+    report = p.pretrain(texts, tmp_path / "alone", recipe, held_out=32, progress=False)
+    assert set(report["history"][-1]) == {"step", "train_loss", "held_out_loss"}
+
+
+# --- imitation --------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def teacher():
+    return backbones.load(imitation.TEACHER)
+
+
+def test_word_vectors_start_as_the_teachers_turned(folder, teacher):
+    tokenizer = backbones.load(str(folder), "text").tokenizer
+    found = imitation.vectors(tokenizer, teacher, 384)
+    known = teacher.tokenizer.get_vocab()
+    pieces = [piece for piece in tokenizer.get_vocab() if piece[0] == "▁" and piece[1:].lower() in known]
+    assert len(pieces) > 100 and {"▁the", "▁The"} < set(pieces)
+    mine = found[tokenizer.convert_tokens_to_ids(pieces)]
+    theirs = teacher.model.embeddings.word_embeddings.weight[[known[piece[1:].lower()] for piece in pieces]]
+    apart, there = torch.cdist(mine, mine), torch.cdist(theirs, theirs)
+    assert torch.allclose(apart / apart.max(), there / there.max(), atol=1e-3)  # one turn and one scale for all
+    assert found.square().mean() == pytest.approx(1, rel=1e-4)
+    narrow, wide = imitation.vectors(tokenizer, teacher, 16), imitation.vectors(tokenizer, teacher, 400)
+    assert narrow.shape[1] == 16 and not wide[:, 384:].any()
+    near = torch.nn.functional.cosine_similarity(narrow, found[:, :16], dim=1)
+    assert torch.allclose(near, torch.ones(len(near)), atol=1e-3)  # the components that say most come first
+
+
+def test_both_read_the_same_words_whatever_their_pieces(folder, teacher):
+    rows = [["The", "unhappy", "nurse's", "2.6", "ambassador."], ["Hm", "\u200b", "yes"]]
+    for tokenizer in (teacher.tokenizer, backbones.load(str(folder), "text").tokenizer):
+        inputs, numbers = imitation._words(tokenizer, rows)
+        assert numbers.shape == inputs["input_ids"].shape
+        assert {0, 1, 2, 3, 4, 5, 7} <= set(numbers.unique().tolist()) <= set(range(-1, 8))
+        assert (numbers[inputs["attention_mask"] == 0] == -1).all() and numbers.max(dim=1).values.tolist() == [4, 7]
+
+
+def test_states_of_a_word_are_the_mean_over_its_pieces():
+    states = torch.tensor([[[9.0], [1.0], [3.0]], [[5.0], [9.0], [9.0]]])
+    numbers = torch.tensor([[-1, 0, 0], [1, -1, -1]])
+    assert imitation._pool(states, numbers, 3).flatten().tolist() == [2, 5, 0]  # the third word has no piece
+
+
 def test_a_finished_backbone_is_never_overwritten(texts, folder):
     with pytest.raises(UsageError, match="never overwritten"):
         p.pretrain(texts, folder, TINY)
 
 
-@pytest.mark.parametrize("wrong", [{"vocabulary": 100}, {"density": 0.9}, {"heads": 3}, {"sentinels": 1}, {"steps": 0}])
+@pytest.mark.parametrize("wrong", [{"vocabulary": 100}, {"density": 0.9}, {"heads": 3}, {"sentinels": 1}, {"steps": 0},
+                                   {"imitated": -1}])
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         dataclasses.replace(TINY, **wrong)

@@ -120,6 +120,18 @@ def table3_rows() -> dict[str, str]:
 
 
 # --- section 4 --------------------------------------------------------------------------------------------------------
+@functools.cache
+def measured_share(row: str) -> float:
+    """Percent of T5-Base that a row of Table 3 trains as section 5.5 configures it, counted as the paper counts."""
+    own, _ = trained_and_added(table3_rows()[row], TABLES["table1"])
+    return 100 * own / denominator(anatomy_of("t5-base").shape)
+
+
+def weights() -> int:
+    """Bytes of T5-Base's weights in fp32."""
+    return anatomy_of("t5-base").shape.total * 4
+
+
 def section4(shape: Shape, a: int, n: int) -> pd.DataFrame:
     """The paper's formulae beside what is built. L counts the blocks of both stacks, k is the width, a its d.
 

@@ -169,7 +169,7 @@ def curve(records: Sequence[dict]) -> Html:
 def cost(records: Results, label: str) -> Html:
     """Time, memory and storage of a method's run beside those of full fine-tuning and of the head alone."""
     names, rows = list(dict.fromkeys((label, "Full", "HeadOnly"))), []
-    shown = Results((r for r in records if r["run"]["label"] in names), [w for w in records.wanted if w.label in names])
+    shown = records.only(lambda run: run.label in names)
     groups = by_label(shown)
     for name in names:
         mine = groups.get(name, [])

@@ -82,11 +82,9 @@ def tasks(source: Sequence[dict]) -> list[str]:
     return list(dict.fromkeys(task for names in runs for task in names))
 
 
-def only(source: Sequence[dict], names: Collection[str]) -> Results:
+def only(source: Results, names: Collection[str]) -> Results:
     """The runs on these tasks and no others."""
-    found, diverged = ([r for r in records if set(r["run"]["tasks"]) <= set(names)]
-                       for records in (source, getattr(source, "diverged", ())))
-    return Results(found, [run for run in getattr(source, "wanted", ()) if set(run.tasks) <= set(names)], diverged)
+    return source.only(lambda run: set(run.tasks) <= set(names))
 
 
 def paper_averages(paper: pd.DataFrame, source: Sequence[dict]) -> pd.Series:

@@ -1,10 +1,12 @@
-"""Pretraining of the small T5 that the book carries (``t5-embedded``): span corruption, after Raffel et al. (2020).
+"""Pretraining of the small T5 that the book carries (``t5-embedded``): span corruption, after Raffel et al. (2020), while
+its encoder imitates MiniLM (`peftlib.training.imitation`); an hour of a processor alone does not teach it what words mean.
 
     text       a b c d e f g h i j          a quarter of the tokens, in spans of 3 on average
     input      a <0> d e f g <1> j </s>     every span becomes one sentinel
     target     <0> b c <1> h i </s>         what stood there
 
-Texts are this project's generated suite and the plain-text corpora ``lm/gutenberg`` and ``lm/wikitext2`` of PEFTLIB_DATA.
+Texts are sentences of this project's grammar, from seeds that no task of the suite is made from, and the plain-text corpora
+``lm/gutenberg`` and ``lm/wikitext2`` of PEFTLIB_DATA.
 The recipe counts steps, not minutes: the same seed gives the same weights on the same machine, also after a kill.
 """
 
@@ -25,7 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration, get_linear_schedule_with_warmup
 
@@ -33,9 +35,13 @@ from peftlib import edits
 from peftlib.data import embedded
 from peftlib.data.sources import local_folder
 from peftlib.data.tasks import get_task
+from peftlib.data.text import as_text
 from peftlib.errors import DataError, UsageError
+from peftlib.training.imitation import Imitation
 
 CORPORA = {"gutenberg": "train", "wikitext2": "validation"}  # folder under lm -> the split that is read
+SEEDS = (1, 2, 3)  # of the generated sentences; the suite's tasks are seed 0
+IMITATION = 3.0  # weight of the imitation's loss beside that of span corruption
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -43,22 +49,25 @@ PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 class Pretraining:
     """The recipe.
 
-    vocabulary: pieces, sentinels included. width, ffn, layers, heads: of encoder and decoder alike. length: tokens of a
-    text before corruption. density, span: share of corrupted tokens, and their mean run. batch: texts a step. steps: of
-    the optimizer. lr: peak, relative to the size of what is trained; a tenth of the steps warm up, then it falls to zero.
+    vocabulary: pieces, sentinels included. width, ffn, heads: of encoder and decoder alike. layers, decoder_layers: blocks
+    of each. length: tokens of a text before corruption. density, span: share of corrupted tokens, and their mean run.
+    batch: texts a step. imitated: texts a step on which the encoder imitates MiniLM; 0 leaves MiniLM out. steps: of the
+    optimizer. lr: peak, relative to the size of what is trained; a tenth of the steps warm up, then it falls to zero.
     """
 
-    vocabulary: int = 4096
+    vocabulary: int = 5120
     sentinels: int = 32
-    width: int = 256
-    ffn: int = 704
+    width: int = 288
+    ffn: int = 864
     layers: int = 4
-    heads: int = 4
+    decoder_layers: int = 2
+    heads: int = 6
     length: int = 128
     density: float = 0.25
     span: float = 3.0
-    batch: int = 32
-    steps: int = 3200
+    batch: int = 16
+    imitated: int = 32
+    steps: int = 3600
     lr: float = 2e-2
     seed: int = 0
 
@@ -66,15 +75,17 @@ class Pretraining:
         spans = round(round(self.length * self.density) / self.span)
         checks = {"vocabulary": self.vocabulary > self.sentinels + 300, "sentinels": self.sentinels >= spans,
                   "heads": self.width % self.heads == 0, "length": spans >= 1, "density": 0 < self.density < 0.5,
-                  "span": self.span >= 1, "batch": self.batch >= 1, "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
+                  "span": self.span >= 1, "batch": self.batch >= 1, "imitated": self.imitated >= 0,
+                  "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
         for name, holds in checks.items():
             if not holds:
                 raise UsageError(f"pretraining: {name}={getattr(self, name)!r} is impossible; see {__name__}.Pretraining")
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
-def corpus(names: Iterable[str] = tuple(CORPORA), generated: bool = True) -> list[str]:
-    """Texts to pretrain on, in a fixed order: the corpora of those names, then the training rows of the generated suite.
+def corpus(names: Iterable[str] = tuple(CORPORA), seeds: Iterable[int] = SEEDS) -> list[str]:
+    """Texts to pretrain on, in a fixed order: the corpora of those names, then generated rows of those seeds as a
+    text-to-text model reads them, without their labels.
 
     Raises:
         DataError: PEFTLIB_DATA is not set, or a corpus is not in it.
@@ -86,10 +97,10 @@ def corpus(names: Iterable[str] = tuple(CORPORA), generated: bool = True) -> lis
             raise DataError(f"{path}: no such file; expected parquet with a column 'text'")
         # WikiText's mark for rare words is taken out, or the model would learn to write it.
         texts += [t for t in pd.read_parquet(path)["text"].str.replace("<unk>", "") if t.strip()]
-    if generated:
-        for task in embedded.SIZES:
-            frame = embedded.generate(task, "train")
-            texts += [text for column in get_task(task).texts for text in frame[column]]
+    for seed in seeds:
+        for task in map(get_task, embedded.SIZES):
+            rows = embedded.generate(task.name, "train", seed)[list(task.texts)].itertuples(index=False, name=None)
+            texts += [as_text(task, row, prefix=False) for row in rows]
     return texts
 
 
@@ -162,9 +173,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> T5For
     """A T5 of version 1.0 (ReLU, tied embeddings) with random weights."""
     torch.manual_seed(recipe.seed)
     config = T5Config(vocab_size=len(tokenizer), d_model=recipe.width, d_ff=recipe.ffn, num_layers=recipe.layers,
-                      num_heads=recipe.heads, d_kv=recipe.width // recipe.heads, dropout_rate=0.0,
-                      pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-                      decoder_start_token_id=tokenizer.pad_token_id)
+                      num_decoder_layers=recipe.decoder_layers, num_heads=recipe.heads,
+                      d_kv=recipe.width // recipe.heads, dropout_rate=0.0, pad_token_id=tokenizer.pad_token_id,
+                      eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id)
     config._attn_implementation = "sdpa"
     return T5ForConditionalGeneration(config)
 
@@ -177,7 +188,7 @@ def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: i
 
     Returns:
         What is written to ``pretraining.json`` too: recipe, digest of the texts, tokens, parameters, seconds, and by step
-        the training loss (mean since the last entry) and the loss on `held_out` rows that are never trained on.
+        the training losses (means since the last entry) and the loss on `held_out` rows that are never trained on.
 
     Raises:
         UsageError: the folder exists, or the texts are too few for the recipe.
@@ -193,24 +204,29 @@ def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: i
     held, rows = rows[:held_out], rows[held_out:]
     model = make_model(tokenizer, recipe)
     edits.use_own_attention(model)
+    imitation = Imitation(model, tokenizer, texts, recipe.imitated, recipe.seed) if recipe.imitated else None
     # Steps in proportion to each tensor's size, as T5's: its embeddings start a hundred times as large as its queries, and
     # at one rate for both AdamW does not learn to look at the context.
-    optimizer = torch.optim.Adafactor(model.parameters(), lr=recipe.lr)
+    trained = nn.ModuleList([model] + ([imitation.projections] if imitation else []))
+    optimizer = torch.optim.Adafactor(trained.parameters(), lr=recipe.lr)
     schedule = get_linear_schedule_with_warmup(optimizer, recipe.steps // 10, recipe.steps)
     digest = hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    state = _take_up(checkpoint, digest, model, optimizer, schedule)
+    state = _take_up(checkpoint, digest, trained, optimizer, schedule)
     history, seconds, losses = state["history"], state["seconds"], []
     started = time.perf_counter() - seconds
     source = batches(rows, tokenizer, recipe, state["step"])
     for step, batch in enumerate(tqdm(source, total=recipe.steps - state["step"], file=sys.stderr, disable=not progress,
                                       mininterval=5.0), start=state["step"] + 1):
-        losses.append(_step(model, batch, optimizer, schedule))
+        model.train()
+        parts = {"train_loss": _loss(model, batch)} | ({"imitation": imitation.loss(step)} if imitation else {})
+        _step(trained, parts["train_loss"] + IMITATION * parts.get("imitation", 0), optimizer, schedule)
+        losses.append({name: float(loss.detach()) for name, loss in parts.items()})
         if step % every == 0 or step == recipe.steps:
-            history.append({"step": step, "train_loss": float(torch.stack(losses).mean()),
+            history.append({"step": step, **{name: float(np.mean([loss[name] for loss in losses])) for name in parts},
                             "held_out_loss": evaluate(model, held, tokenizer, recipe)})
             losses, seconds = [], time.perf_counter() - started
-            _keep(checkpoint, {"digest": digest, "step": step, "model": model.state_dict(), "history": history,
+            _keep(checkpoint, {"digest": digest, "step": step, "model": trained.state_dict(), "history": history,
                                "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "seconds": seconds})
     report = {"recipe": dataclasses.asdict(recipe), "texts": digest, "rows": len(rows),
               "tokens": recipe.steps * recipe.batch * recipe.length, "parameters": model.num_parameters(),
@@ -226,15 +242,12 @@ def _loss(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]) -> Te
         return model(input_ids=inputs, attention_mask=torch.ones_like(inputs), labels=targets).loss
 
 
-def _step(model, batch, optimizer, schedule) -> Tensor:
-    model.train()
-    loss = _loss(model, batch)
+def _step(trained: nn.Module, loss: Tensor, optimizer, schedule) -> None:
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
-    return loss.detach()
 
 
 @torch.no_grad()
@@ -246,7 +259,7 @@ def evaluate(model: T5ForConditionalGeneration, rows: np.ndarray, tokenizer, rec
     return float(torch.stack(losses).mean())
 
 
-def _take_up(path: Path, digest: str, model, optimizer, schedule) -> dict:
+def _take_up(path: Path, digest: str, trained, optimizer, schedule) -> dict:
     """Where a killed run of the same recipe and texts stood; the beginning if there is none."""
     fresh = {"step": 0, "history": [], "seconds": 0.0}
     if not path.is_file():
@@ -254,7 +267,7 @@ def _take_up(path: Path, digest: str, model, optimizer, schedule) -> dict:
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["digest"] != digest:
         return fresh
-    model.load_state_dict(state["model"])
+    trained.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     return state

@@ -6,16 +6,12 @@ estimates beside them are the peak of the largest batch that fits, divided by th
 
 from __future__ import annotations
 
-import functools
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
-from peftlib.accounting.compacter import TABLES, table3_rows, trained_and_added
-from peftlib.accounting.compacter import denominator as total
-from peftlib.backbones import anatomy_of
+from peftlib.accounting.compacter import measured_share, weights
 from peftlib.papers import paper_table
 from peftlib.report import style
 from peftlib.report.efficiency import benchmark, not_measured
@@ -118,10 +114,10 @@ def beside_paper() -> Figure | None:
 def units() -> dict[str, float | None]:
     """Why the printed megabytes are no peak: ``printed`` of full fine-tuning, ``weights`` of T5-Base alone in fp32 and
     ``half`` in bf16, in MB; and of the estimates ``ours``, a sequence's share at the largest batch (None without them)."""
-    weights = anatomy_of("t5-base").shape.total * 4 / MB
+    full = weights() / MB
     printed, result = paper_table("compacter", "table3").set_index("method"), benchmark("budget")
     ours = a_sequence(result["methods"][FULL]["largest"]) if result else None
-    return {"printed": printed.loc[FULL, "memory_mb"], "weights": weights, "half": weights / 2, "ours": ours}
+    return {"printed": printed.loc[FULL, "memory_mb"], "weights": full, "half": full / 2, "ours": ours}
 
 
 def agreement() -> dict[str, float | str | None]:
@@ -139,15 +135,8 @@ def agreement() -> dict[str, float | str | None]:
             "flops": relative.loc[slow, "flops"]}
 
 
-@functools.cache
-def trained(row: str) -> float:
-    """Percent of T5-Base that a row of Table 3 trains as section 5.5 configures it, counted as the paper counts."""
-    own, _ = trained_and_added(table3_rows()[row], TABLES["table1"])
-    return 100 * own / total(anatomy_of("t5-base").shape)
-
-
 def sizes() -> dict[str, float | str]:
     """The two rows whose printed share is not that of section 5.5's configuration: printed text and counted percent."""
     printed = paper_table("compacter", "table3").set_index("method")["trained_printed"]
-    return {"phm_printed": printed["PHM-Adapter"], "phm": trained("PHM-Adapter"),
-            "said_printed": printed["Intrinsic-SAID"], "said": trained("Intrinsic-SAID")}
+    return {"phm_printed": printed["PHM-Adapter"], "phm": measured_share("PHM-Adapter"),
+            "said_printed": printed["Intrinsic-SAID"], "said": measured_share("Intrinsic-SAID")}

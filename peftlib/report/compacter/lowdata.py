@@ -17,8 +17,7 @@ def averages(source: Results) -> dict[str, dict[int, float]]:
     """By row label, "T5-Base, 100": the average over the suite's tasks by seed, of seeds that have every task."""
     found: dict[str, dict[int, float]] = {}
     for seed in {run.seed for run in source.wanted}:
-        own = Results([r for r in source if r["run"]["seed"] == seed], [run for run in source.wanted if run.seed == seed])
-        for label, numbers in suites.numbers(own).items():
+        for label, numbers in suites.numbers(source.only(lambda run, seed=seed: run.seed == seed)).items():
             if numbers["average"]:
                 found.setdefault(label, {})[seed] = numbers["average"].mean
     return found

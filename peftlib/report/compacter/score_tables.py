@@ -47,7 +47,7 @@ def rows(name: str) -> pd.DataFrame:
     return pd.concat([paper_table("compacter", FULL_FROM[name]).set_index("method").loc[[full_of(name)]], paper])
 
 
-def with_full(source: Sequence[dict], full: Sequence[dict]) -> Results:
+def with_full(source: Sequence[dict], full: Results) -> Results:
     """The runs of a table after those of full fine-tuning on the same tasks."""
     return union(suites.only(full, suites.tasks(source)), source)
 

@@ -115,15 +115,15 @@ def changes() -> list[dict]:
 def measured() -> list[dict]:
     """Table 3's first column against the configurations that section 5.5 says it measures, and its memory against the
     weights alone."""
-    from peftlib.report.compacter import budget  # counts on shapes: brings torch
+    from peftlib.accounting.compacter import measured_share, weights  # counts on shapes: brings torch
 
     table, rows = _table("table3"), []
     for label, printed in table["trained_printed"].drop(index=FULL).items():
-        percent = budget.trained(label)
+        percent = measured_share(label)
         rows.append(_row(f"share trained by {label} as section 5.5 configures it", "Table 3", printed, f"{percent:.2g}%",
                          rounds_to(percent, printed),
                          "The printed share is that of Table 1's configuration; memory and time are said to be another's."))
-    full, least = table.loc[FULL, "memory_mb"], budget.units()["weights"]
+    full, least = table.loc[FULL, "memory_mb"], weights() / 10**6
     rows.append(_row("peak memory of full fine-tuning, MB", "Table 3", f"{full:g}", f"over {least:.0f}, the weights alone",
                      full > least, "The column is no peak. It fits peak memory divided by the batch, see the page of Table "
                                    "3; its ratios then are of memory for a sequence."))
