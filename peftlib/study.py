@@ -297,15 +297,17 @@ _CORE = ("anatomy.py", "edits.py", "model.py", "backbones.py", "methods/base.py"
 
 
 def code_digest(method: str) -> str:
-    """Digest of the sources that decide a run of `method`: the core, and the files of its methods."""
+    """Digest of the sources that decide a run of `method`: the core, the files of its methods and of what those import."""
     import hashlib
-    import inspect
 
     from peftlib.methods import parse
 
     package = Path(__file__).parent
     files = {f for part in _CORE for f in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py"))}
-    files |= {Path(inspect.getfile(type(leaf))) for leaf, _ in parse(method).leaves(("task",))}
+    for leaf, _ in parse(method).leaves(("task",)):
+        module = sys.modules[type(leaf).__module__]
+        used = {getattr(value, "__module__", None) or "" for value in vars(module).values()} | {module.__name__}
+        files |= {Path(sys.modules[name].__file__) for name in used if name.startswith("peftlib.methods.")}
     h = hashlib.sha256()
     for file in sorted(files):
         h.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())

@@ -9,17 +9,18 @@ from IPython.core.interactiveshell import InteractiveShell
 from test_report import FULL_SIZE, made
 
 from peftlib import records, report, study
+from peftlib.data import load_split
 from peftlib.papers import paper_table
-from peftlib.report import figures, suites
+from peftlib.report import figures, pretraining, suites
 from peftlib.report.compacter import rates, score_tables
 
 TABLES = ("table1", "table2", "table6", "table7", "table8", "table9")
 
 
 def scored(name: str, score=lambda label, key: 0.5, keep=lambda run: True, seeds=(0,), spread: float = 0.0):
-    """Records of an experiment of Compacter, each task with all its metrics, as training writes them. score: of a row
-    and a number; every further seed is `spread` above."""
-    source = made(f"compacter/{name}", keep=keep, seeds=seeds)
+    """Records of an experiment, of Compacter if it is a table's name alone, each task with all its metrics, as training
+    writes them. score: of a row and a number; every further seed is `spread` above."""
+    source = made(name if "/" in name else f"compacter/{name}", keep=keep, seeds=seeds)
     for r in source:
         run, (task,) = r["run"], r["run"]["tasks"]
         found = {key: score(run["label"], key) + spread * run["seed"] for key in suites.keys(task)}
@@ -180,6 +181,22 @@ def test_loss_without_the_large_backbone_is_not_known():
     lost = score_tables.smaller(scored("table9"), study.Results([], []), study.Results([], []))
     assert lost["lost, ours"].isna().all() and lost["more than full, ours"].isna().all()
     assert set(score_tables.losing(lost).values()) == {None} and figures.dumbbells(lost, ["lost"]) is None
+
+
+# --- the project's own T5 ---------------------------------------------------------------------------------------------
+def test_what_is_learned_stands_beside_the_commonest_label():
+    source = scored("survey/t5_embedded", keep=lambda run: run.label != "BitFit")
+    constant = pretraining.commonest(source)
+    assert set(constant) == {key for task in suites.tasks(source) for key in suites.keys(task)}
+    assert constant["cola"] == constant["stsb.pearson"] == constant["stsb.spearman"] == 0
+    run = next(run for run in source.wanted if run.tasks == ("sst2",))
+    train, test = (load_split("sst2", split, "embedded", limit).labels for split, limit in (("train", run.limits[0]),
+                                                                                           ("test", run.limits[2])))
+    assert constant["sst2"] == pytest.approx(100 * (test == (train.mean() > 0.5)).mean())
+    html = pretraining.learned(source)._repr_html_()
+    assert html.count("<tr") == 1 + 1 + len({run.label for run in source.wanted})
+    assert "always the commonest label" in html and html.count("not run") > len(constant)
+    assert "always" not in pretraining.learned(study.Results([], []))._repr_html_()
 
 
 # --- learning rates ---------------------------------------------------------------------------------------------------

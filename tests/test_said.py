@@ -75,6 +75,26 @@ def test_backwards_is_the_adjoint(size):
     torch.testing.assert_close(fastfood.add_product(y, v), y + forwards)
 
 
+@pytest.mark.parametrize("width", [7, 64, 150])  # of a row: several to a block, one, over several blocks
+def test_a_look_up_is_that_of_the_whole_table(width):
+    space, fastfood = one(21 * width)
+    table, ids = torch.nn.Embedding(21, width), torch.tensor([[20, 3, 3], [0, 8, 3]])
+    parametrize.register_parametrization(table, "weight", fastfood)
+    space.z.data.normal_()
+    whole = table.weight
+    whole_gradient = torch.autograd.grad((whole[ids] ** 2).sum(), [space.z, space.lambdas])
+    hooks, blocks, real = fastfood.follow(table), [], fastfood._product
+    fastfood._product = lambda some, v: blocks.extend(some.tolist()) or real(some, v)
+    found = table(ids)
+    torch.testing.assert_close(found, whole[ids])
+    holding = {entry // 64 for row in (0, 3, 8, 20) for entry in range(row * width, (row + 1) * width)}
+    assert blocks == sorted(holding) and len(holding) < len(fastfood.G)
+    for ours, theirs in zip(torch.autograd.grad((found**2).sum(), [space.z, space.lambdas]), whole_gradient, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    fastfood._product = real
+    assert len(hooks) == 2 and torch.equal(table.weight, whole)  # outside of a look-up it is the whole table
+
+
 def test_lengths_are_preserved_on_average_and_blocks_are_independent():
     ratios = []
     for seed in range(8):
@@ -234,7 +254,7 @@ def test_nothing_of_a_tensors_size_waits_for_the_backward_pass():
     space, fastfood = one(5000)
     kept, original = [], torch.zeros(5000)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        Project.apply(original, space.rotated()[0], space.lambdas[0], fastfood)
+        Project.apply(original, space.rotated()[0], space.lambdas[0], fastfood, None)
     assert max(kept) <= max(space.length, 32 * 32)  # the transform keeps the small matrices of its products
 
 

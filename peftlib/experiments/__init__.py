@@ -4,6 +4,6 @@ Importing it fills `peftlib.study.EXPERIMENTS`: the methods' own page first, the
 experiments share is trained by the first.
 """
 
-from peftlib.experiments import adaptbert, compacter, methods
+from peftlib.experiments import adaptbert, compacter, methods, survey
 
-__all__ = ["adaptbert", "compacter", "methods"]
+__all__ = ["adaptbert", "compacter", "methods", "survey"]

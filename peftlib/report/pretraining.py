@@ -6,14 +6,18 @@ import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown
 
 from peftlib import backbones
-from peftlib.report import style
+from peftlib.data import get_task, load_split
+from peftlib.report import style, suites
 from peftlib.report.figures import figure
 from peftlib.report.tables import Html, duration, table
+from peftlib.study import Results
+from peftlib.training import metrics
 
 GAPS = ("The <extra_id_0> was warm and the <extra_id_1> shone.", "She opened the <extra_id_0> and looked out.",
         "I do not <extra_id_0> what you mean.", "The film is <extra_id_0> and the acting is <extra_id_1>.")
@@ -37,17 +41,47 @@ def facts(found: dict | None) -> Html | Markdown:
 
 
 def curve(found: dict | None) -> Html:
-    """Loss on training rows and on rows that were held out, over steps."""
-    caption = "Loss of span corruption, in nats a target token."
+    """Span corruption's loss on training rows and on rows that were held out, and how little of MiniLM is imitated."""
+    caption = ("Left: loss of span corruption, in nats a target token. Right: share of the variance of MiniLM's states "
+               "that the encoder's do not explain, on texts it has not yet imitated.")
     if found is None:
         return figure(None, caption=caption)
     history = pd.DataFrame(found["history"])
-    fig, ax = plt.subplots()
-    ax.plot(history["step"], history["train_loss"], "--", color=style.ORANGE, label="training rows")
-    ax.plot(history["step"], history["held_out_loss"], "-", color=style.BLUE, label="held-out rows")
-    ax.set(xlabel="step", ylabel="loss")
-    ax.legend()
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2))
+    left.plot(history["step"], history["train_loss"], "--", color=style.ORANGE, label="training rows")
+    left.plot(history["step"], history["held_out_loss"], "-", color=style.BLUE, label="held-out rows")
+    left.set(xlabel="step", ylabel="loss")
+    left.legend()
+    if "imitation" in history:
+        right.plot(history["step"], history["imitation"], "-", color=style.BLUE)
+    right.set(xlabel="step", ylabel="share unexplained", ylim=(0, None))
     return figure(fig, caption=caption)
+
+
+def learned(source: Results) -> Html:
+    """What methods learn on it, beside the answer that most training rows have."""
+    scores = suites.by_task(source)
+    if source.wanted:
+        constant = {suites.heading(key): value for key, value in commonest(source).items()}
+        whole = sum(constant.values()) / len(constant)
+        first = {"method": "always the commonest label", **constant, "average": whole, "trained, %": 0.0}
+        scores = pd.DataFrame([first, *scores.to_dict("records")], columns=scores.columns, dtype=object)
+    return table(scores, source=source, formats=suites.formats(scores),
+                 caption="Generated counterparts of GLUE: test scores out of 100")
+
+
+def commonest(source: Results) -> dict[str, float]:
+    """Test scores out of 100, by number, of the training rows' commonest label, or of any one score."""
+    found = {}
+    asked = {name: run for run in source.wanted for name in run.tasks}
+    for name, run in asked.items():
+        task, (train, _, test) = get_task(name), run.limits
+        labels, counts = np.unique(load_split(task, "train", run.source, train, run.seed).labels, return_counts=True)
+        there = load_split(task, "test", run.source, test, run.seed)
+        same = np.full_like(there.labels, labels[counts.argmax()])
+        own = metrics.scores(task, same, there.labels, there.groups, there.texts)
+        found |= {key: 100 * value for key, value in zip(suites.keys(name), own.values(), strict=True)}
+    return found
 
 
 def fills(folder: Path) -> Html | Markdown:

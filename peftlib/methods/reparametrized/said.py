@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from peftlib import parametrized
 from peftlib.anatomy import Shape
@@ -60,6 +61,8 @@ class IntrinsicSAID(Method):
             fastfood = Fastfood(tensor.numel(), index, space, generator)
             parametrized.register(places, fastfood)
             at.shared.append(fastfood)
+            if len(places) == 1 and isinstance(places[0][0], nn.Embedding):  # tied, it is the output layer too
+                space.hooks += fastfood.follow(places[0][0])
         space.follow(at.model.backbone)
 
     def merge(self, at: Attachment) -> None:
