@@ -83,15 +83,15 @@ def test_a_look_up_is_that_of_the_whole_table(width):
     space.z.data.normal_()
     whole = table.weight
     whole_gradient = torch.autograd.grad((whole[ids] ** 2).sum(), [space.z, space.lambdas])
-    hooks, blocks, real = fastfood.follow(table), [], fastfood._product
-    fastfood._product = lambda some, v: blocks.extend(some.tolist()) or real(some, v)
+    hooks, blocks, real = fastfood.follow(table), [], fastfood.product
+    fastfood.product = lambda some, v: blocks.extend(some.tolist()) or real(some, v)
     found = table(ids)
     torch.testing.assert_close(found, whole[ids])
     holding = {entry // 64 for row in (0, 3, 8, 20) for entry in range(row * width, (row + 1) * width)}
     assert blocks == sorted(holding) and len(holding) < len(fastfood.G)
     for ours, theirs in zip(torch.autograd.grad((found**2).sum(), [space.z, space.lambdas]), whole_gradient, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    fastfood._product = real
+    fastfood.product = real
     assert len(hooks) == 2 and torch.equal(table.weight, whole)  # outside of a look-up it is the whole table
 
 
@@ -168,8 +168,8 @@ def test_all_tensors_move_and_each_is_computed_once_a_pass(kind, monkeypatch):
     model = build(SAID, kind)
     before = {n: p.detach().clone() for n, p in build("Full()", kind).backbone.named_parameters()}
     train(model, kind)
-    computed, real = [], Fastfood.add_product
-    monkeypatch.setattr(Fastfood, "add_product", lambda self, *rest: computed.append(self.index) or real(self, *rest))
+    computed, real = [], Fastfood.product
+    monkeypatch.setattr(Fastfood, "product", lambda self, *rest: computed.append(self.index) or real(self, *rest))
     outputs(model, kind)  # one pass a task
     used = set(computed)
     assert len(computed) == len(TASKS) * len(used)
@@ -254,7 +254,7 @@ def test_nothing_of_a_tensors_size_waits_for_the_backward_pass():
     space, fastfood = one(5000)
     kept, original = [], torch.zeros(5000)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        Project.apply(original, space.rotated()[0], space.lambdas[0], fastfood, None)
+        Project.apply(original, space.rotated()[0], space.lambdas[0], fastfood)
     assert max(kept) <= max(space.length, 32 * 32)  # the transform keeps the small matrices of its products
 
 

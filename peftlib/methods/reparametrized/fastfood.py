@@ -106,7 +106,7 @@ class Fastfood(nn.Module):
     def __init__(self, size: int, index: int, space: Subspace, generator: torch.Generator):
         super().__init__()
         self.size, self.index, self.space = size, index, Ref(space)
-        self.asked: Tensor | None = None  # blocks that hold what a look-up reads, while it lasts
+        self.looking_up = False
         blocks, length = -(-size // space.length), space.length
         small, device = torch.int16 if length <= 1 << 15 else torch.int32, space.z.device
         if device.type == "meta":
@@ -124,102 +124,130 @@ class Fastfood(nn.Module):
 
     def follow(self, table: nn.Embedding) -> list:
         """Compute what is looked up in the table and no more: only where nothing else reads the tensor. Returns hooks."""
-        return [table.register_forward_pre_hook(self.ask), table.register_forward_hook(self.forget, always_call=True)]
+        return [table.register_forward_pre_hook(self.begin), table.register_forward_hook(self.end, always_call=True)]
 
-    def ask(self, table: nn.Embedding, inputs: tuple[Tensor, ...]) -> None:
-        (ids,), width, length = inputs, table.embedding_dim, self.G.shape[1]
-        if not ids.is_meta:
-            rows = ids.unique()[:, None]
-            reach = torch.arange((width - 1) // length + 2, device=ids.device)
-            self.asked = torch.minimum(rows * width // length + reach, ((rows + 1) * width - 1) // length).unique()
+    def begin(self, *_) -> None:
+        self.looking_up = True
 
-    def forget(self, *_) -> None:
-        self.asked = None
+    def end(self, table: nn.Embedding, inputs: tuple[Tensor, ...], found: Tensor | None) -> Tensor | None:
+        self.looking_up, space = False, self.space.module
+        if found is None:  # the look-up failed
+            return None
+        u, lambdas = space.once("rotated", space.rotated)
+        return (found + LookUp.apply(inputs[0], u, lambdas[self.index], self, table)).to(found.dtype)
 
     def forward(self, original: Tensor) -> Tensor:
-        if self.asked is not None:
-            return self._add(original, self.asked)
+        if self.looking_up:  # `end` adds what has changed
+            return original
         return self.space.module.once(self.index, lambda: self._add(original))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The original whose changed form is `weight`: what an assignment to the tensor means (a LoRA being merged)."""
         return weight - self._add(torch.zeros_like(weight))
 
-    def _add(self, original: Tensor, blocks: Tensor | None = None) -> Tensor:
+    def _add(self, original: Tensor) -> Tensor:
         space = self.space.module
         u, lambdas = space.once("rotated", space.rotated)
-        return Project.apply(original, u, lambdas[self.index], self, blocks)
+        return Project.apply(original, u, lambdas[self.index], self)
 
-    def _step(self) -> int:
-        """Blocks at a time: half a mebibyte of a CPU's cache; few kernels on a GPU."""
+    def at_once(self) -> int:
+        """Blocks to compute at a time: half a mebibyte of a CPU's cache; few kernels on a GPU."""
         return max(1, (1 << (17 if self.G.device.type == "cpu" else 22)) // self.G.shape[1])
 
     def _pieces(self) -> Iterator[tuple[slice, slice]]:
         """Slices of blocks, and of the flat tensor's entries they cover."""
-        (blocks, length), step = self.G.shape, self._step()
+        (blocks, length), step = self.G.shape, self.at_once()
         for i in range(0, blocks, step):
             yield slice(i, i + step), slice(i * length, min((i + step) * length, self.size))
 
-    def _product(self, blocks: slice | Tensor, v: Tensor) -> Tensor:
+    def product(self, blocks: slice | Tensor, v: Tensor) -> Tensor:
         """H G Pi v of some blocks: (blocks, L). v: (L,)."""
         index = self.permutation[blocks].long()
         return hadamard(v.expand(len(index), -1).gather(1, index) * self.G[blocks])
 
-    def _adjoint(self, blocks: slice | Tensor, y: Tensor) -> Tensor:
+    def adjoint(self, blocks: slice | Tensor, y: Tensor) -> Tensor:
         """The sum of Pi' G H y over some blocks: (L,). y: (blocks, L)."""
         piece = hadamard(y) * self.G[blocks]
         return torch.empty_like(piece).scatter_(1, self.permutation[blocks].long(), piece).sum(0)
 
-    def add_product(self, original: Tensor, v: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """original + H G Pi v, in the shape and type of `original`; only in the blocks of these numbers, if there are
-        any given. v: (L,)."""
-        before = original.reshape(-1)
-        if blocks is not None:
-            whole = before.new_empty(self.G.shape)  # as long as all blocks: the last one reaches beyond the tensor
-            after = whole.view(-1)[: self.size]
-            after.copy_(before)
-            for some in blocks.split(self._step()):
-                whole[some] = (whole[some] + self._product(some, v)).to(whole.dtype)
-            return after.view(original.shape)
+    def add_product(self, original: Tensor, v: Tensor) -> Tensor:
+        """original + H G Pi v over all blocks, in the shape and type of `original`. v: (L,)."""
         theta = torch.empty_like(original, memory_format=torch.contiguous_format)
-        after = theta.view(-1)
-        for some, entries in self._pieces():
-            change = self._product(some, v).view(-1)
+        before, after = original.reshape(-1), theta.view(-1)
+        for blocks, entries in self._pieces():
+            change = self.product(blocks, v).view(-1)
             torch.add(before[entries], change[: entries.stop - entries.start], out=after[entries])
         return theta
 
-    def transposed(self, y: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """The sum of Pi' G H y over all blocks, or those of these numbers: (L,). y: as large as the tensor."""
+    def transposed(self, y: Tensor) -> Tensor:
+        """The sum of Pi' G H y over all blocks: (L,). y: as large as the tensor."""
         total, y, length = self.G.new_zeros(self.G.shape[1], dtype=torch.float32), y.reshape(-1), self.G.shape[1]
-        if blocks is not None:
-            within = self.size // length  # whole blocks
-            table = y[: within * length].view(within, length)
-            for some in blocks[blocks < within].split(self._step()):
-                total += self._adjoint(some, table[some].float())
-            if blocks[-1] == within:
-                rest = F.pad(y[within * length :].float(), (0, length - self.size % length))
-                total += self._adjoint(blocks[-1:], rest[None])
-            return total
-        for some, entries in self._pieces():
+        for blocks, entries in self._pieces():
             piece = y[entries].float()
             missing = -len(piece) % length
-            total += self._adjoint(some, (F.pad(piece, (0, missing)) if missing else piece).view(-1, length))
+            total += self.adjoint(blocks, (F.pad(piece, (0, missing)) if missing else piece).view(-1, length))
         return total
+
+    def holding(self, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Where rows of a table of this width are: the numbers of the blocks that hold them, and the place of each entry
+        in these blocks put one after the other, (rows, width). rows: sorted, each once."""
+        length = self.G.shape[1]
+        first, last = rows * width // length, ((rows + 1) * width - 1) // length
+        reach = torch.arange((width - 1) // length + 2, device=rows.device)
+        blocks = torch.minimum(first[:, None] + reach, last[:, None]).unique()  # blocks of one row follow each other
+        starts = torch.searchsorted(blocks, first) * length + rows * width % length
+        return blocks, starts[:, None] + torch.arange(width, device=rows.device)
 
 
 class Project(Function):
     """theta0, u, lambda -> theta; backward is the adjoint, exact, and keeps nothing of the tensor's size."""
 
     @staticmethod
-    def forward(ctx, original: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood, blocks: Tensor | None) -> Tensor:
+    def forward(ctx, original: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood) -> Tensor:
         ctx.save_for_backward(u, weight)
-        ctx.fastfood, ctx.blocks = fastfood, blocks
+        ctx.fastfood = fastfood
         with full_precision(u.device):
-            return fastfood.add_product(original, weight * u, blocks)
+            return fastfood.add_product(original, weight * u)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         u, weight = ctx.saved_tensors
         with full_precision(u.device):
-            back = ctx.fastfood.transposed(gradient, ctx.blocks)
-        return gradient if ctx.needs_input_grad[0] else None, weight * back, (back * u).sum(), None, None
+            back = ctx.fastfood.transposed(gradient)
+        return gradient if ctx.needs_input_grad[0] else None, weight * back, (back * u).sum(), None
+
+
+class LookUp(Function):
+    """ids (...), u, lambda -> what has changed in the rows of these numbers (..., width); only blocks that hold them are
+    computed, forwards and backwards. A padding row gets no gradient, as in torch."""
+
+    @staticmethod
+    def forward(ctx, ids: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood, table: nn.Embedding) -> Tensor:
+        ctx.fastfood, ctx.table, width = fastfood, table, table.embedding_dim
+        if ids.is_meta:
+            ctx.save_for_backward(ids, u, weight)
+            return u.new_empty(*ids.shape, width)
+        rows, inverse = ids.unique(return_inverse=True)
+        blocks, places = fastfood.holding(rows, width)
+        ctx.save_for_backward(ids, u, weight, inverse, blocks, places)
+        with full_precision(u.device):
+            change = torch.cat([fastfood.product(some, weight * u) for some in blocks.split(fastfood.at_once())])
+        return F.embedding(inverse, change.view(-1)[places])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        ids, u, weight, *rest = ctx.saved_tensors
+        if ids.is_meta:
+            return None, torch.empty_like(u), torch.empty_like(weight), None, None
+        inverse, blocks, places = rest
+        gradient = gradient.float()
+        if ctx.table.padding_idx is not None:
+            gradient = gradient.masked_fill((ids == ctx.table.padding_idx)[..., None], 0)
+        by_row = gradient.new_zeros(places.shape).index_add_(0, inverse.flatten(), gradient.flatten(0, -2))
+        spread = gradient.new_zeros(len(blocks), ctx.fastfood.G.shape[1])
+        spread.view(-1)[places.flatten()] = by_row.flatten()
+        with full_precision(u.device):
+            step = ctx.fastfood.at_once()
+            pairs = zip(blocks.split(step), spread.split(step), strict=True)
+            back = sum(ctx.fastfood.adjoint(some, y) for some, y in pairs)
+        return None, weight * back, (back * u).sum(), None, None
