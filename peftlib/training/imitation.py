@@ -1,7 +1,9 @@
 """A small T5's encoder imitates MiniLM: it starts from its word vectors and learns to give words the states of MiniLM.
 
-After TinyBERT's hidden-state distillation (Jiao et al. 2020, section 3.1), with one difference: the two models cut words
-into different pieces, so states are compared word by word, as the means over a word's pieces.
+After TinyBERT's hidden-state distillation (Jiao et al. 2020, section 3.1), with two differences: the two models cut words
+into different pieces, so states are compared word by word, as the means over a word's pieces; and the decoder's first state
+imitates the mean over all words, MiniLM's representation of the text, so that the decoder learns to read what the encoder
+says. From filling gaps alone it learns to look for the words around a gap, and a label is the answer to no gap.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ class Imitation:
         seed: of the projections and of the order of texts.
 
     Attributes:
-        projections: one linear map for each of the student's layers that has a counterpart; trained, then thrown away.
+        projections: one linear map for each of the encoder's layers that has a counterpart, and one for the decoder;
+            trained, then thrown away.
     """
 
     def __init__(self, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str],
@@ -85,21 +88,24 @@ class Imitation:
         with torch.no_grad():
             model.shared.weight.copy_(vectors(tokenizer, self.teacher, width))
         torch.manual_seed(seed)
-        self.projections = nn.ModuleList(nn.Linear(width, self.teacher.model.config.hidden_size) for _ in self.pairs)
+        outputs = self.teacher.model.config.hidden_size
+        self.projections = nn.ModuleList(nn.Linear(width, outputs) for _ in range(len(self.pairs) + 1))
         draw = np.random.default_rng(seed).choice(len(self.rows), min(SAMPLE, len(self.rows)), replace=False)
         self.scale = [(s.mean(0), s.std(0)) for s in self._taught([self.rows[i] for i in draw])]
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
     @torch.no_grad()
     def _taught(self, rows: Sequence[Sequence[str]]) -> list[Tensor]:
-        """The teacher's states of every word, (words, width) for each pair of layers."""
+        """The teacher's states of every word, (words, width) for each pair of layers, and of every text, (rows, width)."""
         inputs, numbers = _words(self.teacher.tokenizer, rows)
         with torch.autocast("cpu", torch.bfloat16):
             states = self.teacher.model(**inputs, output_hidden_states=True).hidden_states
-        return [_pool(states[layer], numbers, sum(map(len, rows))) for layer in self.pairs.values()]
+        words = [_pool(states[layer], numbers, sum(map(len, rows))) for layer in self.pairs.values()]
+        return [*words, torch.stack([states.mean(0) for states in words[-1].split(list(map(len, rows)))])]
 
     def loss(self, step: int) -> Tensor:
-        """The share of the teacher's variance on the step's texts that the student leaves unexplained, mean over layers."""
+        """The share of the teacher's variance on the step's texts that the student leaves unexplained: mean over the layers
+        and the decoder."""
         per_epoch = -(-len(self.rows) // self.batch)
         epoch = step // per_epoch
         if self._order[0] != epoch:
@@ -108,6 +114,11 @@ class Imitation:
         inputs, numbers = _words(self.tokenizer, rows)
         with torch.autocast("cpu", torch.bfloat16):
             states = self.model.encoder(**inputs, output_hidden_states=True).hidden_states
-            read = [project(states[layer]) for project, layer in zip(self.projections, self.pairs, strict=True)]
-        return sum((_pool(mine, numbers, sum(map(len, rows))) - (theirs - mean) / std).square().mean()
+            start = torch.full((len(rows), 1), self.model.config.decoder_start_token_id)
+            first = self.model.decoder(start, encoder_hidden_states=states[-1], use_cache=False,
+                                       encoder_attention_mask=inputs["attention_mask"]).last_hidden_state[:, 0]
+            *of_words, of_texts = self.projections
+            read = [_pool(project(states[layer]), numbers, sum(map(len, rows)))
+                    for project, layer in zip(of_words, self.pairs, strict=True)] + [of_texts(first).float()]
+        return sum((mine - (theirs - mean) / std).square().mean()
                    for mine, theirs, (mean, std) in zip(read, self._taught(rows), self.scale, strict=True)) / len(read)

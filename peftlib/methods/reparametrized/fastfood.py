@@ -55,6 +55,17 @@ def hadamard(x: Tensor) -> Tensor:
     return y.view(rows, length)
 
 
+def product(G: Tensor, permutation: Tensor, v: Tensor) -> Tensor:
+    """H G Pi v of blocks: (blocks, L). G, permutation: (blocks, L); v: (L,)."""
+    return hadamard(v.expand(len(G), -1).gather(1, permutation.long()) * G)
+
+
+def adjoint(G: Tensor, permutation: Tensor, y: Tensor) -> Tensor:
+    """The sum of Pi' G H y over blocks: (L,). G, permutation, y: (blocks, L)."""
+    piece = hadamard(y) * G
+    return torch.empty_like(piece).scatter_(1, permutation.long(), piece).sum(0)
+
+
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     """Autocast off, where a device has it."""
     known = torch.amp.is_autocast_available(device.type)
@@ -73,6 +84,7 @@ class Subspace(nn.Module):
         self.register_buffer("B", signs.to(device), persistent=False)
         self.held: dict | None = None
         self.hooks: list = []
+        self.single: list[Ref] = []  # projections that are computed together
 
     def follow(self, backbone: nn.Module) -> None:
         """Hold what is computed in each forward pass of the backbone."""
@@ -92,6 +104,18 @@ class Subspace(nn.Module):
         if key not in self.held:
             self.held[key] = compute()
         return self.held[key]
+
+    def join(self, projection: Fastfood) -> None:
+        """Compute a projection of one block together with the others."""
+        if len(projection.G) == 1:
+            projection.place = len(self.single)
+            self.single.append(Ref(projection))
+
+    def singles(self) -> tuple[Tensor, ...]:
+        """H G Pi u of every projection that has joined, (L,) each: most of a backbone's tensors are that small."""
+        u, _ = self.once("rotated", self.rotated)
+        G, permutation = (torch.cat([getattr(f.module, name) for f in self.single]) for name in ("G", "permutation"))
+        return Together.apply(u, G, permutation).unbind()
 
     def rotated(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         """u = H B z, (L,), and each tensor's lambda."""
@@ -121,6 +145,7 @@ class Fastfood(nn.Module):
             permutation = permutation.to(device)
         self.register_buffer("G", G, persistent=False)
         self.register_buffer("permutation", permutation, persistent=False)
+        self.place: int | None = None  # among those that are computed together
 
     def follow(self, table: nn.Embedding) -> list:
         """Compute what is looked up in the table and no more: only where nothing else reads the tensor. Returns hooks."""
@@ -148,7 +173,10 @@ class Fastfood(nn.Module):
     def _add(self, original: Tensor) -> Tensor:
         space = self.space.module
         u, lambdas = space.once("rotated", space.rotated)
-        return Project.apply(original, u, lambdas[self.index], self)
+        if self.place is None or space.held is None:
+            return Project.apply(original, u, lambdas[self.index], self)
+        change = lambdas[self.index] * space.once("singles", space.singles)[self.place][: self.size]
+        return (original + change.view(original.shape)).to(original.dtype)
 
     def at_once(self) -> int:
         """Blocks to compute at a time: half a mebibyte of a CPU's cache; few kernels on a GPU."""
@@ -161,14 +189,12 @@ class Fastfood(nn.Module):
             yield slice(i, i + step), slice(i * length, min((i + step) * length, self.size))
 
     def product(self, blocks: slice | Tensor, v: Tensor) -> Tensor:
-        """H G Pi v of some blocks: (blocks, L). v: (L,)."""
-        index = self.permutation[blocks].long()
-        return hadamard(v.expand(len(index), -1).gather(1, index) * self.G[blocks])
+        """`product` of some of the blocks."""
+        return product(self.G[blocks], self.permutation[blocks], v)
 
     def adjoint(self, blocks: slice | Tensor, y: Tensor) -> Tensor:
-        """The sum of Pi' G H y over some blocks: (L,). y: (blocks, L)."""
-        piece = hadamard(y) * self.G[blocks]
-        return torch.empty_like(piece).scatter_(1, self.permutation[blocks].long(), piece).sum(0)
+        """`adjoint` of some of the blocks."""
+        return adjoint(self.G[blocks], self.permutation[blocks], y)
 
     def add_product(self, original: Tensor, v: Tensor) -> Tensor:
         """original + H G Pi v over all blocks, in the shape and type of `original`. v: (L,)."""
@@ -215,6 +241,21 @@ class Project(Function):
         with full_precision(u.device):
             back = ctx.fastfood.transposed(gradient)
         return gradient if ctx.needs_input_grad[0] else None, weight * back, (back * u).sum(), None
+
+
+class Together(Function):
+    """u -> H G Pi u of many blocks, (blocks, L), and its adjoint."""
+
+    @staticmethod
+    def forward(ctx, u: Tensor, G: Tensor, permutation: Tensor) -> Tensor:
+        ctx.save_for_backward(G, permutation)
+        with full_precision(u.device):
+            return product(G, permutation, u)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        with full_precision(gradient.device):
+            return adjoint(*ctx.saved_tensors, gradient), None, None
 
 
 class LookUp(Function):

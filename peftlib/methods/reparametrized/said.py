@@ -63,6 +63,8 @@ class IntrinsicSAID(Method):
             at.shared.append(fastfood)
             if len(places) == 1 and isinstance(places[0][0], nn.Embedding):  # tied, it is the output layer too
                 space.hooks += fastfood.follow(places[0][0])
+            else:
+                space.join(fastfood)
         space.follow(at.model.backbone)
 
     def merge(self, at: Attachment) -> None:
