@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ import torch
 from peftlib import backbones, deltas, edits
 from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate, estimate_run, longest_batch
-from peftlib.data import get_task
+from peftlib.data import embedded, get_task
 from peftlib.errors import DataError, UsageError
 from peftlib.methods import parse
 from peftlib.model import Tuned
 from peftlib.records import Recipe, Run
 from peftlib.training import imitation
+from peftlib.training import mixture as m
 from peftlib.training import pretrain as p
 from peftlib.training.loop import Trainer
 
@@ -279,3 +281,63 @@ def test_a_missing_corpus_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"lm/gutenberg/train.parquet: no such file"):
         p.corpus()
+
+
+# --- the mixture of tasks that follows --------------------------------------------------------------------------------
+MIX = m.Mixture(tasks=("sst2", "copa"), seeds=(1,), length=40, batch=16, steps=12, lr=3e-3)
+
+
+@pytest.fixture(scope="module")
+def mixed(folder, tmp_path_factory):
+    """The tiny T5 after a dozen steps of the mixture."""
+    where = tmp_path_factory.mktemp("backbones") / "t5-mixed"
+    m.pretrain(folder, where, MIX, held_out=16, every=4, progress=False)
+    return where
+
+
+def test_no_sentence_of_the_embedded_suite_is_in_the_mixture():
+    drawn = m.examples(dataclasses.replace(MIX, tasks=("sst2", "copa", "mnli")))
+    assert all(len(pairs) > 800 for pairs in drawn.values())
+    for name, pairs in drawn.items():
+        task, inputs = get_task(name), "\n".join(text for text, _ in pairs)
+        for split in embedded.SIZES[name]:
+            for column in task.texts:
+                sentences = embedded.generate(name, split)[column]
+                assert not [s for s in sentences if " " in s and f": {s} " in inputs + " "]
+        assert {said for _, said in pairs} == set(task.words)
+
+
+def test_an_epoch_of_the_mixture_is_every_row_once_and_one_begun_later_goes_on_the_same():
+    rows = [(np.full(3 + i % 5, i), np.array([7, 1])) for i in range(40)]
+    whole, later = (list(m.batches(rows, MIX, 0, first)) for first in (0, 7))
+    assert len(whole) == 12 and len(later) == 5
+    assert sorted(int(row[0]) for inputs, _ in whole[:3] for row in inputs) == list(range(40))
+    for a, b in zip(whole[7:], later, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_mixture_says_what_it_did(folder, mixed):
+    report, before = (json.loads((where / "pretraining.json").read_text()) for where in (mixed, folder))
+    history = report["mixture"]["history"]
+    assert {k: v for k, v in report.items() if k != "mixture"} == before
+    assert [entry["step"] for entry in history] == [4, 8, 12] and set(history[0]["accuracy"]) == {"sst2", "copa"}
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert sorted(f.name for f in mixed.parent.iterdir()) == ["t5-mixed"]
+
+
+def test_answers_count_only_when_every_token_is_right(folder, monkeypatch):
+    said = torch.tensor([[5, 6, 1], [5, 1, 9], [5, 7, 1], [4, 1, 9]])  # what is likeliest; after an answer's end, anything
+    monkeypatch.setattr(p, "forward", lambda model, batch: SimpleNamespace(logits=torch.nn.functional.one_hot(said, 10)))
+    rows = [(np.array([3, 1]), np.array(answer)) for answer in ([5, 6, 1], [5, 1], [5, 6, 1], [5, 1])]
+    assert m.accuracy(backbones.load(str(folder), "text").model, rows) == 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"tasks": ("multirc",)}, {"seeds": (0, 1)}, {"seeds": ()}, {"lr": 0.0}])
+def test_impossible_mixtures_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        dataclasses.replace(MIX, **wrong)
+
+
+def test_a_finished_mixture_is_never_overwritten(folder):
+    with pytest.raises(UsageError, match="never overwritten"):
+        m.pretrain(folder, folder, MIX)

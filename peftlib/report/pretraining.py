@@ -37,6 +37,10 @@ def facts(found: dict | None) -> Html | Markdown:
     rows = [("parameters", f"{weights:,}"), ("file, bf16", f"{2 * weights / 2**20:.1f} MiB"),
             ("rows of text", f"{found['rows']:,}"), ("tokens seen", f"{found['tokens']:,}"),
             ("time", duration(found["seconds"])), *((name, str(value)) for name, value in found["recipe"].items())]
+    if mixture := found.get("mixture"):
+        rows += [("labelled examples", f"{mixture['examples']:,}"), ("time on them", duration(mixture["seconds"]))]
+        rows += [(f"{name}, of the mixture", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+                 for name, value in mixture["recipe"].items()]
     return table(pd.DataFrame(rows, columns=["of t5-embedded", "value"]), caption="What was pretrained, and for how long")
 
 
@@ -56,6 +60,17 @@ def curve(found: dict | None) -> Html:
         right.plot(history["step"], history["imitation"], "-", color=style.BLUE)
     right.set(xlabel="step", ylabel="share unexplained", ylim=(0, None))
     return figure(fig, caption=caption)
+
+
+def mixed(found: dict | None) -> Html | Markdown:
+    """Accuracy of each task by steps of the mixture, on its rows that were held out."""
+    if not (found and "mixture" in found):
+        return Markdown("")
+    history = found["mixture"]["history"]
+    shown = {entry["step"]: entry["accuracy"] for entry in (history[0], history[len(history) // 2], history[-1])}
+    rows = pd.DataFrame({f"step {step:,}": scores for step, scores in shown.items()}).rename_axis("task").reset_index()
+    return table(rows, caption="Share of answers written exactly, on rows of the mixture that were held out",
+                 formats=dict.fromkeys(rows.columns[1:], ".2f"))
 
 
 def learned(source: Results) -> Html:

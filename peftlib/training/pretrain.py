@@ -19,7 +19,7 @@ import os
 import string
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from peftlib.training.imitation import Imitation
 
 CORPORA = {"gutenberg": "train", "wikitext2": "validation"}  # folder under lm -> the split that is read
 SEEDS = (1, 2, 3)  # of the generated sentences; the suite's tasks are seed 0
-IMITATION = 3.0  # weight of the imitation's loss beside that of span corruption
+WEIGHTS = {"imitation": 3.0}  # of losses, but for those of 1
 OFTEN = 5000  # times that the tokenizer sees every word of a label: more than any pair of letters that it leaves apart
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -208,41 +208,63 @@ def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: i
     model = make_model(tokenizer, recipe)
     edits.use_own_attention(model)
     imitation = Imitation(model, tokenizer, texts, recipe.imitated, recipe.seed) if recipe.imitated else None
+    trained = nn.ModuleList([model] + ([imitation.projections] if imitation else []))
     # Steps in proportion to each tensor's size, as T5's: its embeddings start a hundred times as large as its queries, and
     # at one rate for both AdamW does not learn to look at the context.
-    trained = nn.ModuleList([model] + ([imitation.projections] if imitation else []))
     optimizer = torch.optim.Adafactor(trained.parameters(), lr=recipe.lr)
-    schedule = get_linear_schedule_with_warmup(optimizer, recipe.steps // 10, recipe.steps)
-    digest = hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
-    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    state = _take_up(checkpoint, digest, trained, optimizer, schedule)
-    history, seconds, losses = state["history"], state["seconds"], []
-    started = time.perf_counter() - seconds
-    source = batches(rows, tokenizer, recipe, state["step"])
-    for step, batch in enumerate(tqdm(source, total=recipe.steps - state["step"], file=sys.stderr, disable=not progress,
-                                      mininterval=5.0), start=state["step"] + 1):
-        model.train()
-        parts = {"train_loss": _loss(model, batch)} | ({"imitation": imitation.loss(step)} if imitation else {})
-        _step(trained, parts["train_loss"] + IMITATION * parts.get("imitation", 0), optimizer, schedule)
-        losses.append({name: float(loss.detach()) for name, loss in parts.items()})
-        if step % every == 0 or step == recipe.steps:
-            history.append({"step": step, **{name: float(np.mean([loss[name] for loss in losses])) for name in parts},
-                            "held_out_loss": evaluate(model, held, tokenizer, recipe)})
-            losses, seconds = [], time.perf_counter() - started
-            _keep(checkpoint, {"digest": digest, "step": step, "model": trained.state_dict(), "history": history,
-                               "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "seconds": seconds})
+
+    def losses(first: int) -> Iterator[dict[str, Tensor]]:
+        for step, batch in enumerate(batches(rows, tokenizer, recipe, first), start=first + 1):
+            parts = {"train_loss": forward(model, batch).loss}
+            yield parts | ({"imitation": imitation.loss(step)} if imitation else {})
+
+    digest = digest_of(recipe, texts)
+    history, seconds = fit(trained, losses, optimizer, recipe.steps, digest, folder.with_name(f"{folder.name}.checkpoint"),
+                           lambda: {"held_out_loss": evaluate(model, held, tokenizer, recipe)}, every, progress)
     report = {"recipe": dataclasses.asdict(recipe), "texts": digest, "rows": len(rows),
               "tokens": recipe.steps * recipe.batch * recipe.length, "parameters": model.num_parameters(),
               "seconds": seconds, "history": history}
-    _write(folder, model, tokenizer, report)
-    checkpoint.unlink(missing_ok=True)
+    write(folder, model, tokenizer, report)
     return report
 
 
-def _loss(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]) -> Tensor:
+def digest_of(recipe, texts: Iterable[str]) -> str:
+    """16 hexadecimal digits over a recipe and what it is trained on."""
+    return hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
+
+
+def fit(trained: nn.Module, losses: Callable[[int], Iterator[dict[str, Tensor]]], optimizer: torch.optim.Optimizer,
+        steps: int, digest: str, checkpoint: Path, measure: Callable[[], dict], every: int,
+        progress: bool) -> tuple[list[dict], float]:
+    """Take steps on the sum of losses, by `WEIGHTS`, that `losses` gives from a step on, or from where a killed run was.
+
+    Returns:
+        By step, every so many: the losses (means since the last entry) and what `measure` finds. And the seconds.
+    """
+    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+    state = _take_up(checkpoint, digest, trained, optimizer, schedule)
+    history, seconds, seen = state["history"], state["seconds"], []
+    started = time.perf_counter() - seconds
+    source = losses(state["step"])
+    for step in tqdm(range(state["step"] + 1, steps + 1), file=sys.stderr, disable=not progress, mininterval=5.0):
+        trained.train()
+        parts = next(source)
+        _step(trained, sum(WEIGHTS.get(name, 1.0) * loss for name, loss in parts.items()), optimizer, schedule)
+        seen.append({name: float(loss.detach()) for name, loss in parts.items()})
+        if step % every == 0 or step == steps:
+            means = {name: float(np.mean([one[name] for one in seen])) for name in parts}
+            history.append({"step": step, **means, **measure()})
+            seen, seconds = [], time.perf_counter() - started
+            _keep(checkpoint, {"digest": digest, "step": step, "model": trained.state_dict(), "history": history,
+                               "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "seconds": seconds})
+    return history, seconds
+
+
+def forward(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]):
+    """The model's output for inputs and targets (batch, .), padded with the pad id and with -100."""
     inputs, targets = (t.to(model.device) for t in batch)
     with torch.autocast(model.device.type, torch.bfloat16):
-        return model(input_ids=inputs, attention_mask=torch.ones_like(inputs), labels=targets).loss
+        return model(input_ids=inputs, attention_mask=inputs.ne(model.config.pad_token_id).long(), labels=targets)
 
 
 def _step(trained: nn.Module, loss: Tensor, optimizer, schedule) -> None:
@@ -258,7 +280,7 @@ def evaluate(model: T5ForConditionalGeneration, rows: np.ndarray, tokenizer, rec
     """Mean loss over rows, corrupted the same way at every call."""
     model.eval()
     once = dataclasses.replace(recipe, steps=max(1, len(rows) // recipe.batch))
-    losses = [_loss(model, batch) for batch in batches(rows, tokenizer, once)]
+    losses = [forward(model, batch).loss for batch in batches(rows, tokenizer, once)]
     return float(torch.stack(losses).mean())
 
 
@@ -282,8 +304,8 @@ def _keep(path: Path, state: dict) -> None:
     os.replace(path.with_suffix(".part"), path)
 
 
-def _write(folder: Path, model, tokenizer, report: dict) -> None:
-    """Weights in bf16, tokenizer and report, all or nothing."""
+def write(folder: Path, model, tokenizer, report: dict) -> None:
+    """Weights in bf16, tokenizer and report, all or nothing; what is left of checkpoints goes."""
     scratch = folder.with_name(f".{folder.name}.part")
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
         config._attn_implementation = "sdpa"
@@ -291,3 +313,4 @@ def _write(folder: Path, model, tokenizer, report: dict) -> None:
     tokenizer.save_pretrained(scratch)
     (scratch / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
     scratch.rename(folder)
+    folder.with_name(f"{folder.name}.checkpoint").unlink(missing_ok=True)
