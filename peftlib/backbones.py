@@ -98,6 +98,7 @@ def from_config(config, device: str = "cpu", form: str = "heads") -> nn.Module:
     form: "heads": without a language-model head; "text": with it.
     """
     config._attn_implementation = "sdpa"
+    config.dtype = torch.float32  # as `load` reads weights, in whatever type they are stored
     with torch.device(device):
         return _class_for(form, config).from_config(config)
 
