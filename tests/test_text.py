@@ -163,6 +163,12 @@ def test_estimates_see_the_answers_and_the_vocabulary(folder):
     assert estimate_run(trainer.run, (batch, length, answer)) > 0
 
 
+@pytest.mark.parametrize("method", ["Full()", "PHMAdapter(n=4, bottleneck=8)"])
+def test_a_backbone_stored_in_bf16_is_estimated_as_it_is_loaded(method, folder):
+    found = estimate(method, str(folder), 4, 16, "fp32", answer=3)
+    assert found.weights >= 4 * backbones.load(str(folder), "text").model.num_parameters()
+
+
 # --- span corruption --------------------------------------------------------------------------------------------------
 def test_a_corrupted_row_holds_every_token_once(folder):
     tokenizer, row = backbones.load(str(folder), "text").tokenizer, np.arange(300, 340)
