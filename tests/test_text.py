@@ -25,7 +25,7 @@ from peftlib.training.loop import Trainer
 
 TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, decoder_layers=2, heads=2, length=40, density=0.15,
                      batch=16, imitated=4, steps=30)
-METHODS = ["Full()", "LoRA(rank=4) + OutputLayer()", "PerTask(Houlsby(bottleneck=8))", "BitFit()",
+METHODS = ["Full()", "LoRA(rank=4) + OutputLayer()", "PerTask(Houlsby(bottleneck=8))", "BitFit() + OutputLayer()",
            "PrefixTuning(length=4, mlp=16)", "Compacter(bottleneck=8)"]
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from peftlib.anatomy import Shape
+from peftlib.edits import Edited
 from peftlib.methods.base import Attachment, Method
 
 
@@ -32,8 +33,9 @@ class OutputLayer(Method):
     def attach(self, at: Attachment) -> None:
         for site in at.anatomy.sites:
             if site.name == "output":
-                site.module.weight = nn.Parameter(site.module.weight.detach().clone())
-                at.train([site.module.weight])
+                layer = site.module.base if isinstance(site.module, Edited) else site.module  # under BitFit's new bias
+                layer.weight = nn.Parameter(layer.weight.detach().clone())
+                at.train([layer.weight])
 
     def formula(self, shape: Shape) -> int:
         return shape.vocabulary * shape.width if shape.writes else 0
