@@ -255,7 +255,7 @@ class Together(Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         with full_precision(gradient.device):
-            return adjoint(*ctx.saved_tensors, gradient), None, None
+            return adjoint(*ctx.saved_tensors, gradient.float()), None, None
 
 
 class LookUp(Function):
