@@ -119,7 +119,6 @@ def table3_rows() -> dict[str, str]:
     return {name: expression(TABLE3_NAMES.get(name, name), 24) for name in paper_table("compacter", "table3")["method"]}
 
 
-# --- section 4 --------------------------------------------------------------------------------------------------------
 @functools.cache
 def measured_share(row: str) -> float:
     """Percent of T5-Base that a row of Table 3 trains as section 5.5 configures it, counted as the paper counts."""
@@ -132,6 +131,7 @@ def weights() -> int:
     return anatomy_of("t5-base").shape.total * 4
 
 
+# --- section 4 --------------------------------------------------------------------------------------------------------
 def section4(shape: Shape, a: int, n: int) -> pd.DataFrame:
     """The paper's formulae beside what is built. L counts the blocks of both stacks, k is the width, a its d.
 

@@ -47,7 +47,7 @@ def facts(found: dict | None) -> Html | Markdown:
 def curve(found: dict | None) -> Html:
     """Span corruption's loss on training rows and on rows that were held out, and how little of MiniLM is imitated."""
     caption = ("Left: loss of span corruption, in nats a target token. Right: share of the variance of MiniLM's states "
-               "that the encoder's do not explain, on texts it has not yet imitated.")
+               "that those of encoder and decoder do not explain, on texts not yet imitated.")
     if found is None:
         return figure(None, caption=caption)
     history = pd.DataFrame(found["history"])

@@ -50,9 +50,7 @@ class Mixture:
         checks = {"tasks": len(self.tasks) > 0 and set(self.tasks) <= set(embedded.SIZES),
                   "seeds": len(self.seeds) > 0 and 0 not in self.seeds, "length": self.length >= 8,
                   "batch": self.batch >= 1, "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
-        for name, holds in checks.items():
-            if not holds:
-                raise UsageError(f"mixture: {name}={getattr(self, name)!r} is impossible; see {__name__}.Mixture")
+        spans.check(self, checks)
 
 
 def examples(recipe: Mixture) -> dict[str, list[tuple[str, str]]]:
@@ -63,17 +61,12 @@ def examples(recipe: Mixture) -> dict[str, list[tuple[str, str]]]:
     out = {}
     for name in recipe.tasks:
         task = get_task(name)
-        kept = {text for split in embedded.SIZES[name] for row in _rows(name, split, 0) for text in row[:-1] if " " in text}
-        drawn = [row for seed in recipe.seeds for row in _rows(name, "train", seed)]
+        own = [row for split in embedded.SIZES[name] for row in spans.generated(name, split, 0)]
+        kept = {text for row in own for text in row[:-1] if " " in text}
+        drawn = [row for seed in recipe.seeds for row in spans.generated(name, "train", seed)]
         new = (row for row in drawn if kept.isdisjoint(row[:-1]))
         out[name] = list(dict.fromkeys((as_text(task, row[:-1]), answer(task, row[-1])) for row in new))
     return out
-
-
-def _rows(name: str, split: str, seed: int) -> list[tuple]:
-    """Texts and label of every row."""
-    task = get_task(name)
-    return list(embedded.generate(name, split, seed)[[*task.texts, task.label]].itertuples(index=False, name=None))
 
 
 def encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, length: int) -> Rows:

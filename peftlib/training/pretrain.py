@@ -78,9 +78,19 @@ class Pretraining:
                   "heads": self.width % self.heads == 0, "length": spans >= 1, "density": 0 < self.density < 0.5,
                   "span": self.span >= 1, "batch": self.batch >= 1, "imitated": self.imitated >= 0,
                   "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
-        for name, holds in checks.items():
-            if not holds:
-                raise UsageError(f"pretraining: {name}={getattr(self, name)!r} is impossible; see {__name__}.Pretraining")
+        check(self, checks)
+
+
+def check(recipe, checks: dict[str, bool]) -> None:
+    """Refuse a recipe.
+
+    Raises:
+        UsageError: names the first field whose check does not hold, and its value.
+    """
+    for name, holds in checks.items():
+        if not holds:
+            raise UsageError(f"{name}={getattr(recipe, name)!r} is impossible; see {type(recipe).__module__}."
+                             f"{type(recipe).__name__}")
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -99,10 +109,15 @@ def corpus(names: Iterable[str] = tuple(CORPORA), seeds: Iterable[int] = SEEDS) 
         # WikiText's mark for rare words is taken out, or the model would learn to write it.
         texts += [t for t in pd.read_parquet(path)["text"].str.replace("<unk>", "") if t.strip()]
     for seed in seeds:
-        for task in map(get_task, embedded.SIZES):
-            rows = embedded.generate(task.name, "train", seed)[list(task.texts)].itertuples(index=False, name=None)
-            texts += [as_text(task, row, prefix=False) for row in rows]
+        for name in embedded.SIZES:
+            texts += [as_text(get_task(name), row[:-1], prefix=False) for row in generated(name, "train", seed)]
     return texts
+
+
+def generated(name: str, split: str, seed: int) -> list[tuple]:
+    """Texts and label of every generated row of a task."""
+    task = get_task(name)
+    return list(embedded.generate(name, split, seed)[[*task.texts, task.label]].itertuples(index=False, name=None))
 
 
 def make_tokenizer(texts: Iterable[str], recipe: Pretraining) -> PreTrainedTokenizerFast:
