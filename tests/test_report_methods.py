@@ -5,7 +5,7 @@ import json
 import matplotlib
 import pytest
 
-from peftlib import records, study
+from peftlib import records, report, study
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.experiments.methods import METHOD_RUNS
@@ -162,7 +162,7 @@ def test_equal_places_are_shared():
 
 def test_own_record_joins_the_others_once():
     own = Results([record("LoRA", 0.58, 10, 6.0), record("BitFit", 0.5, 5, 5.0)], [])
-    labels = [r["run"]["label"] for r in methods.with_own(made(), own)]
+    labels = [r["run"]["label"] for r in report.union(made(), own)]
     assert labels == ["Full", "HeadOnly", "LoRA", "Houlsby", "BitFit"]
 
 

@@ -33,11 +33,10 @@ from peftlib.papers import paper_table
 from peftlib.report import style
 from peftlib.report.blocks import picture, tiny
 from peftlib.report.figures import figure
-from peftlib.report.tables import Html, Spread, by_label, duration, field, scores, table, union
+from peftlib.report.tables import Html, Spread, by_label, duration, field, scores, table
 from peftlib.study import Results, skeleton
 
-__all__ = ["compare", "cost", "counts", "curve", "estimated", "own_row", "picture", "printed", "source", "verdict",
-           "with_own"]
+__all__ = ["compare", "cost", "counts", "curve", "estimated", "own_row", "picture", "printed", "source", "verdict"]
 TASK = "sst"  # of experiment "methods/sst"
 COUNTED_ON = (BERT, "t5-base")
 
@@ -180,11 +179,6 @@ def cost(records: Results, label: str) -> Html:
                  formats={"examples/s": ",.0f", "peak memory, MiB": ",.0f", "delta on disk, KiB": ",.0f"},
                  note="Time is that of training steps; peak memory is the process's own growth during the run. The "
                       "delta holds the head, too; a method that trains everything stores the whole backbone.")
-
-
-def with_own(every: Results, own: Results) -> Results:
-    """All rows of an experiment together with a page's own, which a small preset may have left out of them."""
-    return union(every, own)
 
 
 def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 128) -> Html:
