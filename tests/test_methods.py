@@ -180,6 +180,20 @@ def test_mixed_precision_with_frozen_weights_in_bf16(expression, kind):
 
 @matrix
 @on_both
+def test_under_autocast_sublayers_answer_in_bf16(expression, kind):
+    """What an edit returns in fp32 would make the residual stream after it fp32, slower and twice as large."""
+    model, types = build(expression, kind).store_frozen(torch.bfloat16), set()
+    sites = model.anatomy.at("attention.output", "ffn.up", "ffn.down")
+    for site in sites:
+        site.module.register_forward_hook(lambda _, __, y: types.add(y.dtype))
+    for task in TASKS:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(task, inputs_of(task, kind))
+    assert sites and types == {torch.bfloat16}
+
+
+@matrix
+@on_both
 def test_a_copy_is_independent(expression, kind):
     model = build(expression, kind)
     train(model, kind)

@@ -45,6 +45,12 @@ def truncated_001(weight: Tensor) -> None:
 INITS: dict[str, Callable[[Tensor], None]] = {"bert": normal_02, "hyperformer": normal_01, "houlsby": truncated_001}
 
 
+def add_bias(y: Tensor, b: Tensor) -> Tensor:
+    """y + b in the type of y, as `nn.Linear` adds one: under autocast products are bf16, and a sum with an fp32 bias would
+    make the whole residual stream after it fp32. y: (..., m). b: (m,)."""
+    return y + b.to(y.dtype)
+
+
 class Adapter(Edit):
     """x + up(f(down(x))), for x of shape (..., d). down, up: maps from d to a and back."""
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlib.anatomy import Shape
-from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers
+from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers, add_bias
 from peftlib.methods.adapters.kronecker import divided, multiply
 from peftlib.methods.base import Attachment, Method, Ref, require
 
@@ -51,7 +51,7 @@ class LPHM(nn.Module):
                 nn.init.xavier_uniform_(one, gain=math.sqrt(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return multiply(x, self.rule.module.A, (self.s, self.t)) + self.b
+        return add_bias(multiply(x, self.rule.module.A, (self.s, self.t)), self.b)
 
 
 class CompacterAdapter(AfterSublayer):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlib.anatomy import Shape
-from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers
+from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers, add_bias
 from peftlib.methods.base import Attachment, Method, require
 
 
@@ -38,7 +38,7 @@ class LowRankLinear(nn.Module):
             nn.init.xavier_uniform_(factor, gain=math.sqrt(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.l @ self.r + self.b
+        return add_bias(x @ self.l @ self.r, self.b)
 
 
 class LowRankAdapter(AfterSublayer):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlib.anatomy import Shape
-from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers
+from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers, add_bias
 from peftlib.methods.adapters.kronecker import divided, multiply
 from peftlib.methods.base import Attachment, Method, require
 
@@ -42,7 +42,7 @@ class PHM(nn.Module):
             nn.init.xavier_uniform_(one, gain=math.sqrt(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return multiply(x, self.A, self.B) + self.b
+        return add_bias(multiply(x, self.A, self.B), self.b)
 
 
 class HypercomplexAdapter(AfterSublayer):
