@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
+from test_data import real_data
 
 from peftlib import records, study
 from peftlib.methods import parse
+from peftlib.report import commonest
 from peftlib.report.suites import keys
 from peftlib.report.tables import rate_grid
 
@@ -48,3 +51,22 @@ def test_learning_rates_are_those_the_search_chose(search, used):
     if tried.empty:
         pytest.skip("no record of this search")
     assert dict(zip(tried["method"], tried["used"], strict=True)) == dict(zip(tried["method"], tried["best"], strict=True))
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table6", "table8", "table9"])
+def test_the_commonest_label_was_scored_on_the_rows_of_the_records(table):
+    found = {tuple(row[name] for name in commonest.KEY): row for row in
+             pd.read_csv(commonest.path(), dtype=str).to_dict("records")}
+    for record in study.results(f"compacter/{table}", "published", train=False):
+        run = records.run_of(record)
+        for task in run.tasks:
+            row = found[task, run.source, str(run.limits[0]), str(run.limits[2]), str(run.seed)]
+            assert {f"{split}_digest": record["data"][split][task] for split in ("train", "test")}.items() <= row.items()
+
+
+@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
+def test_the_commonest_labels_scores_are_those_of_the_data(monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(real_data()))
+    for row in pd.read_csv(commonest.path()).to_dict("records"):
+        found, *digests = commonest._computed(*(row[name] for name in commonest.KEY))
+        assert found[row["metric"]] == row["score"] and digests == [row["train_digest"], row["test_digest"]]

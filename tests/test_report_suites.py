@@ -11,7 +11,7 @@ from test_report import FULL_SIZE, made
 from peftlib import records, report, study
 from peftlib.data import load_split
 from peftlib.papers import paper_table
-from peftlib.report import figures, pretraining, suites
+from peftlib.report import commonest, environment, figures, suites
 from peftlib.report.compacter import rates, score_tables
 
 TABLES = ("table1", "table2", "table6", "table7", "table8", "table9")
@@ -184,20 +184,46 @@ def test_loss_without_the_large_backbone_is_not_known():
     assert set(score_tables.losing(lost).values()) == {None} and figures.dumbbells(lost, ["lost"]) is None
 
 
-# --- the project's own T5 ---------------------------------------------------------------------------------------------
-def test_what_is_learned_stands_beside_the_commonest_label():
+# --- the commonest label ----------------------------------------------------------------------------------------------
+def test_the_commonest_label_stands_before_what_is_learned():
     source = scored("survey/t5_embedded", keep=lambda run: run.label != "BitFit")
-    constant = pretraining.commonest(source)
-    assert set(constant) == {key for task in suites.tasks(source) for key in suites.keys(task)}
-    assert constant["cola"] == constant["stsb.pearson"] == constant["stsb.spearman"] == 0
+    shown = suites.by_task(source)
+    first = shown.iloc[0]
+    assert first["method"] == suites.CONSTANT and first["trained, %"] == 0 and first["n"] == 1
+    assert first["CoLA"].mean == first["STS-B Pearson"].mean == first["STS-B Spearman"].mean == 0
     run = next(run for run in source.wanted if run.tasks == ("sst2",))
     train, test = (load_split("sst2", split, "embedded", limit).labels for split, limit in (("train", run.limits[0]),
                                                                                            ("test", run.limits[2])))
-    assert constant["sst2"] == pytest.approx(100 * (test == (train.mean() > 0.5)).mean())
-    html = pretraining.learned(source)._repr_html_()
-    assert html.count("<tr") == 1 + 1 + len({run.label for run in source.wanted})
-    assert "always the commonest label" in html and html.count("not run") > len(constant)
-    assert "always" not in pretraining.learned(study.Results([], []))._repr_html_()
+    assert first["SST-2"].mean == pytest.approx(100 * (test == (train.mean() > 0.5)).mean())
+    assert suites.by_task(study.Results([], [])).empty
+
+
+def test_the_commonest_label_over_seeds_has_a_spread():
+    first = suites.by_task(scored("survey/embedded", seeds=(0, 1)))
+    assert first.iloc[0]["n"] == first.iloc[0]["SST-2"].n == 2
+
+
+def test_without_file_or_data_there_is_no_commonest_label(monkeypatch, tmp_path):
+    monkeypatch.setattr(commonest, "path", lambda: tmp_path / "none.csv")
+    monkeypatch.delenv("PEFTLIB_DATA", raising=False)
+    commonest._computed.cache_clear()
+    assert suites.constant(scored("table2")) == []
+
+
+def test_what_is_written_is_what_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(commonest, "path", lambda: tmp_path / "commonest.csv")
+    runs = study.runs("survey/embedded", "smoke")
+    numbers = sum(len(suites.keys(task)) for task in {run.tasks[0] for run in runs})
+    assert commonest.write("smoke", ["survey/embedded"]) == commonest.write("smoke", ["survey/embedded"]) == numbers
+    monkeypatch.setattr(commonest, "_computed", lambda *key: pytest.fail("computed again"))
+    for run in runs:
+        assert 0 < min(commonest.scores(run, run.tasks[0]).values())
+
+
+def test_difficulty_has_a_row_a_number():
+    html = environment.difficulty(scored("survey/embedded"))._repr_html_()
+    keys = [key for task in suites.tasks(scored("survey/embedded")) for key in suites.keys(task)]
+    assert html.count("<tr") == 1 + len(keys) and "36 of 36 runs" in html and suites.CONSTANT in html
 
 
 # --- learning rates ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the book says of its own backbones."""
+"""What the book says of its own tasks and of its own backbone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from peftlib.study import Preset, experiment
 # Full fine-tuning, and rows of Compacter's tables, which train less and less.
 ROWS = {"Full fine-tuning": "T5-Base", "Adapter": "Adapter", "PHM-Adapter (n=4)": "PHM-Adapter (n=4)", "BitFit": "BitFit",
         "Compacter (n=4)": "Compacter (n=4)"}
+
+# What every method has to beat, what all of them try to reach, and one between.
+HARD = {"Head only": "HeadOnly()", "Adapter": expression("Adapter", 24), "Full fine-tuning": "Full()"}
+
+
+@experiment("survey/embedded")
+def embedded(preset: Preset) -> list[Run]:
+    """How hard the generated tasks are: a head on frozen features, adapters, full fine-tuning, for each task by itself."""
+    return [run for suite in ("glue", "superglue") for run in each_on_each(preset, HARD, suite)]
 
 
 @experiment("survey/t5_embedded")

@@ -6,18 +6,14 @@ import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown
 
 from peftlib import backbones
-from peftlib.data import get_task, load_split
-from peftlib.report import style, suites
+from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.tables import Html, duration, table
-from peftlib.study import Results
-from peftlib.training import metrics
 
 GAPS = ("The <extra_id_0> was warm and the <extra_id_1> shone.", "She opened the <extra_id_0> and looked out.",
         "I do not <extra_id_0> what you mean.", "The film is <extra_id_0> and the acting is <extra_id_1>.")
@@ -71,32 +67,6 @@ def mixed(found: dict | None) -> Html | Markdown:
     rows = pd.DataFrame({f"step {step:,}": scores for step, scores in shown.items()}).rename_axis("task").reset_index()
     return table(rows, caption="Share of answers written exactly, on rows of the mixture that were held out",
                  formats=dict.fromkeys(rows.columns[1:], ".2f"))
-
-
-def learned(source: Results) -> Html:
-    """What methods learn on it, beside the answer that most training rows have."""
-    scores = suites.by_task(source)
-    if source.wanted:
-        constant = {suites.heading(key): value for key, value in commonest(source).items()}
-        whole = sum(constant.values()) / len(constant)
-        first = {"method": "always the commonest label", **constant, "average": whole, "trained, %": 0.0}
-        scores = pd.DataFrame([first, *scores.to_dict("records")], columns=scores.columns, dtype=object)
-    return table(scores, source=source, formats=suites.formats(scores),
-                 caption="Generated counterparts of GLUE: test scores out of 100")
-
-
-def commonest(source: Results) -> dict[str, float]:
-    """Test scores out of 100, by number, of the training rows' commonest label, or of any one score."""
-    found = {}
-    asked = {name: run for run in source.wanted for name in run.tasks}
-    for name, run in asked.items():
-        task, (train, _, test) = get_task(name), run.limits
-        labels, counts = np.unique(load_split(task, "train", run.source, train, run.seed).labels, return_counts=True)
-        there = load_split(task, "test", run.source, test, run.seed)
-        same = np.full_like(there.labels, labels[counts.argmax()])
-        own = metrics.scores(task, same, there.labels, there.groups, there.texts)
-        found |= {key: 100 * value for key, value in zip(suites.keys(name), own.values(), strict=True)}
-    return found
 
 
 def fills(folder: Path) -> Html | Markdown:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from peftlib.data.suites.resplit import STAND_INS
 from peftlib.data.tasks import get_task
-from peftlib.report import shares
+from peftlib.report import commonest, shares
 from peftlib.report.tables import Spread, by_label, frame
 from peftlib.study import Results
 
@@ -21,6 +21,7 @@ TITLES = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "qqp": "QQP", "stsb":
           "wic": "WiC"}
 METRICS = {"accuracy": "accuracy", "f1": "F1", "macro_f1": "F1", "pearson": "Pearson", "spearman": "Spearman",
            "exact_match": "EM", "entity_f1": "F1", "entity_em": "EM"}
+CONSTANT = "always the commonest label"
 SHARES = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
 STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 
@@ -131,13 +132,33 @@ def tally(table: pd.DataFrame, what: str, holds: Callable[[object], bool]) -> di
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 def by_task(source: Sequence[dict]) -> pd.DataFrame:
-    """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds."""
-    groups, rows = by_label(source), []
+    """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds; first
+    those of the commonest label, where they are known."""
+    groups, rows = by_label(source), constant(source)
     for label, row in numbers(source).items():
         shown = {heading(key): value for key, value in row.items() if key != "average"}
         rows.append({"method": label, **shown, "average": row["average"], "trained, %": trained(groups[label]),
                      "n": seeds(groups[label])})
     return frame(rows)
+
+
+def constant(source: Sequence[dict]) -> list[dict]:
+    """The row of the commonest label as `by_task` has it, or none if a number of it is not known."""
+    found: dict[str, dict[tuple, float]] = {}
+    for run in getattr(source, "wanted", ()):
+        for task in run.tasks:
+            values = commonest.scores(run, task)
+            if values is None:
+                return []
+            for key, value in zip(keys(task), values.values(), strict=True):
+                found.setdefault(key, {})[run.limits, run.seed] = 100 * value
+    if not found:
+        return []
+    shown = {key: Spread.of(values.values()) for key, values in found.items()}
+    average = statistics.fmean(map(float, shown.values()))
+    count = max(value.n for value in shown.values())
+    return [{"method": CONSTANT, **{heading(key): value for key, value in shown.items()}, "average": average,
+             "trained, %": 0.0, "n": count}]
 
 
 def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFrame:
