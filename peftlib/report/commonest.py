@@ -14,7 +14,6 @@ import pandas as pd
 
 from peftlib import records, study
 from peftlib.data import get_task, load_split
-from peftlib.errors import DataError
 from peftlib.records import Run
 from peftlib.training import metrics
 
@@ -29,13 +28,11 @@ def path() -> Path:
 
 def scores(run: Run, task: str) -> dict[str, float] | None:
     """Every metric, out of 1, of the training rows' commonest label on the test rows of a run's task: of the classes, or of
-    any one score. None where neither the file nor the data is at hand."""
+    any one score. None where the file has none: real data is not read, so that a page is the same wherever it is made."""
     key = _key(run, task)
-    known = _known(path(), path().stat().st_mtime_ns).get(_text(key)) if path().is_file() else None
-    try:
-        return known or _computed(*key)[0]
-    except DataError:
-        return None
+    if run.source == "embedded":
+        return _computed(*key)[0]
+    return _known(path(), path().stat().st_mtime_ns).get(_text(key)) if path().is_file() else None
 
 
 def _key(run: Run, task: str) -> tuple:
@@ -65,13 +62,14 @@ def _computed(name: str, source: str, train: int | None, test: int | None, seed:
 
 
 def write(preset: str, experiments: list[str]) -> int:
-    """Add what these experiments read to the file; returns how many rows it then has.
+    """Add the real data that these experiments read to the file; returns how many rows it then has.
 
     Raises:
         UsageError: no such preset or experiment.
         DataError: the data is not at hand.
     """
-    asked = {_key(run, task) for name in experiments for run in study.runs(name, preset) for task in run.tasks}
+    runs = [run for name in experiments for run in study.runs(name, preset)]
+    asked = {_key(run, task) for run in runs for task in run.tasks if run.source != "embedded"}
     computed = {_text(key): _computed(*key) for key in asked}
     before = pd.read_csv(path(), dtype=str).to_dict("records") if path().is_file() else []
     rows = [row for row in before if tuple(row[name] for name in KEY) not in computed]

@@ -150,8 +150,8 @@ def constant(source: Sequence[dict]) -> list[dict]:
             values = commonest.scores(run, task)
             if values is None:
                 return []
-            for key, value in zip(keys(task), values.values(), strict=True):
-                found.setdefault(key, {})[run.limits, run.seed] = 100 * value
+            for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
+                found.setdefault(key, {})[run.limits, run.seed] = 100 * values[metric]
     if not found:
         return []
     shown = {key: Spread.of(values.values()) for key, values in found.items()}
