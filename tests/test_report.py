@@ -45,13 +45,19 @@ def growing(run: records.Run) -> float:
     return 0.5 + 0.01 * labels.index(run.label)
 
 
+def test_the_footer_names_a_source_once_and_all_sizes():
+    source = made("compacter/figure4")
+    html = report.table(pd.DataFrame({"x": [1]}), caption="c", source=source)._repr_html_()
+    assert html.count("real datasets") == 1 and "100 / 100 / 500 or 500 / 100 / 500 or 1,000 / 100 / 500" in html
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 def test_spread_of_one_seed_has_no_deviation_and_of_none_is_none():
     assert str(report.Spread.of([0.5])) == "0.500"
     assert report.Spread.of([]) is None
     both = report.Spread.of([0.4, 0.6])
     assert (both.mean, both.n) == (0.5, 2) and both.sd == pytest.approx(0.1414, abs=1e-4)
-    assert f"{both:.2f}" == "0.50 ± 0.14"
+    assert f"{both:.2f}" == "0.50 ± 0.14" and f"{both:+.2f}" == "+0.50 ± 0.14"
 
 
 def test_average_needs_all_three_tasks_of_a_seed():

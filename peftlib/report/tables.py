@@ -38,7 +38,9 @@ class Spread:
 
     def __format__(self, spec: str) -> str:
         spec = spec or ".3f"
-        return format(self.mean, spec) if self.sd is None else f"{self.mean:{spec}} ± {self.sd:{spec}}"
+        if self.sd is None:
+            return format(self.mean, spec)
+        return f"{self.mean:{spec}} ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
 
     def __str__(self) -> str:
         return format(self)
@@ -117,8 +119,16 @@ def duration(seconds: float) -> str:
 # --- where numbers come from ------------------------------------------------------------------------------------------
 def _limits(limits: Sequence[int | None]) -> str:
     if all(limit is None for limit in limits):
-        return "all examples"
-    return " / ".join("all" if limit is None else f"{limit:,}" for limit in limits) + " examples a task"
+        return "all"
+    return " / ".join("all" if limit is None else f"{limit:,}" for limit in limits)
+
+
+def _data(runs: Sequence[dict]) -> str:
+    """Every source with the numbers of examples to train on, to validate and to test."""
+    sizes: dict[str, dict[str, None]] = {}
+    for r in runs:
+        sizes.setdefault(DATA_NAMES.get(r["source"], r["source"]), {})[_limits(r["limits"])] = None
+    return "; ".join(f"{name}, {' or '.join(there)} examples a task" for name, there in sizes.items())
 
 
 def _ranges(values: Iterable[int]) -> str:
@@ -144,7 +154,7 @@ def provenance(source: Sequence[dict]) -> str:
     seeds = {r["seed"] for r in runs}
     parts = [
         "backbone " + _joined(r["backbone"] for r in runs),
-        "data: " + _joined(f"{DATA_NAMES.get(r['source'], r['source'])}, {_limits(r['limits'])}" for r in runs),
+        "data: " + _data(runs),
         f"seed{'s' if len(seeds) > 1 else ''} {_ranges(seeds)} (n = {len(seeds)})",
         presence(source),
         _commits(source),
