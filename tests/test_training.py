@@ -330,6 +330,8 @@ def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monke
     assert report.presence(found) == report.presence(report.union(found, found)) == "1 of 2 runs, 1 diverged"
     assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, 1 diverged"
     assert report.presence(suites.only(found, ["cola"])) == "0 of 0 runs"
+    said = report.rerun("notebooks/x.ipynb", report.Page(preset(), False), found).data
+    assert "1 diverged at its learning rate and has no scores" in said and "missing" not in said
     monkeypatch.setattr(study, "execute", lambda *a: pytest.fail("trained again"))
     assert len(study.results("paper/table", preset(), progress=False).diverged) == 1
 

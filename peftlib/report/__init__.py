@@ -120,7 +120,11 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
         lines.append(f"trains what has no record. The {total['runs']:.0f} runs recorded took "
                      f"{duration(total['seconds'])} of training steps, the longest {duration(total['longest'])} "
                      f"({', '.join(dict.fromkeys(machines))}).")
-    missing = len(wanted - {r["digest"] for r in made})
+    diverged = {r["digest"] for source in sources for r in getattr(source, "diverged", ())}
+    if diverged:
+        lines.append(f"{len(diverged)} diverged at {'its' if len(diverged) == 1 else 'their'} learning rate and "
+                     f"{'has' if len(diverged) == 1 else 'have'} no scores.")
+    missing = len(wanted - {r["digest"] for r in made} - diverged)
     if missing:
         lines.append(f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
                      f"PRESET={page.preset.name}`, trains them.")
