@@ -223,7 +223,7 @@ def test_what_is_written_is_what_is_read(monkeypatch, tmp_path):
 def test_difficulty_has_a_row_a_number():
     html = environment.difficulty(scored("survey/embedded"))._repr_html_()
     keys = [key for task in suites.tasks(scored("survey/embedded")) for key in suites.keys(task)]
-    assert html.count("<tr") == 1 + len(keys) and "36 of 36 runs" in html and suites.CONSTANT in html
+    assert html.count("<tr") == 1 + len(keys) and "24 of 24 runs" in html and suites.CONSTANT in html
 
 
 # --- learning rates ---------------------------------------------------------------------------------------------------
