@@ -20,6 +20,15 @@ def executable() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+# Answered when all formulas are set; never by a page that sends the reader on, which ends the question when it goes.
+READY = """document.querySelector("meta[http-equiv=refresh i]") ? new Promise(() => {})
+           : window.MathJax?.startup?.promise?.then(() => true) ?? true"""
+
+
+class Navigated(RuntimeError):
+    """The page that was asked has given way to another."""
+
+
 class Browser:
     """One tab. `errors` and `requests` collect what the page that is open now complains of and asks for."""
 
@@ -54,6 +63,8 @@ class Browser:
         while (message := json.loads(self.socket.recv())).get("id") != number:
             self.note(message)
         if "error" in message:
+            if "navigated" in message["error"]["message"]:
+                raise Navigated(f"{method}: {message['error']['message']}")
             raise RuntimeError(f"{method}: {message['error']}")
         return message["result"]
 
@@ -72,12 +83,18 @@ class Browser:
             self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     def open(self, url: str) -> None:
-        """Load a page and wait until its formulas are set."""
+        """Load a page, or the one that it sends the reader on to as the book's first does, until its formulas are set."""
         self.errors, self.requests, self.loaded = [], [], False
         self.call("Page.navigate", url=url)
-        while not self.loaded:
-            self.note(json.loads(self.socket.recv()))
-        self.ask("window.MathJax?.startup?.promise?.then(() => true) ?? true")
+        while True:
+            while not self.loaded:
+                self.note(json.loads(self.socket.recv()))
+            self.loaded = False
+            try:
+                self.ask(READY)
+                return
+            except Navigated:
+                pass
 
     def ask(self, expression: str):
         """The value of a JavaScript expression, awaited."""

@@ -133,6 +133,15 @@ def test_an_outside_request_and_an_error_would_be_noticed(browser, tmp_path):
     assert any("on purpose" in error for error in browser.errors)
 
 
+def test_a_page_that_sends_the_reader_on_is_followed(browser, tmp_path):
+    there = tmp_path / "there.html"
+    there.write_text("<title>there</title>")
+    page = tmp_path / "page.html"
+    page.write_text(f'<meta http-equiv="Refresh" content="1; url={there.as_uri()}">')
+    browser.open(page.as_uri())
+    assert browser.ask("document.title") == "there"
+
+
 def test_every_table_of_the_book_sorts(html, browser):
     marked = [page for page in pages(html) if re.search(r"<table[^>]*class=\"[^\"]*\bsortable\b", page.read_text())]
     for page in marked:
