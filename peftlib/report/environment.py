@@ -12,7 +12,7 @@ from peftlib.data.sources import load_split
 from peftlib.data.tasks import SUITES
 from peftlib.data.text import answer, as_text
 from peftlib.report import suites
-from peftlib.report.tables import Html, frame, table
+from peftlib.report.tables import Html, table
 from peftlib.study import Results
 
 SHOWN = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "pandas", "scikit-learn", "scipy",
@@ -42,14 +42,8 @@ def embedded_sizes(suite: str = "cs224n") -> Html:
 
 def difficulty(source: Results) -> Html:
     """The commonest label's scores and those of methods, one row a number of a task."""
-    constant = {row["method"]: row for row in suites.constant(source)}
-    found = suites.numbers(source)
-    rows = []
-    for key in (key for task in suites.tasks(source) for key in suites.keys(task)):
-        name = suites.heading(key)
-        rows.append({"number": name, **{label: row[name] for label, row in constant.items()},
-                     **{label: row[key] for label, row in found.items()}})
-    shown = frame(rows)
+    scores = suites.by_task(source).set_index("method").drop(columns=["average", "trained, %", "n"])
+    shown = scores.T.rename_axis(index="number", columns=None).reset_index()
     return table(shown, source=source, formats=dict.fromkeys(shown.columns, ".1f"),
                  caption="The generated tasks: test scores out of 100, each task by itself")
 
