@@ -12,7 +12,6 @@ import functools
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from peftlib import records
 from peftlib.errors import PeftlibError, UsageError
+from peftlib.expressions import names, skeleton
 from peftlib.records import Recipe, Run, path_of
 
 TASKS = ("sst", "quora", "sts")  # AdaptBert's three, in its order
@@ -81,18 +81,10 @@ class Preset:
     def learning_rate(self, method: str) -> float:
         """That of the expression, with its hyperparameters or else without; else the lowest that its terms have; else
         the default."""
-        whole = skeleton(method)
-        for name in (method, whole):
+        for name in (method, skeleton(method)):
             if name in self.lr:
                 return self.lr[name]
-        terms = [t.removeprefix("PerTask(").rstrip(")") for t in whole.split(" + ")]
-        return min((self.lr[t] for t in terms if t in self.lr), default=self.lr["default"])
-
-
-def skeleton(method: str) -> str:
-    """An expression without its hyperparameters: ``LoRA(rank=8) + PerTask(X(a=1))`` -> ``LoRA + PerTask(X)``."""
-    # Every bracket but PerTask's, with at most one bracket inside: a tuple among the hyperparameters.
-    return re.sub(r"(?<!PerTask)\((?:[^()]|\([^()]*\))*\)", "", method)
+        return min((self.lr[name] for name in names(method) if name in self.lr), default=self.lr["default"])
 
 
 def presets() -> dict[str, Preset]:

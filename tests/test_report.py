@@ -23,7 +23,7 @@ def synthetic(run: records.Run, score: float, stored: int = 1000) -> dict:
     scores = dict.fromkeys((*run.tasks, "mean"), score)
     history = [{"epoch": e + 1, "train_loss": 1.0 / (e + 1), "seconds": 2.0, "examples": 100, "learning_rate": 1e-3,
                 "validation": {k: v - 0.01 * e for k, v in scores.items()}} for e in range(run.recipe.epochs)]
-    if study.skeleton(run.method) == "Full":
+    if run.method == "Full()":
         stored = FULL_SIZE
     counts = {"trainable": stored, "stored": stored, "changed": stored, "heads": 10, "total": FULL_SIZE}
     return {"schema": records.SCHEMA, "digest": run.digest, "run": json.loads(json.dumps(dataclasses.asdict(run))),
@@ -208,7 +208,7 @@ def outcome(claim: str, **scores) -> str:
     given = {rows[name]: value for name, value in named.items()}
     source = made("adaptbert/table3", lambda run: given.get(run.label, growing(run)))
     for r in source:
-        r["counts"]["trainable"] = 1_000_000 if study.skeleton(r["run"]["method"]) != "Full" else FULL_SIZE
+        r["counts"]["trainable"] = 1_000_000 if r["run"]["method"] != "Full()" else FULL_SIZE
     return adaptbert.CLAIMS.judge(claim, adaptbert.from_records({"adaptbert/table3": source})).outcome
 
 

@@ -24,9 +24,9 @@ from peftlib.anatomy import Shape
 from peftlib.backbones import anatomy_of
 from peftlib.errors import UsageError
 from peftlib.experiments.compacter import expression
+from peftlib.expressions import skeleton
 from peftlib.methods import Compacter, Houlsby, LayerNormTuning, PHMAdapter
 from peftlib.papers import paper_table
-from peftlib.study import skeleton
 
 VOCABULARY = 32_100
 

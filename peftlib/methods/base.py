@@ -7,27 +7,25 @@ other steps default to nothing. Methods compose with ``+``, and ``PerTask(m)`` g
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from peftlib import edits
+from peftlib import edits, expressions
 from peftlib.anatomy import Anatomy, Shape, Site
 from peftlib.edits import Edit, Switch
 from peftlib.errors import UsageError
+from peftlib.expressions import METHODS
 
 if TYPE_CHECKING:
     from peftlib.model import Tuned
 
 E = TypeVar("E", bound=Edit)
 M = TypeVar("M", bound=nn.Module)
-METHODS: dict[str, type[Method]] = {}
 
 
 class Attachment:
@@ -261,36 +259,17 @@ def parse(text: str | Expression) -> Expression:
     """Read an expression such as ``LoRA(rank=8) + PerTask(Houlsby(bottleneck=64))``. Nothing is evaluated.
 
     Raises:
-        UsageError: a syntax error, an unknown method or field, or a value of the wrong type, with what was expected.
+        UsageError: of `peftlib.expressions.parse`; or a hyperparameter that is impossible.
     """
-    if isinstance(text, Expression):
-        return text
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError as error:
-        raise UsageError(f"cannot read the method {text!r}: {error.msg}; expected e.g. 'LoRA(rank=8) + BitFit()'") from None
-    return _read(tree, text)
+    return text if isinstance(text, Expression) else _built(expressions.parse(text))
 
 
-def _read(node: ast.expr, text: str) -> Expression:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _read(node.left, text) + _read(node.right, text)
-    if isinstance(node, ast.Name):
-        return _make(node.id, {})
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id == "PerTask" and len(node.args) == 1 and not node.keywords:
-            return PerTask(_read(node.args[0], text))
-        if not node.args and all(k.arg for k in node.keywords):
-            return _make(node.func.id, {k.arg: _constant(k.value, text) for k in node.keywords})
-    raise UsageError(f"cannot read {ast.unparse(node)!r} in the method {text!r}: expected Name(field=value, ...), "
-                     "PerTask(method), and '+' between methods")
-
-
-def _constant(node: ast.expr, text: str):
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise UsageError(f"{ast.unparse(node)!r} in the method {text!r} is not a number, text, None or a tuple") from None
+def _built(tree: expressions.Tree) -> Expression:
+    if isinstance(tree, expressions.Sum):
+        return Sum(tuple(map(_built, tree.terms)))
+    if isinstance(tree, expressions.PerTask):
+        return PerTask(_built(tree.method))
+    return METHODS[tree.name](**dict(tree.given))
 
 
 def method_class(name: str) -> type[Method]:
@@ -300,30 +279,5 @@ def method_class(name: str) -> type[Method]:
         UsageError: unknown; names the closest match.
     """
     if name not in METHODS:
-        by_lower = {known.lower(): known for known in METHODS}
-        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
-        hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
-        raise UsageError(f"unknown method {name!r}{hint} Known: {', '.join(sorted(METHODS))}")
+        raise UsageError(expressions.unknown(name, METHODS))
     return METHODS[name]
-
-
-def _make(name: str, given: dict) -> Method:
-    cls = method_class(name)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    for key, value in given.items():
-        if key not in fields:
-            raise UsageError(f"{name} has no field {key!r}; its fields are {', '.join(fields) or 'none'}")
-        want = _types(fields[key].type)
-        if type(value) not in want:
-            raise UsageError(f"{name}({key}={value!r}): expected {fields[key].type}, got {type(value).__name__}")
-        if float in want and type(value) is int:
-            given[key] = float(value)
-    return cls(**given)
-
-
-def _types(annotation: str) -> tuple[type, ...]:
-    """The types that a field's annotation, written as text, admits; an int may stand for a float."""
-    names = {part.split("[")[0].strip() for part in annotation.split("|")}
-    known: dict[str, Callable] = {"int": int, "float": float, "str": str, "bool": bool, "tuple": tuple, "None": type(None)}
-    types = [known[n] for n in names]
-    return tuple(types + [int] if float in types else types)

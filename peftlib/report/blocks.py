@@ -16,12 +16,12 @@ from peftlib import backbones
 from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import get_task
 from peftlib.edits import Edit
+from peftlib.expressions import skeleton
 from peftlib.methods.base import Attachment, Method
 from peftlib.model import Tuned
 from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.tables import Html
-from peftlib.study import skeleton
 
 
 @dataclass(frozen=True)

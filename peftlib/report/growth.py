@@ -9,7 +9,7 @@ import pandas as pd
 from peftlib.accounting.counting import BERT, Count, count
 from peftlib.experiments.adaptbert import ADAPTER, HYPERNET
 from peftlib.experiments.methods import METHOD_RUNS
-from peftlib.study import skeleton
+from peftlib.expressions import names, per_task
 
 TASKS = (3, 10, 50, 100)
 BOTTLENECKS = (8, 16, 32, 64, 128)
@@ -30,7 +30,7 @@ def counted(method: str, tasks: int, name: str = "stored") -> int:
 
 def _held_together(method: str) -> bool:
     """Does the expression itself say what tasks share?"""
-    return "PerTask(" in method or skeleton(method) == "AdaptBertHypernet"
+    return any(per_task(method)) or names(method) == ["AdaptBertHypernet"]
 
 
 def growth(tasks: tuple[int, ...] = TASKS) -> pd.DataFrame:

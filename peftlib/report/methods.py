@@ -27,6 +27,7 @@ from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.experiments.adaptbert import TABLE3
 from peftlib.experiments.methods import METHOD_RUNS
+from peftlib.expressions import names
 from peftlib.methods.base import Method, parse
 from peftlib.model import Tuned
 from peftlib.papers import paper_table
@@ -34,7 +35,7 @@ from peftlib.report import style
 from peftlib.report.blocks import picture, tiny
 from peftlib.report.figures import figure
 from peftlib.report.tables import Html, Spread, by_label, duration, field, scores, table
-from peftlib.study import Results, skeleton
+from peftlib.study import Results
 
 __all__ = ["compare", "cost", "counts", "curve", "estimated", "own_row", "picture", "printed", "source", "verdict"]
 TASK = "sst"  # of experiment "methods/sst"
@@ -87,8 +88,8 @@ def printed_counts() -> pd.DataFrame:
 def formula(method: str, backbone: str, tasks: int = 1) -> int:
     """The closed forms of an expression's methods added up."""
     shape = backbones.anatomy_of(backbone).shape
-    names = tuple(f"task{i}" for i in range(tasks))
-    return sum(leaf.formula(shape) for leaf, _ in parse(method).leaves(names))
+    each = tuple(f"task{i}" for i in range(tasks))
+    return sum(leaf.formula(shape) for leaf, _ in parse(method).leaves(each))
 
 
 def counts(method: str) -> Html:
@@ -106,9 +107,8 @@ def counts(method: str) -> Html:
 
 def printed(method: str) -> Html:
     """What papers print for configurations of these methods beside what we count for the same configuration."""
-    names = {type(leaf).__name__ for leaf, _ in parse(method).leaves(("sst",))}
     known = printed_counts()
-    mine = known[[skeleton(e) in names for e in known["expression"]]] if "+" not in method else known.iloc[:0]
+    mine = known[[names(expression) == names(method) for expression in known["expression"]]]
     rows = [_beside(row) for row in mine.to_dict("records")] + _adaptbert_rows(method)
     if not rows:
         return Html("<p>The papers of this study print no parameter count of it.</p>",
@@ -130,18 +130,13 @@ def _adaptbert_rows(method: str) -> list[dict]:
     """Rows of AdaptBert's Table 3 with the same methods, whatever their sizes."""
     paper, rows = paper_table("adaptbert", "table3").set_index("method"), []
     for name, (expression, _) in TABLE3.items():
-        if _shared_or_not(expression) == _shared_or_not(method):
+        if names(expression) == names(method):
             percent = 100 * updated_and_stored(expression)[0] / count("HeadOnly()", BERT).total
             text = paper.loc[name, "updated_printed"]
             rows.append({"paper": "adaptbert", "row": name, "configuration": expression, "backbone": BERT,
                          "printed": text, "ours": f"{percent:.2f}",
                          "agree": "yes" if rounds_to(percent, text) else "no: see the errata"})
     return rows
-
-
-def _shared_or_not(method: str) -> str:
-    """The methods of an expression, whether a task has its own copy or not."""
-    return skeleton(method).replace("PerTask(", "").replace(")", "")
 
 
 # --- its run ----------------------------------------------------------------------------------------------------------

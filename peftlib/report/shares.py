@@ -7,8 +7,8 @@ from functools import cache
 
 import pandas as pd
 
+from peftlib.expressions import names, per_task
 from peftlib.report.tables import by_label, frame
-from peftlib.study import skeleton
 
 
 @cache
@@ -22,10 +22,9 @@ def updated(record: dict) -> float:
     """Percent updated per task: what all tasks share and one task's copy; of a hypernetwork, as the paper counts it,
     the whole divided by the tasks."""
     method, tasks, counts = record["run"]["method"], len(record["run"]["tasks"]), record["counts"]
-    name = skeleton(method)
-    if name == "AdaptBertHypernet" or (name.startswith("PerTask(") and " + " not in name):
+    if names(method) == ["AdaptBertHypernet"] or all(per_task(method)):
         number = counts["trainable"] / tasks
-    elif "PerTask(" in name and tasks > 1:
+    elif any(per_task(method)) and tasks > 1:
         number = _for_one_task(method, record["run"]["backbone"])
     else:
         number = counts["trainable"]
@@ -36,7 +35,7 @@ def stored(records: Sequence[dict]) -> float:
     """Percent stored beside one backbone for all tasks, from the records of one row and one seed (several if each task
     has a model of its own). A fully fine-tuned model takes the backbone's place: one of them adds nothing."""
     kept = sum(100 * r["counts"]["stored"] / r["counts"]["total"] for r in records)
-    return kept - 100 if all(skeleton(r["run"]["method"]) == "Full" for r in records) else kept
+    return kept - 100 if all(names(r["run"]["method"]) == ["Full"] for r in records) else kept
 
 
 def recorded(source: Sequence[dict]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import matplotlib
 
-from peftlib.study import skeleton
+from peftlib.expressions import names
 
 GREY = "#7f7f7f"
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -63,7 +63,7 @@ def of(method: str) -> Style:
 
     A method that is not listed gets a style that its name decides, the same on every page.
     """
-    name = skeleton(method).replace("PerTask(", "").replace(")", "")
+    name = " + ".join(names(method))
     if name in STYLES:
         return STYLES[name]
     color, marker = SPARE[int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(SPARE)]

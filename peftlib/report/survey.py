@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 from IPython.display import Markdown
 
+from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.report.methods import CRITERIA, TASK, standard_error
 from peftlib.report.tables import Html, by_label, field, presence, scores, table
-from peftlib.study import skeleton
 
 NOT_YET = "to come"
 
@@ -99,5 +99,4 @@ def advice(records: Sequence[dict]) -> Markdown:
 
 
 def _mergeable(method: str) -> bool:
-    names = skeleton(method).replace("PerTask(", "").replace(")", "").split(" + ")
-    return all(METHODS[name].mergeable for name in names)
+    return all(METHODS[name].mergeable for name in names(method))
