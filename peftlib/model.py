@@ -66,6 +66,7 @@ class Tuned(nn.Module):
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
         self.anatomy = Anatomy(backbone)
         self.shared = nn.ModuleDict()
+        self._merged = False
         self.attachments: list[tuple] = []
         used: dict[str, int] = {}
         for leaf, task in self.method.leaves(self.tasks):
@@ -169,7 +170,13 @@ class Tuned(nn.Module):
         """
         for leaf, at in self.attachments:
             leaf.merge(at)
+        self._merged = True
         return self
+
+    @property
+    def merged(self) -> bool:
+        """Has the method been folded into the backbone? Then the weights hold it, and there is no delta beside them."""
+        return self._merged
 
     def optimizer(self, lr: float, weight_decay: float) -> torch.optim.Optimizer:
         """AdamW, or the method's own. Vectors (biases, norms) and heads' biases are not decayed."""
