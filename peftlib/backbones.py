@@ -156,6 +156,27 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_digest(model: nn.Module) -> str:
+    """Sha256 (64 hexadecimal digits) over names, shapes and fp32 values of a backbone's distinct parameters.
+
+    Says whether two models in memory are the same backbone, wherever they were loaded from and in whatever type they are
+    stored; `Backbone.digest` is that of the file. Tied tensors count once, under their first name. A language-model head
+    that is tied to the embedding changes nothing. 22 million parameters take a tenth of a second.
+
+    model: a backbone that no method has edited or trained yet.
+
+    Raises:
+        UsageError: the model has shapes alone.
+    """
+    h = hashlib.sha256()
+    for name, p in model.named_parameters():
+        if p.is_meta:
+            raise UsageError("a backbone on the meta device has no weights to take a digest of: load it, or leave it out")
+        h.update(f"{name} {tuple(p.shape)}\n".encode())
+        h.update(p.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return h.hexdigest()
+
+
 def load(name: str, form: str = "heads") -> Backbone:
     """Load ``minilm``, ``minilm[:N]``, a local folder, or a name on the hub.
 

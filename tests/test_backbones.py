@@ -7,6 +7,7 @@ import shutil
 
 import huggingface_hub
 import pytest
+import tiny
 import torch
 
 from peftlib import backbones
@@ -93,3 +94,28 @@ def test_a_name_that_is_nothing(tmp_path):
         backbones.load(str(tmp_path))
     with pytest.raises(UsageError, match="no shape is known"):
         backbones.shape_only("bert-huge")
+
+
+def test_the_digest_of_weights_in_memory(minilm):
+    found = backbones.weights_digest(minilm.model)
+    again = backbones.load("minilm").model
+    assert backbones.weights_digest(again) == found
+    again.encoder.layer[3].output.dense.bias.data[7] += 1e-6
+    assert backbones.weights_digest(again) != found
+    thin = backbones.load("minilm[:2]").model
+    assert backbones.weights_digest(thin) != found
+
+
+def test_the_digest_is_that_of_values_not_of_their_type_or_form():
+    tiny_t5 = tiny.backbone("t5").bfloat16()
+    found = backbones.weights_digest(tiny_t5)
+    assert backbones.weights_digest(tiny_t5.float()) == found
+    writing = backbones.from_config(tiny.CONFIGS["t5"](), form="text")
+    writing.load_state_dict(tiny_t5.state_dict(), strict=False)
+    writing.tie_weights()
+    assert backbones.weights_digest(writing) == found
+
+
+def test_shapes_alone_have_no_digest():
+    with pytest.raises(UsageError, match="meta device"):
+        backbones.weights_digest(backbones.shape_only("t5-small"))
