@@ -10,6 +10,7 @@ import pytest
 
 from peftlib import records, report, study
 from peftlib.errors import UsageError
+from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.report import figures, search, shares, style, verdicts
 from peftlib.report.verdicts import adaptbert
@@ -146,13 +147,14 @@ def test_union_keeps_each_run_once():
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
-def test_no_two_methods_look_alike():
+def test_no_two_methods_look_alike(monkeypatch):
     looks = [(s.color, s.marker) for s in style.STYLES.values()]
     assert len(set(looks)) == len(looks)
     both = style.of("LoRA(rank=8) + PerTask(AdaptBertAdapter(bottleneck=64))")
     assert both == style.STYLES["LoRA + AdaptBertAdapter"]
     assert style.of("PerTask(AdaptBertAdapter())") == style.of("AdaptBertAdapter(bottleneck=8)")
-    assert style.of("Unheard(of=1)") == style.of("Unheard(of=2)")
+    monkeypatch.setitem(METHODS, "Unheard", METHODS["LoRA"])  # a user's own, which no list here has
+    assert style.of("Unheard(rank=1)") == style.of("Unheard(rank=2)") not in style.STYLES.values()
 
 
 def drawn(keep) -> list:
