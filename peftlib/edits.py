@@ -8,8 +8,11 @@ embedding and are called by a hook on the module that takes token ids and attent
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from peftlib.anatomy import Anatomy, Site
 from peftlib.errors import UsageError
 
+T = TypeVar("T")
 ATTENTION_FUNCTION = "peftlib"
 
 
@@ -55,10 +59,94 @@ class Edit(nn.Module):
 
 
 class Current:
-    """The one mechanism that tells per-task modules which task is being run."""
+    """What is the same for all edits of a model during one forward pass, and again when a part of it is recomputed.
+
+    Gradient checkpointing runs a block of the backbone twice, the second time in the backward pass, when another task may
+    have had its turn and the forward pass is over. The second run must do what the first did. So a checkpointed block
+    remembers its task, and computes by itself what the blocks of a whole pass share.
+
+    Attributes:
+        task: the task that is run.
+    """
 
     def __init__(self, task: str | None = None):
         self.task = task
+        self._held: dict | None = None  # None: outside a forward pass of the backbone
+        self._whole = False
+        self._hooks: list = []
+
+    @property
+    def whole(self) -> bool:
+        """Is this a forward pass of the whole backbone? What its blocks need is then best computed together."""
+        return self._whole
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` gives, kept under `key` while a forward pass, or a checkpointed block, lasts."""
+        if self._held is None:
+            return compute()
+        if key not in self._held:
+            self._held[key] = compute()
+        return self._held[key]
+
+    def follow(self, backbone: nn.Module) -> None:
+        """Watch the forward passes of a backbone."""
+        blocks = [m for m in backbone.modules() if hasattr(m, "gradient_checkpointing")]
+        self._hooks = [backbone.register_forward_pre_hook(partial(_begin, self, blocks)),
+                       backbone.register_forward_hook(partial(_end, self), always_call=True)]
+
+    def leave(self) -> None:
+        """Watch no more."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    @contextlib.contextmanager
+    def block(self, task: str | None) -> Iterator[None]:
+        """While a checkpointed block runs, for the first time or again."""
+        before = self.task, self._held, self._whole
+        self.task, self._held, self._whole = task, {}, False
+        try:
+            yield
+        finally:
+            self.task, self._held, self._whole = before
+
+
+def _begin(current: Current, blocks: list[nn.Module], *_) -> None:
+    """Forward pre-hook of a backbone. Checkpointing may have been enabled at any time before."""
+    current._held, current._whole = {}, True
+    for block in blocks:
+        checkpoint = getattr(block, "_gradient_checkpointing_func", None)
+        if checkpoint is not None and not _is_followed(checkpoint, current):
+            block._gradient_checkpointing_func = partial(_checkpointed, current, checkpoint)
+
+
+def _end(current: Current, *_) -> None:
+    """Forward hook of a backbone."""
+    current._held, current._whole = None, False
+
+
+def _is_followed(checkpoint: Callable, current: Current) -> bool:
+    while getattr(checkpoint, "func", None) is _checkpointed:
+        one, checkpoint = checkpoint.args
+        if one is current:
+            return True
+    return False
+
+
+def _checkpointed(current: Current, checkpoint: Callable, block: Callable, *args):
+    """`checkpoint`, as torch's, of a block that remembers its task. Re-entrant checkpointing gives no gradient to a block
+    none of whose inputs asks for one, such as the first above frozen embeddings: there the hidden states ask."""
+    task = current.task
+
+    def run(*args):
+        with current.block(task):
+            return block(*args)
+
+    reentrant = getattr(checkpoint, "keywords", {}).get("use_reentrant", True)
+    if reentrant and torch.is_grad_enabled() and not any(isinstance(a, Tensor) and a.requires_grad for a in args):
+        hidden, *rest = args
+        args = (hidden.detach().requires_grad_(), *rest)
+    return checkpoint(run, *args)
 
 
 class Switch(Edit):

@@ -77,6 +77,7 @@ class Tuned(nn.Module):
             self.attachments.append((leaf, Attachment(self, slot, task)))
         for leaf, at in self.attachments:
             leaf.attach(at)
+        self.current.follow(backbone)
         width = self.anatomy.shape.width
         self.dropout = nn.Dropout(dropout)
         with_heads = self.task_table if form == "heads" else {}
@@ -170,6 +171,7 @@ class Tuned(nn.Module):
         """
         for leaf, at in self.attachments:
             leaf.merge(at)
+        self.current.leave()
         self._merged = True
         return self
 

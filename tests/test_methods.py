@@ -1,5 +1,6 @@
 """One matrix of invariants over all registered methods, some expressions, and two families of backbones."""
 
+import contextlib
 import copy
 import re
 
@@ -236,6 +237,41 @@ def test_it_learns(expression, kind):
     lr = min(LEARNING_RATE.get(type(leaf).__name__, 1e-2) for leaf in leaves(expression))
     losses = train(model, kind, steps=40, lr=lr, tasks=TASKS[:1])
     assert losses[-1] < 0.5 * losses[0]
+
+
+# --- gradient checkpointing -------------------------------------------------------------------------------------------
+def gradients(model, kind):
+    """Of one backward pass over a batch of every task, as the loop makes them."""
+    terms = [model.loss(name, model(name, inputs_of(name, kind)), torch.arange(8) % 2) for name in TASKS]
+    penalty = model.penalty()
+    torch.stack(terms if penalty is None else [*terms, penalty]).sum().backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+
+
+@matrix
+@on_both
+@pytest.mark.parametrize("reentrant", [True, False], ids=["reentrant", "not reentrant"])
+@pytest.mark.filterwarnings("error:None of the inputs", "ignore:.*gradient_checkpointing_enable:FutureWarning")
+def test_gradients_are_the_same_under_checkpointing(expression, kind, reentrant):
+    models = [build(expression, kind)]
+    with contextlib.suppress(UsageError):  # what trains the backbone's own tensors has no copies
+        models.append(build(f"PerTask({expression})", kind))
+    for model in models:
+        train(model, kind, steps=1)  # away from zero, where some gradients are
+        model.zero_grad()
+        plain = copy.deepcopy(model).train()
+        model.train().backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        unasked = copy.deepcopy(model)
+        unasked.backbone.disable_input_require_grads()  # transformers lets embeddings ask for gradients, peft lets not
+        expected = gradients(plain, kind)
+        for again in (model, unasked):
+            runs = []
+            again.anatomy.at("ffn.up")[-1].module.register_forward_hook(lambda *_, runs=runs: runs.append(1))
+            found = gradients(again, kind)
+            assert len(runs) == 2 * len(TASKS) or not owned(model)  # the last block ran a second time
+            assert expected.keys() == found.keys()
+            for name, ours in expected.items():
+                torch.testing.assert_close(found[name], ours, rtol=1e-5, atol=1e-6, msg=name)
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------

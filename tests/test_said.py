@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn.utils import parametrize
 from peftlib import backbones, deltas
 from peftlib.accounting.estimate import estimate
 from peftlib.data.tasks import get_task
+from peftlib.edits import Current
 from peftlib.errors import UsageError
 from peftlib.methods import IntrinsicSAID
 from peftlib.methods.reparametrized.fastfood import Fastfood, Project, Subspace, hadamard
@@ -30,7 +32,7 @@ def parts(model: Tuned) -> tuple[Subspace, list[Fastfood]]:
 def one(size: int, dimension: int = 52, seed: int = 0) -> tuple[Subspace, Fastfood]:
     """A projection by itself; two of the dimensions are weights of tensors."""
     generator = torch.Generator().manual_seed(seed)
-    space = Subspace(dimension, 2, generator, torch.device("cpu"))
+    space = Subspace(dimension, 2, generator, torch.device("cpu"), Current())
     return space, Fastfood(size, 0, space, generator)
 
 
@@ -186,12 +188,13 @@ def test_nothing_is_held_between_passes():
     space, _ = parts(model)
     first = outputs(model, "bert")["sst"]
     space.z.data.normal_()  # a change that tensors' version counters do not see
-    assert space.held is None and not torch.allclose(outputs(model, "bert")["sst"], first, atol=1e-3)
-    with pytest.raises(ValueError, match="input_ids"):
-        model.backbone()
-    assert space.held is None
+    assert not torch.allclose(outputs(model, "bert")["sst"], first, atol=1e-3)
+    for fails in (False, True):
+        with pytest.raises(ValueError, match="input_ids") if fails else nullcontext():
+            model.backbone(**({} if fails else inputs_of("sst", "bert")))
+        assert model.current.once("a key", lambda: 1) == 1 and model.current.once("a key", lambda: 2) == 2
     twin = copy.deepcopy(model)
-    assert {hook.__self__ for hook in twin.backbone._forward_pre_hooks.values()} == {parts(twin)[0]}
+    assert parts(twin)[0].current is twin.current is not model.current
 
 
 def test_merging_leaves_a_plain_backbone():

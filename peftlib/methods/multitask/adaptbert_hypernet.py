@@ -66,8 +66,8 @@ class Generator(nn.Module):
 class Hypernet(nn.Module):
     """Embeddings, projector and a generator for each position.
 
-    The adapters of all layers are written together when the backbone starts a forward and dropped when it ends: one
-    matrix product, and one gradient as large as W, in place of one a layer.
+    The adapters of all layers are written together in a forward pass of the backbone and dropped when it ends: one matrix
+    product, and one gradient as large as W, in place of one a layer (which a checkpointed block costs).
     """
 
     def __init__(self, tasks: tuple[str, ...], current: Current, layers: int, t: int, hidden: int,
@@ -79,25 +79,17 @@ class Hypernet(nn.Module):
         self.p = nn.Parameter(torch.randn(len(POSITIONS), t))
         self.h_I = nn.Sequential(nn.Linear(3 * t, hidden), nn.ReLU(), nn.Linear(hidden, t), nn.LayerNorm(t))
         self.h = nn.ModuleList(generators)
-        self.written: list[list[tuple[Tensor, ...]]] = []
 
     def embed(self, position: int) -> Tensor:
         """Equation 1 for the current task and every layer: I (layers, t)."""
         z, p = self.z[self.row[self.current.task]], self.p[position]
         return self.h_I(torch.cat([z.expand_as(self.l), self.l, p.expand_as(self.l)], dim=1))
 
-    def write(self, *_) -> None:
-        """Forward pre-hook of the backbone. A copy that belongs to another task has nothing to write."""
-        if self.current.task in self.row:
-            self.written = [h(self.embed(position)) for position, h in enumerate(self.h)]
-
-    def drop(self, *_) -> None:
-        """Forward hook of the backbone."""
-        self.written = []
-
     def adapter(self, position: int, layer: int) -> tuple[Tensor, ...]:
-        """Tensors of one adapter, also for a layer that is called outside a forward of the backbone."""
-        return (self.written[position] if self.written else self.h[position](self.embed(position)))[layer]
+        """Tensors of one adapter; in a pass of the whole backbone all layers' are written at the first look."""
+        if not self.current.whole:
+            return self.h[position](self.embed(position)[layer : layer + 1])[0]
+        return self.current.once((id(self), position), lambda: self.h[position](self.embed(position)))[layer]
 
 
 class Generated(Edit):
@@ -148,8 +140,6 @@ class AdaptBertHypernet(Method):
         for position, name in enumerate(POSITIONS):
             for layer, site in enumerate(at.anatomy.at(name)):
                 at.edit(site, Generated(hypernet, position, layer))
-        at.model.backbone.register_forward_pre_hook(hypernet.write)
-        at.model.backbone.register_forward_hook(hypernet.drop, always_call=True)
 
     def formula(self, shape: Shape, tasks: int = 1) -> int:
         """The whole hypernetwork, with one task embedding for each of `tasks`."""

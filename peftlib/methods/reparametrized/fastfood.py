@@ -21,16 +21,19 @@ that is only looked up, as BERT's vocabulary, a pass computes the blocks that ho
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from peftlib.edits import Current
 from peftlib.methods.base import Ref
 
+T = TypeVar("T")
 SMALL = 32  # largest Hadamard matrix to multiply with: fast on CPUs and GPUs alike
 
 
@@ -73,37 +76,22 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
 
 
 class Subspace(nn.Module):
-    """What is trained: z and lambda. `held` keeps what one forward pass of the backbone has computed, until its end."""
+    """What is trained: z and lambda. What is made of them is computed once in a forward pass of the backbone."""
 
-    def __init__(self, dimension: int, tensors: int, generator: torch.Generator, device: torch.device):
+    def __init__(self, dimension: int, tensors: int, generator: torch.Generator, device: torch.device, current: Current):
         super().__init__()
+        self.current = current
         self.z = nn.Parameter(torch.zeros(dimension - tensors, device=device))
         self.lambdas = nn.Parameter(torch.ones(tensors, device=device))
         self.length = 1 << (len(self.z) - 1).bit_length()
         signs = torch.randint(0, 2, (self.length,), generator=generator, dtype=torch.int8, device="cpu") * 2 - 1
         self.register_buffer("B", signs.to(device), persistent=False)
-        self.held: dict | None = None
         self.hooks: list = []
         self.single: list[Ref] = []  # projections that are computed together
 
-    def follow(self, backbone: nn.Module) -> None:
-        """Hold what is computed in each forward pass of the backbone."""
-        self.hooks += [backbone.register_forward_pre_hook(self.hold),
-                       backbone.register_forward_hook(self.drop, always_call=True)]
-
-    def hold(self, *_) -> None:
-        self.held = {}
-
-    def drop(self, *_) -> None:
-        self.held = None
-
-    def once(self, key, compute):
-        """What `compute` gives, kept under `key` while a forward pass lasts."""
-        if self.held is None:
-            return compute()
-        if key not in self.held:
-            self.held[key] = compute()
-        return self.held[key]
+    def once(self, key: str | int, compute: Callable[[], T]) -> T:
+        """What `compute` gives, kept as long as `Current.once` keeps it."""
+        return self.current.once((id(self), key), compute)
 
     def join(self, projection: Fastfood) -> None:
         """Compute a projection of one block together with the others."""
@@ -173,7 +161,7 @@ class Fastfood(nn.Module):
     def _add(self, original: Tensor) -> Tensor:
         space = self.space.module
         u, lambdas = space.once("rotated", space.rotated)
-        if self.place is None or space.held is None:
+        if self.place is None or not space.current.whole:
             return Project.apply(original, u, lambdas[self.index], self)
         change = lambdas[self.index] * space.once("singles", space.singles)[self.place][: self.size]
         return (original + change.view(original.shape)).to(original.dtype)

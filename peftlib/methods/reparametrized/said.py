@@ -56,7 +56,7 @@ class IntrinsicSAID(Method):
             raise UsageError(f"{self}: this backbone has {len(tensors)} tensors, each with a weight of its own; expected a "
                              f"dimension of at least {len(tensors) + 1}")
         generator, device = torch.Generator("cpu").manual_seed(self.seed), tensors[0][0].device
-        space = at.share("space", Subspace(self.dimension, len(tensors), generator, device))
+        space = at.share("space", Subspace(self.dimension, len(tensors), generator, device, at.current))
         for index, (tensor, places) in enumerate(tensors):
             fastfood = Fastfood(tensor.numel(), index, space, generator)
             parametrized.register(places, fastfood)
@@ -65,7 +65,6 @@ class IntrinsicSAID(Method):
                 space.hooks += fastfood.follow(places[0][0])
             else:
                 space.join(fastfood)
-        space.follow(at.model.backbone)
 
     def merge(self, at: Attachment) -> None:
         if not at.shared:
