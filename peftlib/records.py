@@ -72,7 +72,8 @@ class Recipe:
 class Run:
     """Everything that decides an outcome.
 
-    limits: at most so many examples of (train, validation, test) a task; None for all of them.
+    limits: at most so many examples of (train, validation, test) a task, or questions (see `peftlib.data.load_split`); None
+    for all of them.
     """
 
     method: str

@@ -276,7 +276,8 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
             "best_epoch": outcome.best_epoch, "validation": outcome.validation, "test": outcome.test,
             "seconds": outcome.seconds, "examples_per_second": outcome.examples_per_second,
             "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes, "estimate_bytes": estimated,
-            "initial_digest": outcome.initial_digest, "data": outcome.data, "backbone_digest": outcome.backbone_digest,
+            "initial_digest": outcome.initial_digest, "data": outcome.data, "left_out": outcome.left_out,
+            "backbone_digest": outcome.backbone_digest,
         }
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records.write(path_of(preset.name, run.digest), record)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from peftlib.data import TASKS, batches, embedded, get_task, load_split, probabilities, task_order
+from peftlib.data import TASKS, Task, batches, embedded, get_task, load_split, probabilities, task_order
 from peftlib.data.grammar import scenes
 from peftlib.errors import DataError, PeftlibError, UsageError
 
@@ -67,6 +69,14 @@ def test_unknown_task_names_the_closest():
     with pytest.raises(UsageError, match="unknown task 'zzzzzz'; known tasks: [^?]*$"):
         get_task("zzzzzz")
     assert issubclass(UsageError, ValueError) and issubclass(DataError, PeftlibError)
+
+
+def test_a_task_of_ones_own(folder, monkeypatch):
+    own = Task("tweets", "score", ("text",), "heat", low=-1, high=1, metrics=("spearman",), suite="cs224n")
+    path = folder("sst", "validation", {"text": ["Cold.", "Hot."], "heat": [-0.5, 1]})
+    (path.parents[1] / "tweets").mkdir()
+    path.rename(path.parents[1] / "tweets" / "validation.parquet")
+    assert load_split(own, "validation", "local").labels.tolist() == [-0.5, 1]
 
 
 # The embedded suite ---------------------------------------------------------------------------------------------------
@@ -235,7 +245,7 @@ BROKEN = [
     ),
     ("sst", {"sentence": ["x"], "label": [-1]}, "row 0, column label: label -1 is unknown"),
     ("sst", {"sentence": ["x", "y"], "label": [1.0, 1.5]}, "row 1, column label: label 1.5 is unknown"),
-    ("sst", {"sentence": ["x", "y"], "label": [1.0, None]}, "row 1, column label: label nan is unknown"),
+    ("sst", {"sentence": ["x", "y"], "label": [1.0, None]}, "row 1, column label: label None is unknown"),
     ("sst", {"sentence": ["x"], "label": ["good"]}, "row 0, column label: label 'good' is unknown"),
     (
         "quora",
@@ -261,7 +271,7 @@ BROKEN = [
     (
         "sts",
         {"sentence1": ["x"], "sentence2": ["y"], "similarity": [float("nan")]},
-        "row 0, column similarity: score nan",
+        "row 0, column similarity: score None",
     ),
     ("sts", {"sentence1": ["x"], "sentence2": ["y"], "similarity": ["3"]}, "row 0, column similarity: score '3'"),
 ]
@@ -273,6 +283,59 @@ def test_broken_rows_name_file_row_and_expectation(folder, task, columns, messag
     with pytest.raises(DataError, match=message) as caught:
         load_split(task, "validation", "local")
     assert str(path) in str(caught.value)
+
+
+def written(folder, table: pa.Table) -> Path:
+    """A table of sst's validation rows as a file, with types that pandas would not write."""
+    path = folder("sst", "validation", GOOD["sst"])
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts"),
+    [
+        (pa.array([4, 0, 2], pa.uint8()), pa.array(GOOD["sst"]["sentence"], pa.large_string())),
+        (pa.array([4.0, 0.0, 2.0], pa.float32()), pa.array(GOOD["sst"]["sentence"]).dictionary_encode()),
+        (pa.array([4, 0, 2], pa.int64()).dictionary_encode(), pa.array(GOOD["sst"]["sentence"], pa.string_view())),
+    ],
+    ids=["small numbers", "categories of text", "categories of numbers"],
+)
+def test_a_column_may_have_any_type_that_holds_the_values(folder, labels, texts):
+    folder("sst", "validation", GOOD["sst"])
+    expected = load_split("sst", "validation", "local")
+    written(folder, pa.table({"label": labels, "sentence": texts}))
+    assert load_split("sst", "validation", "local").digest == expected.digest
+
+
+def test_only_the_columns_of_the_task_are_read(folder):
+    table = pa.table(GOOD["sst"] | {"note": pa.array([b"\xff"] * 3).view(pa.string())})
+    table = table.append_column("note", pa.array([1, 2, 3]))
+    written(folder, table)
+    assert len(load_split("sst", "validation", "local")) == 3
+
+
+PAIRLESS = ("How can I create an Android app?", "")
+
+
+@pytest.mark.parametrize("name", ["qqp", "quora"])
+def test_rows_that_the_official_files_are_known_to_have_are_dropped_and_counted(name, tmp_path, monkeypatch):
+    task = TASKS[name]
+    monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
+    path = tmp_path / task.suite / name / f"{'train' if name == 'qqp' else 'validation'}.parquet"
+    path.parent.mkdir(parents=True)
+
+    def read(*pairs):
+        rows = [(f"Is {i} odd?", f"Is {i} even?", 0) for i in range(20)] + [(*pair, 0) for pair in pairs]
+        pd.DataFrame(rows, columns=[*task.texts, task.label]).to_parquet(path)
+        return load_split(name, "train" if name == "qqp" else "validation", "local")
+
+    clean = read()
+    found = read(PAIRLESS, ("How can I develop android app?", None))
+    assert (clean.dropped, found.dropped) == (0, 2) and found.digest == clean.digest and found.ids == clean.ids
+    for other in (("Why?", ""), ("", PAIRLESS[0]), (None, None)):
+        with pytest.raises(DataError, match="row 21, column .*: expected a text that is not empty"):
+            read(PAIRLESS, other)
 
 
 def test_missing_and_unreadable_files(folder, tmp_path, monkeypatch):

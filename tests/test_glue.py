@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from peftlib.data import TASKS, answer, as_text, embedded, get_task, load_split, read_answer
 from peftlib.data.grammar import acceptability, causes, commitment, inference, scenes, senses
 from peftlib.data.tasks import SUITES
 from peftlib.errors import DataError, UsageError
+from peftlib.records import Recipe, Run
 from peftlib.training import metrics
 from peftlib.training.encoding import Encoded
+from peftlib.training.loop import Trainer
 
 GLUE = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"]
 SUPERGLUE = ["boolq", "cb", "copa", "multirc", "record", "wic"]
@@ -152,7 +155,20 @@ def test_multirc_keeps_questions_whole(folder):
     assert len(validation) == len(test) == 18 and set(validation.groups).isdisjoint(test.groups)
     assert all(validation.groups.count(group) == 3 for group in validation.groups)
     assert validation.segments[0][1].startswith("Question") and validation.segments[0][1].endswith("answer 0")
-    assert len(load_split("multirc", "validation", "local", limit=4).groups) == 4
+
+
+@pytest.mark.parametrize("name", ["multirc", "record"])
+def test_a_limit_counts_questions_and_cuts_none_in_two(folder, name):
+    folder(name, TASKS[name].validation, {"multirc": multirc, "record": lambda: record(12)}[name]())
+    whole = load_split(name, "test", "local")
+    small, large = (load_split(name, "test", "local", limit=limit, seed=1) for limit in (2, 4))
+    assert [len(set(found.groups)) for found in (small, large)] == [2, 4] and large.groups[:6] == small.groups
+    for found in (small, large):
+        assert {group: found.groups.count(group) for group in found.groups} == dict.fromkeys(found.groups, 3)
+        perfect = metrics.scores(TASKS[name], found.labels, found.labels, found.groups, found.texts, found.labels)
+        assert set(perfect.values()) == {1.0}
+    assert load_split(name, "test", "local", limit=2, seed=2).groups != small.groups
+    assert sorted(load_split(name, "test", "local", limit=999).texts) == sorted(whole.texts)
 
 
 def test_record_is_one_example_per_entity(folder):
@@ -166,8 +182,15 @@ def test_record_is_one_example_per_entity(folder):
     ("name", "columns", "message"),
     [
         ("record", {"passage": ["x"]}, "missing columns query, entities, answers, idx; task 'record' needs"),
-        ("multirc", multirc() | {"idx": 1}, "paragraph, question, answer, idx, label are not nested as on the hub"),
-        ("record", record() | {"entities": 3}, "are not nested as on the hub"),
+        ("multirc", multirc() | {"idx": 1}, "row 0, column idx: expected numbers under paragraph and question, got 1"),
+        ("multirc", multirc() | {"idx": [{"paragraph": 0, "question": 0}] * 35 + [{"paragraph": 0, "question": None}]},
+         "row 35, column idx: expected numbers under"),
+        ("record", record() | {"entities": 3}, "row 0, column entities: expected a list of one text or more, .* got 3"),
+        ("record", record() | {"entities": [["Ada"], ["Bob"], ["Cy", " "], ["Di"]]}, "row 2, column entities: expected"),
+        ("record", record() | {"entities": "Ada"}, "row 0, column entities: expected a list of .*, got 'Ada'"),
+        ("record", record() | {"answers": "Ada"}, "row 0, column answers: expected a list of .*, got 'Ada'"),
+        ("record", record() | {"answers": [["Ada"], [], [], []]}, r"row 1, column answers: expected a list .*, got \[\]"),
+        ("record", record() | {"query": ["?", "?", "", "?"]}, "row 2, column query: expected a text that is not empty"),
         ("copa", rows("copa", 4) | {"choice2": ["x", "", "y", "z"]}, "row 1, column choice2: expected a text"),
         ("cola", rows("cola", 2) | {"label": [0, -1]}, "row 1, column label: label -1 is unknown; expected 0 .unaccept"),
         ("stsb", rows("stsb", 2) | {"label": [0.0, 5.1]}, "score 5.1; expected a number from 0 to 5"),
@@ -190,7 +213,7 @@ def test_hub_layout(name, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     task = dataclasses.replace(TASKS[name], hub=str(tmp_path))
     found = {split: load_split(task, split, "hub") for split in ("train", "validation", "test")}
-    total = len(TASKS[name].rows(pd.DataFrame(made))) if TASKS[name].rows else 40
+    total = {"multirc": 36, "record": 120}.get(name, 40)
     kept, divided = ("test", "train") if task.splits == "held validation" else ("train", "test")
     assert len(found[kept]) == total and len(found[divided]) + len(found["validation"]) == total
     def part(examples):
@@ -404,15 +427,35 @@ def test_exact_match_is_per_question():
         metrics.score("exact_match", found, labels)
 
 
-def test_record_compares_the_best_entity_with_the_answers():
+def test_record_compares_the_likeliest_entity_with_the_answers():
     texts = [("p", "q", entity) for entity in ("Ada Ng", "the Ng", "Bob", "Cy")]
     labels, groups = np.array([0, 1, 1, 0]), ["a", "a", "b", "b"]
-    found = metrics.scores(TASKS["record"], np.array([0.9, 0.1, 0.4, 0.3]), labels, groups, texts)
-    assert found == {"entity_f1": pytest.approx((2 / 3 + 1) / 2), "entity_em": 0.5}  # "Ada Ng" shares "ng" with the answer
-    ties = metrics.scores(TASKS["record"], np.array([0, 0, 1, 1]), labels, groups, texts)
-    assert ties["entity_em"] == 0.5  # of equals the first
+
+    def scores(*margins):
+        return metrics.scores(TASKS["record"], np.array(margins) > 0, labels, groups, texts, np.array(margins))
+
+    assert scores(0.9, 0.1, 0.4, 0.3) == {"entity_f1": pytest.approx((2 / 3 + 1) / 2), "entity_em": 0.5}
+    assert scores(0.1, 0.9, 0.4, 0.3)["entity_em"] == 1  # whatever else is above one half, too
+    assert scores(-9, -8, -7, -8)["entity_em"] == 1  # or nothing is
+    assert scores(0, 0, 1, 1)["entity_em"] == 0.5  # of equals the first
     with pytest.raises(UsageError, match="needs entities"):
         metrics.score("entity_em", np.array([1]), np.array([1]), groups=["a"])
+    with pytest.raises(UsageError, match="needs margins"):
+        metrics.scores(TASKS["record"], labels, labels, groups, texts)
+
+
+def test_training_hands_on_how_likely_each_entity_is(folder, monkeypatch):
+    for split in ("train", "validation"):
+        folder("record", split, record(40))
+    trainer = Trainer(Run("HeadOnly()", ("record",), "minilm", "local", Recipe(lr=1e-3), limits=(8, 4, 4)), progress=False)
+    data = trainer.data["test"]["record"]
+    assert len(data) == 12
+    right = torch.stack([torch.zeros(12), 1 + data.labels + torch.rand(12)], 1)  # every entity is above one half
+    monkeypatch.setattr(trainer, "_outputs", lambda split, name, rows: (right[rows], data.labels[rows]))
+    found = trainer.evaluate("test")
+    assert found["record.entity_em"] == found["record.entity_f1"] == 1
+    monkeypatch.setattr(trainer, "_outputs", lambda split, name, rows: (right.flip(1)[rows], data.labels[rows]))
+    assert trainer.evaluate("test")["record.entity_em"] == 0
 
 
 def test_unknown_metric():

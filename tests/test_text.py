@@ -7,20 +7,23 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from peftlib import backbones, deltas, edits
 from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate, estimate_run, longest_batch
-from peftlib.data import embedded, get_task
+from peftlib.data import Examples, as_text, embedded, get_task
 from peftlib.errors import DataError, UsageError
 from peftlib.methods import parse
+from peftlib.methods.selective.fish import _examples
 from peftlib.model import Tuned
 from peftlib.records import Recipe, Run
 from peftlib.training import imitation
 from peftlib.training import mixture as m
 from peftlib.training import pretrain as p
+from peftlib.training.encoding import Encoded, _levelled
 from peftlib.training.loop import Trainer
 
 TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, decoder_layers=2, heads=2, length=40, density=0.15,
@@ -124,6 +127,123 @@ def test_a_run_with_heads_keeps_the_digest_it_always_had():
     heads = Run("LoRA()", ("sst",), "minilm", "embedded", Recipe(lr=1e-3))
     assert heads.digest == "988fcb96095800a4"
     assert dataclasses.replace(heads, recipe=Recipe(lr=1e-3, form="text")).digest != heads.digest
+
+
+# --- what is too long -------------------------------------------------------------------------------------------------
+LONG = {"boolq": ("is it so", "word by word " * 60),
+        "copa": ("The dog ran home " * 20, "cause", "It was late " * 8, "It rained."),
+        "mnli": ("He sold the piano " * 15, "The piano was sold " * 12),
+        "wic": ("set", "A set " * 40, "They set out at dawn.")}
+
+
+def rows_of(name, *texts):
+    return Examples(list(texts), np.zeros(len(texts), dtype=np.int64), list(texts), get_task(name), "train", "local", "")
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_of_a_long_row_the_longest_text_is_cut(name, folder):
+    tokenizer, task = backbones.load(str(folder), "text").tokenizer, get_task(name)
+    short = tuple(f"{text.split()[0]}." for text in LONG[name])
+    found = Encoded(rows_of(name, short, LONG[name], short), tokenizer, 48, "text")
+    plain = tokenizer(as_text(task, short)).input_ids
+    assert found.rows["input_ids"][0].tolist() == found.rows["input_ids"][2].tolist() == plain
+    whole = len(tokenizer(as_text(task, LONG[name])).input_ids)
+    assert 44 <= found.lengths[1] <= 48 < whole  # what is left of a word may be written in fewer tokens
+    assert found.left_out == {"rows": 3, "rows_cut": 1, "tokens_cut": whole - found.lengths[1]}
+    read = tokenizer.decode(found.rows["input_ids"][1], skip_special_tokens=True)
+    positions = [read.index(f"{field}: ") for field in task.fields or task.texts]
+    assert read.startswith(name) and positions == sorted(positions)
+    sizes = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in LONG[name]]
+    for text, size in zip(LONG[name], sizes, strict=True):
+        if size < 5:
+            assert f": {text}" in read, "a short text lost something, though another is longer"
+
+
+def test_tokens_are_taken_from_the_largest_one_by_one():
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        sizes = draw.integers(1, 30, draw.integers(1, 5)).tolist()
+        lost, left = draw.integers(0, sum(sizes)), list(sizes)
+        for _ in range(lost):
+            left[int(np.argmax(left))] -= 1
+        assert sorted(_levelled(sizes, sum(sizes) - lost)) == sorted(left)
+        assert all(a <= b for a, b in zip(_levelled(sizes, sum(sizes) - lost), sizes, strict=True))
+
+
+def test_any_text_can_be_cut(folder):
+    """Characters that are several tokens, blanks at the cut, marks that belong to the character before them."""
+    draw = np.random.default_rng(0)
+    signs = list("ab .\u200b\u0301\u4e2d\U0001f926\U0001f3fd\u200d\t\u00e9-'")
+    texts = [tuple("x" + "".join(draw.choice(signs, draw.integers(1, 90))) for _ in range(3)) for _ in range(60)]
+    for name, form in ((str(folder), "text"), ("minilm", "heads")):
+        found = Encoded(rows_of("wic", *texts), backbones.load(name, form).tokenizer, 30, form)
+        assert found.lengths.max() == 30 and found.left_out["rows_cut"] > 20
+
+
+def test_one_text_or_two_are_cut_by_the_tokenizer():
+    tokenizer = backbones.load("minilm").tokenizer
+    for name in ("mnli", "boolq"):
+        found = Encoded(rows_of(name, LONG[name], ("One.", "Two.")), tokenizer, 32)
+        expected = tokenizer([LONG[name][0], "One."], [LONG[name][1], "Two."], truncation=True, max_length=32)
+        assert [row.tolist() for row in found.rows["input_ids"]] == expected.input_ids
+        assert found.left_out["rows_cut"] == 1
+
+
+def test_an_encoder_reads_both_choices_of_copa_however_long_they_are():
+    tokenizer = backbones.load("minilm").tokenizer
+    found = Encoded(rows_of("copa", ("It rained.", "cause", "It was late " * 30, "Clouds came.")), tokenizer, 40)
+    read = tokenizer.decode(found.rows["input_ids"][0])
+    assert "what was the cause?" in read and "first : it was late" in read and read.endswith("second : clouds came. [SEP]")
+
+
+def test_a_length_that_leaves_no_room_for_the_texts_is_refused(folder):
+    with pytest.raises(UsageError, match=r"max_length=12 leaves a text of 4 without a token.*expected at least \d\d"):
+        Encoded(rows_of("copa", LONG["copa"]), backbones.load(str(folder), "text").tokenizer, 12, "text")
+
+
+def test_the_record_says_what_was_left_out(folder):
+    wanted = [run(folder, "LoRA(rank=4)", tasks=("cfimdb",), epochs=1, max_length=length) for length in (40, 512)]
+    short, whole = (Trainer(one, progress=False).fit() for one in wanted)
+    assert short.left_out["train"]["cfimdb"]["rows"] == 48 and short.left_out["test"]["cfimdb"]["rows_cut"] == 24
+    assert whole.left_out == {"train": {}, "validation": {}, "test": {}}
+
+
+# --- answers longer than inputs, and how likely an answer is ----------------------------------------------------------
+def test_fish_looks_at_answers_longer_than_their_inputs(folder):
+    model = Tuned(backbones.load(str(folder), "text").model, "FishMask(fraction=0.01)", [get_task("sst")], form="text")
+    ids, answers = torch.tensor([[7, 1, 0], [8, 9, 1]]), torch.tensor([[5, 6, 7, 8, 1], [5, 1, -100, -100, -100]])
+    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": answers, "answers": answers}
+    found = list(_examples([("sst", batch)], 9))
+    assert [example["input_ids"].shape for _, example in found] == [(1, 2), (1, 3)]
+    assert all(example["answers"].shape == example["labels"].shape == (1, 5) for _, example in found)
+    model.prepare([("sst", batch)])
+    assert model.counts().trainable == parse("FishMask(fraction=0.01)").formula(model.anatomy.shape)
+
+
+def test_record_is_scored_by_how_likely_its_answers_are(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
+    (tmp_path / "superglue" / "record").mkdir(parents=True)
+    rows = {"passage": [f"{i} and Ada saw Bob." for i in range(30)], "query": ["@placeholder left."] * 30,
+            "entities": [["Ada", "Bob"]] * 30, "answers": [["Bob"], ["Ada"], ["Ada"]] * 10,
+            "idx": [{"passage": i, "query": i} for i in range(30)]}
+    for split in ("train", "validation"):
+        pd.DataFrame(rows).to_parquet(tmp_path / "superglue" / "record" / f"{split}.parquet")
+    trainer = Trainer(dataclasses.replace(run(folder, tasks=("record",), limits=(4, 2, 6)), source="local"), progress=False)
+    trainer.forward, model, data = trainer.model, trainer.model.eval(), trainer.data["test"]["record"]
+    order = data.in_order(5)
+    with torch.no_grad():
+        found = trainer._margins("test", "record", order)
+        for margin, row in zip(found, np.concatenate(order), strict=True):
+            losses = {}
+            for word in ("True", "False"):
+                answer = trainer.tokenizer(word, return_tensors="pt").input_ids
+                loss = model.loss("record", model("record", data.batch([row]) | {"answers": answer}), answer)
+                losses[word] = loss.item() * answer.shape[1]
+            assert margin == pytest.approx(losses["False"] - losses["True"], abs=1e-4)
+    right = torch.where(data.labels == 1, 2.0, 1.0).numpy()
+    monkeypatch.setattr(trainer, "_margins", lambda split, name, rows: right[np.concatenate(rows)])
+    scores = trainer.evaluate("test")
+    assert scores["record.entity_em"] == 1 and scores["unreadable"] == 1  # nothing that it writes is an answer yet
 
 
 # --- what cannot be done is refused before it costs -------------------------------------------------------------------

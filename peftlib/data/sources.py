@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from peftlib.data import embedded
 from peftlib.data.tasks import Task, get_task
-from peftlib.errors import DataError, UsageError
+from peftlib.errors import DataError, UsageError, short
 
 SOURCES = ("embedded", "local", "hub")
 SPLITS = ("train", "validation", "test")
@@ -31,7 +34,8 @@ class Examples:
 
     ``texts``: one tuple per row, a string for each of the task's text columns; ``labels``: [rows], int64 for classes and
     binary, float32 for a score; ``digest``: sha256 over task, texts and labels, in order, so that a record can name the
-    data it saw; ``groups``: for each row the question it belongs to, ``None`` where every row stands alone.
+    data it saw; ``groups``: for each row the question it belongs to, ``None`` where every row stands alone; ``dropped``:
+    rows of the source's split that were left out by the task's ``known_bad``.
     """
 
     texts: list[tuple[str, ...]]
@@ -42,6 +46,7 @@ class Examples:
     source: str
     digest: str
     groups: list[str] | None = None
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -61,21 +66,20 @@ def load_split(
 ) -> Examples:
     """One split of a task, checked.
 
-    ``limit`` keeps that many rows, drawn at random by ``seed``: the same rows for the same seed, and a smaller limit
-    is a prefix of a larger one. ``seed`` does nothing else: which rows of a source make validation and test is fixed, by
-    the task's ``splits`` (see ``Task``). Raises ``UsageError`` for a bad parameter and ``DataError`` for bad data.
+    ``limit`` keeps that many rows, or questions with all their rows where a task has groups, drawn at random by ``seed``:
+    the same rows for the same seed, and a smaller limit is a prefix of a larger one. ``seed`` does nothing else: which
+    rows of a source make validation and test is fixed, by the task's ``splits`` (see ``Task``). Raises ``UsageError`` for
+    a bad parameter and ``DataError`` for bad data.
     """
-    task = get_task(task) if isinstance(task, str) else task
+    task = task if isinstance(task, Task) else get_task(task)
     _check_choice("split", split, SPLITS)
     _check_choice("source", source, SOURCES)
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise UsageError(f"limit must be a whole number of at least 1, or None for all rows; got {limit!r}")
-    reader: Callable[[Task, str], tuple[pd.DataFrame, str]] = {"embedded": _embedded, "local": _local, "hub": _hub}[
-        source
-    ]
+        raise UsageError(f"limit must be a whole number of at least 1, or None for all rows; got {short(limit)}")
+    reader: Callable[[Task, str], tuple[Columns, str]] = {"embedded": _embedded, "local": _local, "hub": _hub}[source]
     there, part = _plan(task, split, source)
-    frame, where = reader(task, there)
-    rows = _checked(frame, task, where)
+    columns, where = reader(task, there)
+    rows = _checked(columns, task, where)
     if part is not None:
         choose, wanted = part
         marked = _marked(choose, rows)
@@ -83,14 +87,14 @@ def load_split(
         if not rows.texts:
             raise DataError(f"{where}: too few rows ({len(marked)}) to make {split} {_NEEDS[choose]}")
     if limit is not None:
-        rows = rows.take(_ranked(rows.texts, f"peftlib limit {seed}")[:limit])
+        rows = rows.take(_first(rows, limit, f"peftlib limit {seed}"))
     digest = _digest(task, rows.texts, rows.labels)
-    return Examples(rows.texts, rows.labels, rows.ids, task, split, source, digest, rows.groups)
+    return Examples(rows.texts, rows.labels, rows.ids, task, split, source, digest, rows.groups, rows.dropped)
 
 
 def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise UsageError(f"unknown {what} {value!r}; expected one of {', '.join(known)}")
+        raise UsageError(f"unknown {what} {short(value)}; expected one of {', '.join(known)}")
 
 
 Keys = list[bytes]
@@ -113,9 +117,11 @@ def _plan(task: Task, split: str, source: str) -> tuple[str, Part | None]:
 # Readers: each returns the rows and a name for them that error messages use.
 # --------------------------------------------
 
+Columns = dict[str, list]  # column -> the value of each row, as Python's own types
 
-def _embedded(task: Task, split: str) -> tuple[pd.DataFrame, str]:
-    return embedded.generate(task.name, split), f"embedded {task.name}/{split}"
+
+def _embedded(task: Task, split: str) -> tuple[Columns, str]:
+    return embedded.generate(task.name, split).to_dict("list"), f"embedded {task.name}/{split}"
 
 
 def local_folder() -> Path:
@@ -130,9 +136,10 @@ def local_folder() -> Path:
             f"source 'local' needs the environment variable {FOLDER_VARIABLE}: a folder that holds "
             "<suite>/<task>/<split>.parquet (or use source 'embedded', which needs no files)"
         )
-    if not Path(value).is_dir():
+    if not os.path.isdir(value):  # False also where the system cannot say, for a name too long or a folder that is closed
         raise DataError(
-            f"{FOLDER_VARIABLE} names {value!r}, which is no folder; expected one that holds <suite>/<task>/<split>.parquet"
+            f"{FOLDER_VARIABLE} names {short(value)}, which is no folder; expected the whole path (no ~) of one that holds "
+            "<suite>/<task>/<split>.parquet"
         )
     return Path(value)
 
@@ -146,17 +153,18 @@ def _local_file(task: Task, split: str) -> Path:
     return local_folder() / task.suite / (task.folder or task.name) / f"{_called(task, split)}.parquet"
 
 
-def _local(task: Task, split: str) -> tuple[pd.DataFrame, str]:
+def _local(task: Task, split: str) -> tuple[Columns, str]:
     path = _local_file(task, split)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file; expected parquet with the columns {', '.join(_needed(task))}")
     try:
-        return pd.read_parquet(path), str(path)
+        table = parquet.ParquetFile(path).read()
     except Exception as error:  # pyarrow raises several unrelated types for a broken file
-        raise DataError(f"{path}: cannot be read as parquet ({error}); restore or replace the file") from error
+        raise DataError(f"{path}: cannot be read as parquet ({_line(error)}); restore or replace the file") from error
+    return _columns(table, task, str(path)), str(path)
 
 
-def _hub(task: Task, split: str) -> tuple[pd.DataFrame, str]:
+def _hub(task: Task, split: str) -> tuple[Columns, str]:
     if task.hub is None:
         raise DataError(f"task {task.name!r} is not on the hub; use source 'local' or 'embedded'")
     import datasets
@@ -168,17 +176,53 @@ def _hub(task: Task, split: str) -> tuple[pd.DataFrame, str]:
         rows = datasets.load_dataset(path, configuration or None, split=wanted)
     except Exception as error:  # network, name, format: the cause is in the message, the mending is the same
         raise DataError(
-            f"{where}: cannot be loaded ({type(error).__name__}: {error}); check the name, the network and the split, "
-            "or use source 'local' or 'embedded'"
+            f"{where}: cannot be loaded ({type(error).__name__}: {_line(error)}); check the name, the network and the "
+            "split, or use source 'local' or 'embedded'"
         ) from error
-    return rows.to_pandas().rename(columns=dict(task.hub_columns)), where
+    return _columns(rows.rename_columns(dict(task.hub_columns)).with_format("arrow")[:], task, where), where
+
+
+def _columns(table: pa.Table, task: Task, where: str) -> Columns:
+    """The columns of a table that a task needs."""
+    missing = [column for column in _needed(task) if column not in table.column_names]
+    if missing:
+        raise DataError(
+            f"{where}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; task {task.name!r} needs "
+            f"{', '.join(_needed(task))}, and the file has {_line(', '.join(table.column_names)) or 'none'}"
+        )
+    wanted = [column for column in (*_needed(task), "id") if column in table.column_names]
+    for column in wanted:
+        if table.column_names.count(column) > 1:
+            raise DataError(f"{where}: column {column} stands there {table.column_names.count(column)} times; expected one")
+    return {column: _values(table[column], f"column {column}", where) for column in wanted}
+
+
+def _values(found: pa.ChunkedArray, column: str, where: str) -> list:
+    try:
+        return found.to_pylist()
+    except Exception as error:  # as many types as the file can have
+        said = error
+    for row, value in enumerate(found):  # once more, to see which
+        try:
+            value.as_py()
+        except UnicodeDecodeError as error:
+            start = error.object[error.start : error.start + 8]
+            raise DataError(f"{where}, row {row}, {column}: {start!r} is no UTF-8; write the file in UTF-8") from error
+        except Exception as error:
+            raise DataError(f"{where}, row {row}, {column}: a {found.type} that cannot be read ({_line(error)})") from error
+    raise DataError(f"{where}, {column}: a {found.type} that cannot be read ({_line(said)})") from said
+
+
+def _line(said: object) -> str:
+    """What another library says, on one line that is not too long."""
+    return textwrap.shorten(str(said), 300)
 
 
 def _has_test(task: Task, source: str) -> bool:
-    return _local_file(task, "test").is_file() if source == "local" else task.hub_test
+    return os.path.isfile(_local_file(task, "test")) if source == "local" else task.hub_test
 
 
-# The check. Rows are counted from 0, as pandas shows them.
+# The check. Rows are those of the source, counted from 0.
 # ----------------------------------------------------------------
 
 
@@ -188,63 +232,81 @@ class _Rows:
     labels: np.ndarray
     ids: list[str]
     groups: list[str] | None
+    dropped: int
 
     def take(self, rows: np.ndarray) -> _Rows:
         texts, ids = [self.texts[i] for i in rows], [self.ids[i] for i in rows]
-        return _Rows(texts, self.labels[rows], ids, self.groups and [self.groups[i] for i in rows])
+        return _Rows(texts, self.labels[rows], ids, self.groups and [self.groups[i] for i in rows], self.dropped)
 
 
 def _needed(task: Task) -> tuple[str, ...]:
     return task.source_columns or (*task.texts, task.label)
 
 
-def _checked(frame: pd.DataFrame, task: Task, where: str) -> _Rows:
-    missing = [column for column in _needed(task) if column not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{where}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; task {task.name!r} needs "
-            f"{', '.join(_needed(task))}, and the file has {', '.join(map(str, frame.columns)) or 'none'}"
-        )
-    if frame.empty:
+def _checked(columns: Columns, task: Task, where: str) -> _Rows:
+    count = len(columns[_needed(task)[0]])
+    if not count:
         raise DataError(f"{where}: no rows; expected at least one example")
+    columns, source = _expanded(columns, task, where) if task.rows else (columns, range(count))
+    texts = list(zip(*(columns[column] for column in task.texts), strict=True))
+    bad = set(task.known_bad)
+    kept = [i for i, row in enumerate(texts) if tuple(_bare(text) for text in row) not in bad] if bad else range(len(texts))
+    labels = np.zeros(len(kept), dtype=np.float32 if task.kind == "score" else np.int64)
+    for place, i in enumerate(kept):
+        for column, text in zip(task.texts, texts[i], strict=True):
+            if fault := _fault_of_text(text):
+                raise DataError(f"{where}, row {source[i]}, column {column}: {fault}")
+        labels[place] = _label(columns[task.label][i], task, f"{where}, row {source[i]}, column {task.label}")
+    ids, groups = columns.get("id", range(len(texts))), columns.get("group") if task.rows else None
+    return _Rows([texts[i] for i in kept], labels, [str(ids[i]) for i in kept], groups and [groups[i] for i in kept],
+                 len(texts) - len(kept))
+
+
+def _expanded(columns: Columns, task: Task, where: str) -> tuple[Columns, list[int]]:
+    """The columns of the examples that a task makes of its source's rows, and the row of each."""
+    made: Columns = {column: [] for column in (*task.texts, task.label, "group")}
+    source: list[int] = []
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        try:
+            examples = task.rows(dict(zip(columns, values, strict=True)))
+        except DataError as error:
+            raise DataError(f"{where}, row {row}, {error}") from error
+        source += [row] * len(examples)
+        for column, found in made.items():
+            found += [example[column] for example in examples]
+    return made, source
+
+
+def _bare(text: object) -> object:
+    """A text without outer blanks, the empty one for nothing at all."""
+    return "" if text is None else text.strip() if isinstance(text, str) else text
+
+
+def _fault_of_text(text: object) -> str | None:
+    if not isinstance(text, str) or not text.strip():
+        return f"expected a text that is not empty, got {short(text)}"
     try:
-        frame = task.rows(frame) if task.rows else frame
-    except (TypeError, KeyError) as error:
-        columns = ", ".join(_needed(task))
-        raise DataError(f"{where}: {columns} are not nested as on the hub ({error!r}); see {task.hub}") from error
-    for column in task.texts:
-        for row, text in enumerate(frame[column]):
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"{where}, row {row}, column {column}: expected a text that is not empty, got {text!r}")
-    labels = _scores(frame, task, where) if task.kind == "score" else _classes(frame, task, where)
-    ids = frame["id"] if "id" in frame.columns else range(len(frame))
-    texts = list(zip(*(frame[column] for column in task.texts), strict=True))
-    return _Rows(texts, labels, [str(i) for i in ids], list(frame["group"]) if task.rows else None)
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{text[error.start]!r} stands alone, half a character; expected a text that UTF-8 can write"
+    return None
 
 
 def _number(value: object) -> float:
     """``value`` as a float; NaN for what is no number (a boolean is none)."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return float("nan")
-    return float(value)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
-def _classes(frame: pd.DataFrame, task: Task, where: str) -> np.ndarray:
-    for row, value in enumerate(frame[task.label]):
-        if _number(value) not in range(len(task.labels)):
-            known = ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels))
-            raise DataError(f"{where}, row {row}, column {task.label}: label {value!r} is unknown; expected {known}")
-    return frame[task.label].to_numpy().astype(np.int64)
-
-
-def _scores(frame: pd.DataFrame, task: Task, where: str) -> np.ndarray:
-    for row, value in enumerate(frame[task.label]):
-        if not task.low <= _number(value) <= task.high:
-            raise DataError(
-                f"{where}, row {row}, column {task.label}: score {value!r}; "
-                f"expected a number from {task.low:g} to {task.high:g}"
-            )
-    return frame[task.label].to_numpy().astype(np.float32)
+def _label(value: object, task: Task, where: str) -> float:
+    number = _number(value)
+    if task.kind == "score":
+        if not task.low <= number <= task.high:
+            raise DataError(f"{where}: score {short(value)}; expected a number from {task.low:g} to {task.high:g}")
+    elif number not in range(len(task.labels)):
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels))
+        hidden = "; -1 marks the rows of a hidden test set, which nobody can score" if number == -1 else ""
+        raise DataError(f"{where}: label {short(value)} is unknown; expected {known}{hidden}")
+    return number
 
 
 # Choosing rows by hash: no dependence on a random generator's version, nor (for the splits) on the order of the file. ----
@@ -257,6 +319,17 @@ def _hash(salt: str, *parts: str) -> bytes:
 def _ranked(texts: list[tuple[str, ...]], salt: str) -> np.ndarray:
     """Row numbers in an order that the salt decides; equal rows stand in the order of the file."""
     return np.array(sorted(range(len(texts)), key=lambda i: (_hash(salt, *texts[i]), i)))
+
+
+def _first(rows: _Rows, limit: int, salt: str) -> np.ndarray:
+    """The numbers of ``limit`` rows, or of those of ``limit`` groups, which stay whole."""
+    if rows.groups is None:
+        return _ranked(rows.texts, salt)[:limit]
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(rows.groups):
+        members.setdefault(group, []).append(row)
+    names = list(members)
+    return np.concatenate([members[names[i]] for i in _ranked([(name,) for name in names], salt)[:limit]])
 
 
 def _marked(choose: Callable[[Keys], np.ndarray], rows: _Rows) -> np.ndarray:

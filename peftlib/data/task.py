@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import pandas as pd
+from peftlib.errors import UsageError, short
 
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match", "entity_f1", "entity_em"]
+CORRELATIONS = ("pearson", "spearman")  # of scores; the others are of classes
+OF_CLASS_1 = ("f1", "entity_f1", "entity_em")  # of two classes
+OF_ENTITIES = ("entity_f1", "entity_em")
+OF_GROUPS = ("exact_match", *OF_ENTITIES)
+OF_CLASSES = ("accuracy", "macro_f1", "matthews", "exact_match", *OF_CLASS_1)
+SPLITTINGS = ("as given", "halves", "held validation")
+TAKEN = ("mean", "unreadable")  # what a table of scores has beside its tasks
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,13 @@ class Task:
     rows); "halves" and "held validation" are the rules of Compacter, section 5: the original validation set divided in
     two for tasks of fewer than 10,000 training rows; 1,000 training rows as validation and the original validation set
     as test for larger ones.
+
+    ``rows`` makes the examples of one row of a source (column -> value), each with every text, the label and its
+    "group"; raises ``DataError`` for a row that is not nested as it must be. ``known_bad`` names rows by their texts that
+    the official files have and nobody can use: they are left out, wherever they stand, and counted; every other row that
+    cannot be used is an error.
+
+    Raises ``UsageError`` for fields that cannot be used, alone or together.
     """
 
     name: str
@@ -43,10 +58,62 @@ class Task:
     hub_columns: tuple[tuple[str, str], ...] = ()  # (name there, name here) where they differ
     hub_test: bool = False  # whether the hub's test split has true labels (asked only where splits is "as given")
     source_columns: tuple[str, ...] = ()  # columns that ``rows`` needs; (): the text and label columns
-    rows: Callable[[pd.DataFrame], pd.DataFrame] | None = None  # a source's rows to one row per example, with "group"
+    rows: Callable[[dict], list[dict]] | None = None
+    known_bad: tuple[tuple[str, ...], ...] = ()  # blank texts as ""
     segments: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None  # texts to the one or two an encoder reads
     fields: tuple[str, ...] = ()  # text columns in the order of the text-to-text form; (): the order of ``texts``
     text_name: str = ""  # what the text-to-text form calls the task; "": its name
+
+    def __post_init__(self):
+        if (fault := next(self._faults(), None)) is not None:
+            field, expected = fault
+            raise UsageError(f"task {short(self.name)}: {field}={short(getattr(self, field))}; expected {expected}")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that cannot be used, with what is expected of each. A line rests on those before it."""
+        if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii() or self.name in TAKEN:
+            yield "name", f"letters, digits and _, no digit first, and neither {' nor '.join(TAKEN)}"
+        if self.kind not in ("classes", "binary", "score"):
+            yield "kind", "'classes', 'binary' or 'score'"
+        for field in ("texts", "labels", "metrics", "fields", "source_columns"):
+            found = getattr(self, field)
+            if not isinstance(found, tuple) or not all(map(_is_word, found)) or len(set(found)) < len(found):
+                yield field, "a tuple of strings, none blank, none twice"
+        if not self.texts:
+            yield "texts", "the names of one text column or more"
+        if not _is_word(self.label) or self.label in self.texts:
+            yield "label", "the name of a column that holds no text"
+        if sorted(self.fields or self.texts) != sorted(self.texts):
+            yield "fields", f"the text columns {', '.join(self.texts)} in some order"
+        yield from self._faults_of_labels()
+        yield from self._faults_of_metrics()
+        if self.splits not in SPLITTINGS:
+            yield "splits", f"one of {', '.join(SPLITTINGS)}"
+        for field in ("title", "citation", "suite", "folder", "validation", "text_name"):
+            if not isinstance(getattr(self, field), str):
+                yield field, "a string"
+        if not isinstance(self.known_bad, tuple) or not all(len(row) == len(self.texts) for row in self.known_bad):
+            yield "known_bad", f"a tuple of rows, each of {len(self.texts)} texts"
+
+    def _faults_of_labels(self) -> Iterator[tuple[str, str]]:
+        if self.kind == "score":
+            if self.labels:
+                yield "labels", "none for a score"
+            if not (_is_finite(self.low) and _is_finite(self.high) and self.low < self.high):
+                yield "high", f"a number above low={short(self.low)}, both finite"
+        elif len(self.labels) < 2 or (self.kind == "binary" and len(self.labels) > 2):
+            yield "labels", "the names of two classes" + " or more" * (self.kind == "classes")
+
+    def _faults_of_metrics(self) -> Iterator[tuple[str, str]]:
+        known = CORRELATIONS if self.kind == "score" else OF_CLASSES
+        if not self.metrics or not set(self.metrics) <= set(known):
+            yield "metrics", f"one or more of {', '.join(known)} for kind {self.kind!r}"
+        if len(self.labels) > 2 and set(self.metrics) & set(OF_CLASS_1):
+            yield "metrics", f"none of {', '.join(OF_CLASS_1)}, which are of two classes"
+        if not self.rows and set(self.metrics) & set(OF_GROUPS):
+            yield "metrics", f"none of {', '.join(OF_GROUPS)}, which need groups: see rows"
+        if "entity" not in self.texts and set(self.metrics) & set(OF_ENTITIES):
+            yield "metrics", f"none of {', '.join(OF_ENTITIES)}, which need a text column entity"
 
     @property
     def outputs(self) -> int:
@@ -69,3 +136,12 @@ class Task:
             return self.labels
         first, last = round(self.low * 5), round(self.high * 5)
         return tuple(f"{fifth / 5:.1f}" for fifth in range(first, last + 1))
+
+
+def _is_word(value: object) -> bool:
+    """A string that is not blank and has no blanks around it, which written answers do not keep."""
+    return isinstance(value, str) and value != "" and value == value.strip()
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -58,7 +58,7 @@ def _computed(name: str, source: str, train: int | None, test: int | None, seed:
     seen, there = load_split(task, "train", source, train, seed), load_split(task, "test", source, test, seed)
     labels, counts = np.unique(seen.labels, return_counts=True)
     same = np.full_like(there.labels, labels[counts.argmax()])
-    return metrics.scores(task, same, there.labels, there.groups, there.texts), seen.digest, there.digest
+    return metrics.scores(task, same, there.labels, there.groups, there.texts, same), seen.digest, there.digest
 
 
 def write(preset: str, experiments: list[str]) -> int:

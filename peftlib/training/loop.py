@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
@@ -28,7 +29,7 @@ from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training import metrics
-from peftlib.training.encoding import Encoded
+from peftlib.training.encoding import IGNORED, Encoded
 from peftlib.training.speed import speed_up
 
 SAVE_EVERY = 20.0  # seconds: what a kill may cost, and what a checkpoint (up to 12 bytes a parameter) must be worth
@@ -50,6 +51,7 @@ class Outcome:
     test: dict[str, float]
     initial_digest: str
     data: dict[str, dict[str, str]]  # split -> task -> digest of its content
+    left_out: dict[str, dict[str, dict[str, int]]]  # split -> task -> `Encoded.left_out`, where something was
     backbone_digest: str
 
     @property
@@ -173,8 +175,10 @@ class Trainer:
             self.checkpoint.unlink(missing_ok=True)
         epoch = self.best[0]
         digests = {split: {name: d.digest for name, d in by_task.items()} for split, by_task in self.data.items()}
+        left_out = {split: {name: d.left_out for name, d in by_task.items() if d.left_out}
+                    for split, by_task in self.data.items()}
         return Outcome(self.model, self.history, epoch, self.history[epoch - 1]["validation"], test,
-                       self.initial_digest, digests, self.backbone_digest)
+                       self.initial_digest, digests, left_out, self.backbone_digest)
 
     def _prepare(self, left_off: dict | None) -> None:
         """The method's look at data (unless a checkpoint already holds what it found), then frozen weights in bf16."""
@@ -274,20 +278,22 @@ class Trainer:
                 read = [label for indices in rows for label in self._written(split, name, indices)]
                 predictions, lost = metrics.from_answers(task, [read[i] for i in back], labels)
                 unreadable += lost
+                margins = self._margins(split, name, rows)[back] if metrics.needs_margins(task) else None
             else:
-                predictions = self._predicted(split, name, rows)[back]
-            found = metrics.scores(task, predictions, labels, data.groups, data.texts)
+                predictions, margins = (found[back] for found in self._predicted(split, name, rows))
+            found = metrics.scores(task, predictions, labels, data.groups, data.texts, margins)
             scores[name] = sum(found.values()) / len(found)
             single |= {f"{name}.{metric}": value for metric, value in found.items()} if len(found) > 1 else {}
         mean = {"mean": sum(scores.values()) / len(scores)}
         total = sum(len(data) for data in self.data[split].values())
         return scores | single | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
 
-    def _predicted(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
+    def _predicted(self, split: str, name: str, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """What a head says of each row: a class id or a score, and how much larger its last output is than its first."""
         outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
         if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
             self._stop(f"outputs for {name!r} on {split} are no finite numbers")
-        return self.model.predict(name, outputs).numpy()
+        return self.model.predict(name, outputs).numpy(), (outputs[:, -1] - outputs[:, 0]).numpy()
 
     def _written(self, split: str, name: str, rows: list[int]) -> list[float | None]:
         """What the answers that the model writes say: a label, or None for what is no label."""
@@ -295,6 +301,22 @@ class Trainer:
             ids = self.model.write(name, self.data[split][name].batch(rows, self.device), self.longest_answer[name])
         return [read_answer(self.tasks[name], text)
                 for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _margins(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
+        """How much likelier, as a log ratio, the answer of class 1 is than that of class 0, whatever would be written."""
+        answers = self.tokenizer(list(self.tasks[name].words), return_tensors="pt", padding=True)
+        ids = answers.input_ids.masked_fill(answers.attention_mask == 0, IGNORED).to(self.device)
+        found = []
+        for indices in rows:
+            batch = self.data[split][name].batch(indices, self.device)
+            likely = []
+            for answer in ids:
+                labels = answer.expand(len(indices), -1)
+                with self._autocast():
+                    outputs = self.forward(name, batch | {"answers": labels}).float()
+                likely.append(-F.cross_entropy(outputs.mT, labels, reduction="none").sum(1))
+            found.append(likely[1] - likely[0])
+        return torch.cat(found).cpu().numpy()
 
     # --- best epoch, and going on after a kill --------------------------------------------------------------------
     def _state(self) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from peftlib.data.task import Task
+from peftlib.data.task import OF_ENTITIES, Task
 from peftlib.errors import UsageError
 
 CORRELATIONS = {"pearson": pearsonr, "spearman": spearmanr}
@@ -24,17 +24,19 @@ def score(
     labels: np.ndarray,
     groups: Sequence[str] | None = None,
     entities: Sequence[str] | None = None,
+    margins: np.ndarray | None = None,
 ) -> float:
     """One number in [0, 1], or [-1, 1] for Matthews and the correlations.
 
-    A constant prediction correlates with nothing: 0. Raises ``UsageError`` for an unknown metric, and where ``groups`` or
-    ``entities`` are needed and absent.
+    A constant prediction correlates with nothing: 0. Raises ``UsageError`` for an unknown metric, and where ``groups``,
+    ``entities`` or ``margins`` are needed and absent.
 
     metric:
         "accuracy"; "f1" of class 1 (for MultiRC, over all answers, it is F1a); "macro_f1", the mean over the classes
         that occur; "matthews"; "pearson"; "spearman"; "exact_match", the share of groups with no wrong row (MultiRC);
         "entity_em" and "entity_f1": see ``_entities`` (ReCoRD).
-    groups, entities: for each row the question it belongs to, and the text of its entity.
+    groups, entities, margins: for each row the question it belongs to, the text of its entity, and how much likelier class
+        1 is than class 0 (on any scale: rows of a group are compared).
     """
     if metric == "accuracy":
         return float(accuracy_score(labels, predictions))
@@ -51,22 +53,27 @@ def score(
         return float(matthews_corrcoef(labels, predictions))
     if metric == "exact_match":
         return _exact_match(predictions, labels, _given("groups", metric, groups))
-    if metric in ("entity_em", "entity_f1"):
+    if metric in OF_ENTITIES:
         groups, entities = _given("groups", metric, groups), _given("entities", metric, entities)
-        return _entities(metric, predictions, labels, groups, entities)
+        return _entities(metric, _given("margins", metric, margins), labels, groups, entities)
     raise UsageError(f"unknown metric {metric!r}; see peftlib.training.metrics.score")
 
 
 def scores(
     task: Task, predictions: np.ndarray, labels: np.ndarray, groups: Sequence[str] | None = None,
-    texts: Sequence[tuple[str, ...]] | None = None,
+    texts: Sequence[tuple[str, ...]] | None = None, margins: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Every metric of a task by name.
 
-    ``groups`` and ``texts`` are those of ``Examples`` and needed by MultiRC (groups) and ReCoRD (both).
+    ``groups`` and ``texts`` are those of ``Examples`` and needed by MultiRC (groups) and ReCoRD (both, and ``margins``).
     """
     entities = [row[task.texts.index("entity")] for row in texts] if texts and "entity" in task.texts else None
-    return {metric: score(metric, predictions, labels, groups, entities) for metric in task.metrics}
+    return {metric: score(metric, predictions, labels, groups, entities, margins) for metric in task.metrics}
+
+
+def needs_margins(task: Task) -> bool:
+    """Whether a metric compares rows by how likely class 1 is, which class ids do not tell."""
+    return not set(task.metrics).isdisjoint(OF_ENTITIES)
 
 
 def average(by_task: Mapping[str, Mapping[str, float]]) -> float:
@@ -95,7 +102,7 @@ def from_answers(task: Task, found: Sequence[int | float | None], labels: np.nda
     return np.array(values, dtype=np.asarray(labels).dtype), sum(value is None for value in found)
 
 
-def _given(what: str, metric: str, value: Sequence[str] | None) -> Sequence[str]:
+def _given(what: str, metric: str, value: Sequence | None) -> Sequence:
     if value is None:
         raise UsageError(f"metric {metric!r} needs {what}: one for each row, as Examples of the task have them")
     return value
@@ -114,13 +121,13 @@ def _exact_match(predictions: np.ndarray, labels: np.ndarray, groups: Sequence[s
 
 
 def _entities(
-    metric: str, predictions: np.ndarray, labels: np.ndarray, groups: Sequence[str], entities: Sequence[str]
+    metric: str, margins: np.ndarray, labels: np.ndarray, groups: Sequence[str], entities: Sequence[str]
 ) -> float:
-    """ReCoRD (Zhang et al. 2018): of each query the entity of the highest prediction, the first of equals, is compared
+    """ReCoRD (Zhang et al. 2018): of each query the entity of the largest margin, the first of equals, is compared
     with every answer; EM: is it one of them? F1: its largest overlap in words with one. Both after normalisation."""
 
     def best(rows: list[int]) -> float:
-        chosen = entities[max(rows, key=lambda row: predictions[row])]
+        chosen = entities[max(rows, key=lambda row: margins[row])]
         compare = _overlap if metric == "entity_f1" else _same
         return max((compare(chosen, entities[row]) for row in rows if labels[row] == 1), default=0.0)
 

@@ -1,5 +1,6 @@
 """AdaptBert's tasks: those of the default final project of Stanford's CS 224N."""
 
+from peftlib.data.suites.glue import QUESTIONS_WITHOUT_A_PAIR
 from peftlib.data.task import Task
 
 TASKS = (
@@ -32,6 +33,7 @@ TASKS = (
         citation="Iyer, Dandekar and Csernai 2017, First Quora Dataset Release: Question Pairs",
         hub="nyu-mll/glue,qqp",
         hub_columns=(("question1", "sentence1"), ("question2", "sentence2"), ("label", "is_duplicate")),
+        known_bad=QUESTIONS_WITHOUT_A_PAIR,
     ),
     Task(
         name="sts",

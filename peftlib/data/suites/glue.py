@@ -6,6 +6,9 @@ of Raffel et al. 2020, appendix D (alphabetical).
 
 from peftlib.data.task import Task
 
+# Rows 310121 and 362225 of QQP's train split, as github.com/huggingface/datasets/issues/277 has them.
+QUESTIONS_WITHOUT_A_PAIR = (("How can I create an Android app?", ""), ("How can I develop android app?", ""))
+
 TASKS = (
     Task(
         name="cola",
@@ -53,6 +56,7 @@ TASKS = (
         suite="glue",
         splits="held validation",
         hub="nyu-mll/glue,qqp",
+        known_bad=QUESTIONS_WITHOUT_A_PAIR,
     ),
     Task(
         name="stsb",

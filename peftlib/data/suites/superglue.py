@@ -7,9 +7,8 @@ of Raffel et al. 2020; for ReCoRD they let the model write the entity instead, w
 
 from __future__ import annotations
 
-import pandas as pd
-
 from peftlib.data.task import Task
+from peftlib.errors import DataError, short
 
 PLACEHOLDER = "@placeholder"  # the gap in a query of ReCoRD
 
@@ -41,25 +40,31 @@ def record_segments(texts: tuple[str, ...]) -> tuple[str, str]:
     return passage, query.replace(PLACEHOLDER, entity)
 
 
-def multirc_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per answer, as the hub has it; the group is the question."""
-    return frame.assign(group=[f"{idx['paragraph']}-{idx['question']}" for idx in frame["idx"]])
+def multirc_rows(row: dict) -> list[dict]:
+    """A row is one answer already; the group is its question."""
+    return [row | {"group": _place(row, "paragraph", "question")}]
 
 
-def record_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per query and entity, 1 for those among the answers; the group is the query."""
-    rows = [
-        {
-            "passage": row.passage,
-            "query": row.query,
-            "entity": entity,
-            "label": int(entity in list(row.answers)),
-            "group": f"{row.idx['passage']}-{row.idx['query']}",
-        }
-        for row in frame.itertuples()
-        for entity in row.entities
-    ]
-    return pd.DataFrame(rows, columns=["passage", "query", "entity", "label", "group"])
+def record_rows(row: dict) -> list[dict]:
+    """One example per entity of a query, 1 for those among the answers; the group is the query."""
+    group, answers = _place(row, "passage", "query"), set(_listed(row, "answers"))
+    return [row | {"entity": text, "label": int(text in answers), "group": group} for text in _listed(row, "entities")]
+
+
+def _place(row: dict, *parts: str) -> str:
+    """Where a question stands, as the numbers in ``idx`` say: "3-17"."""
+    idx = row["idx"]
+    if not isinstance(idx, dict) or not all(isinstance(idx.get(part), int) for part in parts):
+        raise DataError(f"column idx: expected numbers under {' and '.join(parts)}, got {short(idx)}")
+    return "-".join(str(idx[part]) for part in parts)
+
+
+def _listed(row: dict, column: str) -> list[str]:
+    """The texts in a column of lists, one or more: a query without answers is of a hidden test set."""
+    found = row[column]
+    if not isinstance(found, list) or not found or not all(isinstance(text, str) and text.strip() for text in found):
+        raise DataError(f"column {column}: expected a list of one text or more, none empty, got {short(found)}")
+    return found
 
 
 TASKS = (

@@ -115,13 +115,13 @@ class FishMask(Method):
 
 
 def _examples(batches: Iterable[tuple[str, dict]], limit: int) -> Iterator[tuple[str, dict]]:
-    """The first examples of the batches, one at a time, without their padding (on the right)."""
+    """The first examples of the batches, one at a time, without their inputs' padding (on the right)."""
     for task, batch in batches:
         for i in range(len(batch["labels"])):
             if limit == 0:
                 return
             length = int(batch["attention_mask"][i].sum())
-            yield task, {n: t[i : i + 1] if n == "labels" else t[i : i + 1, :length] for n, t in batch.items()}
+            yield task, {n: t[i : i + 1] if n in ("labels", "answers") else t[i : i + 1, :length] for n, t in batch.items()}
             limit -= 1
 
 
