@@ -63,6 +63,8 @@ class Tuned(nn.Module):
         self.tasks = tuple(self.task_table)
         if not self.tasks:
             raise UsageError("a model needs at least one task")
+        if taken := [name for name in self.tasks if hasattr(nn.ModuleDict(), name)]:
+            raise UsageError(f"task {taken[0]!r}: PyTorch's modules have something of that name; call the task otherwise")
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
         self.anatomy = Anatomy(backbone)
         self.shared = nn.ModuleDict()

@@ -107,6 +107,14 @@ def test_caveats_follow_the_data():
     assert report.caveats([]).data == ""
 
 
+def test_caveats_say_what_of_the_data_was_left_out():
+    old = made("adaptbert/table3")
+    assert "Inputs end at" in report.caveats(old).data and "Training rows cut" not in report.caveats(old).data
+    counted = {"train": {"rte": {"rows": 200, "rows_cut": 50, "tokens_cut": 900}, "qqp": {"rows": 9, "rows_dropped": 2}}}
+    said = report.caveats([record | {"left_out": counted} for record in old]).data
+    assert "Training rows cut so: RTE at" in said and "25%" in said and "2 of QQP" in said
+
+
 def test_say_names_what_is_missing():
     assert report.say("{x:.2f}", x=0.5).data == "0.50"
     assert "Not run" in report.say("{x:.2f}", x=None).data

@@ -179,7 +179,8 @@ def _hub(task: Task, split: str) -> tuple[Columns, str]:
             f"{where}: cannot be loaded ({type(error).__name__}: {_line(error)}); check the name, the network and the "
             "split, or use source 'local' or 'embedded'"
         ) from error
-    return _columns(rows.rename_columns(dict(task.hub_columns)).with_format("arrow")[:], task, where), where
+    table, here = rows.with_format("arrow")[:], dict(task.hub_columns)
+    return _columns(table.rename_columns([here.get(name, name) for name in table.column_names]), task, where), where
 
 
 def _columns(table: pa.Table, task: Task, where: str) -> Columns:
@@ -269,11 +270,14 @@ def _expanded(columns: Columns, task: Task, where: str) -> tuple[Columns, list[i
     for row, values in enumerate(zip(*columns.values(), strict=True)):
         try:
             examples = task.rows(dict(zip(columns, values, strict=True)))
+            for column, found in made.items():
+                found += [example[column] for example in examples]
         except DataError as error:
             raise DataError(f"{where}, row {row}, {error}") from error
+        except KeyError as error:
+            raise UsageError(f"task {task.name!r}: its rows find no column {error}; the source gives {', '.join(columns)}, "
+                             f"and each example needs {', '.join(made)}") from error
         source += [row] * len(examples)
-        for column, found in made.items():
-            found += [example[column] for example in examples]
     return made, source
 
 

@@ -92,7 +92,19 @@ class Task:
         for field in ("title", "citation", "suite", "folder", "validation", "text_name"):
             if not isinstance(getattr(self, field), str):
                 yield field, "a string"
-        if not isinstance(self.known_bad, tuple) or not all(len(row) == len(self.texts) for row in self.known_bad):
+        if not isinstance(self.hub, str | None):
+            yield "hub", "the name of a data set, or None"
+        for field in ("rows", "segments"):
+            if getattr(self, field) is not None and not callable(getattr(self, field)):
+                yield field, "a function, or None"
+        if self.source_columns and not self.rows:
+            yield "source_columns", "none without rows, which read them"
+        pairs = self.hub_columns
+        if not isinstance(pairs, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+            yield "hub_columns", "a tuple of pairs: the name there, the name here"
+        if not isinstance(self.known_bad, tuple) or not all(
+            isinstance(row, tuple) and len(row) == len(self.texts) for row in self.known_bad
+        ):
             yield "known_bad", f"a tuple of rows, each of {len(self.texts)} texts"
 
     def _faults_of_labels(self) -> Iterator[tuple[str, str]]:
@@ -130,11 +142,14 @@ class Task:
         """The answers of the text-to-text form: the class names, or for a score every 0.2 of its range.
 
         Raffel et al. 2020 (section 2.4) and Compacter (appendix A) call STS-B a task of 21 classes, which is the count
-        from 1 to 5; its scores begin at 0, so here it has 26.
+        from 1 to 5; its scores begin at 0, so here it has 26. Raises ``UsageError`` for a scale of too many.
         """
         if self.kind != "score":
             return self.labels
         first, last = round(self.low * 5), round(self.high * 5)
+        if last - first > 1000:
+            raise UsageError(f"task {self.name!r} has scores from {self.low:g} to {self.high:g}, and form 'text' an answer "
+                             "for every 0.2, 1000 at most: give it another scale, or use form 'heads'")
         return tuple(f"{fifth / 5:.1f}" for fifth in range(first, last + 1))
 
 

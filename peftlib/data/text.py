@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 from peftlib.data.task import Task
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 
 
 def as_text(task: Task, texts: tuple[str, ...], prefix: bool = True) -> str:
@@ -27,10 +30,11 @@ def answer(task: Task, label: int | float) -> str:
 
     Raises ``UsageError`` for a label that the task does not have.
     """
-    place = round(5 * (float(label) - task.low)) if task.kind == "score" and label == label else label
-    if place not in range(len(task.words)):
+    number = isinstance(label, Real) and math.isfinite(label)
+    place = round(5 * (float(label) - task.low)) if task.kind == "score" and number else label
+    if not number or place not in range(len(task.words)):
         known = f"a number from {task.low:g} to {task.high:g}" if task.kind == "score" else f"0 to {len(task.words) - 1}"
-        raise UsageError(f"task {task.name!r} has no label {label!r}; expected {known}")
+        raise UsageError(f"task {task.name!r} has no label {short(label)}; expected {known}")
     return task.words[int(place)]
 
 

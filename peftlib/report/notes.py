@@ -17,7 +17,7 @@ SEEN = {"mnli": "sentences of SNLI and MultiNLI", "qnli": "SQuAD's questions wit
 def caveats(source: Sequence[dict], paper: str = "adaptbert") -> Markdown:
     """What limits the comparison of these records with a paper's numbers; nothing if there is nothing."""
     runs = [r["run"] for r in source]
-    notes = [*_data(runs), *(_suites(runs) if paper == "compacter" else ()), *_backbone(runs, paper)]
+    notes = [*_data(runs), *_left_out(source), *(_suites(runs) if paper == "compacter" else ()), *_backbone(runs, paper)]
     return Markdown("\n".join(f"- {note}" for note in notes))
 
 
@@ -37,6 +37,26 @@ def _data(runs: Sequence[dict]) -> Iterator[str]:
     if len(genuine) < len(runs):
         yield ("**Embedded data.** These runs use the suite that this project generates, under the tasks' names; scores "
                "are not comparable with the paper's, the order of methods may be.")
+
+
+def _left_out(source: Sequence[dict]) -> Iterator[str]:
+    """What of the data is not read: how much, where the records say so."""
+    lengths, cut, dropped = set(), {}, {}
+    for record in source:
+        counted, length = record.get("left_out", {}).get("train", {}), record["run"]["recipe"]["max_length"]
+        if record["run"]["source"] != "embedded" or counted:
+            lengths.add(length)
+        for task, found in counted.items():
+            title = TITLES.get(task, task)
+            cut |= {f"{title} at {length}": found["rows_cut"] / found["rows"]} if "rows_cut" in found else {}
+            dropped |= {title: found["rows_dropped"]} if "rows_dropped" in found else {}
+    if lengths:
+        shares = f" Training rows cut so: {_listed([f'{what}, {share:.0%}' for what, share in cut.items()])}." if cut else ""
+        yield (f"**Inputs end at {_listed([str(n) for n in sorted(lengths)])} tokens.** Of a longer one the longest text loses "
+               f"its end, never the question that comes after it.{shares}")
+    if dropped:
+        yield ("**Rows that nobody can use** are left out, those of the official files without a text: "
+               f"{_listed([f'{count} of {title}' for title, count in dropped.items()])}.")
 
 
 def _backbone(runs: Sequence[dict], paper: str) -> Iterator[str]:
