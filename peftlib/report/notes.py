@@ -51,9 +51,10 @@ def _left_out(source: Sequence[dict]) -> Iterator[str]:
             cut |= {f"{title} at {length}": found["rows_cut"] / found["rows"]} if "rows_cut" in found else {}
             dropped |= {title: found["rows_dropped"]} if "rows_dropped" in found else {}
     if lengths:
-        shares = f" Training rows cut so: {_listed([f'{what}, {share:.0%}' for what, share in cut.items()])}." if cut else ""
-        yield (f"**Inputs end at {_listed([str(n) for n in sorted(lengths)])} tokens.** Of a longer one the longest text loses "
-               f"its end, never the question that comes after it.{shares}")
+        shares = _listed([f"{what}, {share:.0%}" for what, share in cut.items()]) if cut else ""
+        yield (f"**Inputs end at {_listed([str(n) for n in sorted(lengths)])} tokens.** Of a longer one the longest text "
+               "loses its end, never the question that comes after it."
+               + (f" Training rows cut so: {shares}." if shares else ""))
     if dropped:
         yield ("**Rows that nobody can use** are left out, those of the official files without a text: "
                f"{_listed([f'{count} of {title}' for title, count in dropped.items()])}.")
