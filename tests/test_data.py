@@ -315,6 +315,13 @@ def test_only_the_columns_of_the_task_are_read(folder):
     assert len(load_split("sst", "validation", "local")) == 3
 
 
+def test_half_a_character_is_named_before_a_tokenizer_sees_it(monkeypatch):
+    frame = pd.DataFrame({"id": [0, 1], "sentence": ["Fine.", "Fine \ud83d."], "label": [1, 0]}, dtype=object)
+    monkeypatch.setattr(embedded, "generate", lambda *_: frame)
+    with pytest.raises(DataError, match=r"row 1, column sentence: '\\ud83d' stands alone, half a character; expected"):
+        load_split("sst", "train")
+
+
 PAIRLESS = ("How can I create an Android app?", "")
 
 

@@ -180,6 +180,12 @@ def test_any_text_can_be_cut(folder):
         assert found.lengths.max() == 30 and found.left_out["rows_cut"] > 20
 
 
+def test_a_text_of_a_million_characters_is_cut_like_any_other(folder):
+    tokenizer = backbones.load(str(folder), "text").tokenizer
+    found = Encoded(rows_of("boolq", ("is it so", "a b " * 250_000)), tokenizer, 64, "text")
+    assert found.lengths.tolist() == [64] and found.left_out["tokens_cut"] > 400_000
+
+
 def test_one_text_or_two_are_cut_by_the_tokenizer():
     tokenizer = backbones.load("minilm").tokenizer
     for name in ("mnli", "boolq"):
