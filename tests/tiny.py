@@ -1,7 +1,18 @@
 """Tiny backbones from configurations, and batches of token ids: what the tests of methods share."""
 
+from pathlib import Path
+
 import torch
-from transformers import BertConfig, T5Config, T5ForConditionalGeneration
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    DistilBertConfig,
+    MT5Config,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    XLMRobertaConfig,
+)
 
 from peftlib import backbones
 from peftlib.data.tasks import get_task
@@ -16,6 +27,15 @@ CONFIGS = {
     "t5": lambda: T5Config(
         vocab_size=VOCABULARY, d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, dropout_rate=0.0,
         decoder_start_token_id=0),
+    "xlm-roberta": lambda: XLMRobertaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=34, type_vocab_size=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=VOCABULARY, dim=32, hidden_dim=64, n_layers=2, n_heads=4, max_position_embeddings=32, dropout=0.0,
+        attention_dropout=0.0),
+    "mt5": lambda: MT5Config(
+        vocab_size=VOCABULARY, d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, dropout_rate=0.0,
+        decoder_start_token_id=0, untied_head=True),
 }
 
 
@@ -24,6 +44,28 @@ def backbone(kind: str, seed: int = 7) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return backbones.from_config(CONFIGS[kind]())
+
+
+def tokenizer(size: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Words w0, w1, ... after four special tokens, `size` entries in all; pairs are joined as BERT joins them."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(size - len(special)))])}
+    made = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+                                   sep_token="[SEP]", eos_token="[SEP]")
+
+
+def folder(path: Path, kind: str = "bert", form: str = "heads", words: int = VOCABULARY, **config) -> Path:
+    """A model's folder as `save_pretrained` writes it; config: fields that differ from `CONFIGS`."""
+    settings = CONFIGS[kind]()
+    settings.update(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        backbones.from_config(settings, form=form).save_pretrained(path)
+    tokenizer(words).save_pretrained(path)
+    return path
 
 
 def writing_t5() -> T5ForConditionalGeneration:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from peftlib.backbones import anatomy_of
+from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError
 from peftlib.experiments.adaptbert import TABLE3
@@ -57,7 +57,7 @@ def shape_model(method: str | Expression, backbone: str, tasks: int | Sequence[s
                 **options) -> Tuned:
     """The method on a backbone without weights, everything on the ``meta`` device. form, options: of `Tuned`."""
     with torch.device("meta"):
-        return Tuned(anatomy_of(backbone, form).model, method, make_tasks(tasks), form=form, **options)
+        return Tuned(shape_only(backbone, form), method, make_tasks(tasks), form=form, **options)
 
 
 def count(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads") -> Count:

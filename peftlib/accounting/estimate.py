@@ -13,13 +13,12 @@ kernels that a real device would choose for attention and dropout.
 from __future__ import annotations
 
 import dataclasses
-import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from peftlib.accounting.counting import make_tasks
-from peftlib.backbones import SHAPES, anatomy_of, from_config
+from peftlib.backbones import shape_only
 from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Expression
 from peftlib.methods.selective.fish import FishMask
@@ -170,18 +169,6 @@ class Saved:
         return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
 
 
-def _backbone(name: str, form: str) -> nn.Module:
-    """The shape of a backbone as a run loads it: ``minilm`` has no pooler, ``minilm[:N]`` only N layers."""
-    embedded = re.fullmatch(r"minilm(?:\[:(\d+)\])?", name)
-    if not embedded:
-        return anatomy_of(name, form).model
-    config = SHAPES["minilm"]()
-    config.num_hidden_layers = int(embedded[1] or config.num_hidden_layers)
-    model = from_config(config, device="meta")
-    model.pooler = None
-    return model
-
-
 def _spread(leaf: FishMask, at: Attachment) -> None:
     """Stand-in for a FISH mask's choice, which needs data: the same share of every tensor."""
     tensors = {f"{path}.parametrizations.{name}.0.indices": torch.empty(max(1, round(leaf.fraction * p.numel())))
@@ -193,7 +180,7 @@ def _spread(leaf: FishMask, at: Attachment) -> None:
 def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], precision: str, dropout: float,
            attention_dropout: float, form: str) -> Tuned:
     with torch.device("meta"):
-        body = _backbone(backbone, form)
+        body = shape_only(backbone, form)
         pooling = "cls" if getattr(body, "pooler", None) is not None else "mean"
         model = Tuned(body, method, make_tasks(tasks), pooling=pooling, dropout=dropout, form=form)
         for leaf, at in model.attachments:

@@ -28,7 +28,7 @@ from peftlib.data.text import read_answer
 from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
-from peftlib.training import metrics
+from peftlib.training import fits, metrics
 from peftlib.training.encoding import IGNORED, Encoded
 from peftlib.training.speed import speed_up
 
@@ -120,6 +120,7 @@ class Trainer:
                                            self.recipe.max_length, self.recipe.form)
                              for name, task in self.tasks.items()}
                      for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
+        fits.check(self.model, backbone.tokenizer, self.data["train"], self.recipe.max_length)
         # One token more than any answer, so that an answer that goes on too long is seen to.
         self.longest_answer = {name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items()
                                if data.answers is not None}
