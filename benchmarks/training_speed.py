@@ -76,7 +76,7 @@ def trainer(precision: str, batching: str, source: str, examples: int, validatio
     from peftlib.data.sources import load_split
 
     set_seed(SEED)
-    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), trust_remote_code=False)
     padding = "max_length" if batching == "padded" else False
 
     def encoded(split: str, limit: int) -> Dataset:
@@ -87,7 +87,8 @@ def trainer(precision: str, batching: str, source: str, examples: int, validatio
     data = {"train": encoded("train", examples), "validation": encoded("validation", validation)}
     with PeakMemory() as peak, tempfile.TemporaryDirectory() as folder:
         options = {"attention_probs_dropout_prob": 0.0} if "no attention dropout" in batching else {}
-        base = AutoModelForSequenceClassification.from_pretrained(minilm_folder(), num_labels=5, **options)
+        base = AutoModelForSequenceClassification.from_pretrained(minilm_folder(), num_labels=5,
+                                                                  trust_remote_code=False, **options)
         sites = ["query", "key", "value"]
         config = LoraConfig(task_type=TaskType.SEQ_CLS, r=RANK, lora_alpha=RANK, target_modules=sites)
         model = get_peft_model(base, config)

@@ -240,8 +240,10 @@ def load(name: str, form: str = "heads", draw_missing: bool = False) -> Backbone
     if base == MINILM:
         config.pooling = SHAPES[MINILM]().pooling
     files = checkpoints.weight_files(folder)
-    checkpoints.check_tensors(files, sum(p.numel() for p in _built(config, "meta", form).parameters()))
+    names = checkpoints.check_tensors(files, sum(p.numel() for p in _built(config, "meta", form).parameters()))
     model, missing, unused = checkpoints.read_weights(_class_for(form, config), folder, config)
+    if form == "text" and config.untied_head and "lm_head.weight" not in names:
+        missing.add("lm_head.weight")  # transformers has put the embedding in its place
     whole = set(model.state_dict())
     _drop_pooler(model)
     _keep_layers(model, layers, name)
@@ -275,7 +277,7 @@ def _folder(base: str, files: list[str]) -> Path:
     """
     if base == T5_EMBEDDED:
         return t5_folder()
-    if Path(base).is_dir():
+    if os.path.isdir(base):  # not Path.is_dir, which raises at a name too long
         return Path(base)
     try:
         return _from_hub(base, files)

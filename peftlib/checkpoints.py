@@ -82,8 +82,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
         config = CONFIG_MAPPING[content["model_type"]].from_dict({k: v for k, v in content.items() if k not in LABELS})
     except Exception as error:  # whatever strange values make transformers raise
         raise BackboneError(f"{path}: cannot be read as a {content['model_type']} ({_first_line(error)})") from error
-    # transformers calls every T5 tied, and looks at the weights; without weights the file's word is all there is.
-    config.untied_head = config.is_encoder_decoder and content.get("tie_word_embeddings") is False
+    # transformers calls every T5 tied and looks at its weights; without weights the file's word is all there is.
+    config.untied_head = content.get("untied_head") is True or (
+        config.is_encoder_decoder and content.get("tie_word_embeddings") is False)
     for name in (*table.config.values(), "vocab_size", "num_hidden_layers", "num_decoder_layers", "type_vocab_size",
                  "max_position_embeddings"):
         value = getattr(config, name, 1)
@@ -139,8 +140,8 @@ def digest_of_files(files: list[Path]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def check_tensors(files: list[Path], described: int) -> None:
-    """Look at the headers of weights' files.
+def check_tensors(files: list[Path], described: int) -> set[str]:
+    """The names of the tensors in weights' files, of which only the headers are read.
 
     described: parameters of the model that the configuration describes; far more than the files hold would fill memory
         with random numbers before anything is seen to be missing.
@@ -148,7 +149,7 @@ def check_tensors(files: list[Path], described: int) -> None:
     Raises:
         BackboneError: no safetensors, a tensor of whole or complex numbers, or far fewer numbers than described.
     """
-    held = 0
+    held, names = 0, set()
     for path in files:
         try:
             with safe_open(path, "pt") as file:
@@ -157,6 +158,7 @@ def check_tensors(files: list[Path], described: int) -> None:
                     if part.get_dtype() not in FLOATS and not name.endswith("position_ids"):
                         raise BackboneError(f"{path}: {name[:80]!r} is of type {part.get_dtype()}, expected one of "
                                             f"{', '.join(FLOATS)}")
+                    names.add(name)
                     held += torch.Size(part.get_shape()).numel()
         except (OSError, SafetensorError) as error:
             raise BackboneError(f"{path}: cannot be read as safetensors ({_first_line(error)}): broken or cut short? "
@@ -164,6 +166,7 @@ def check_tensors(files: list[Path], described: int) -> None:
     if described > OUTGROWN * held:
         raise BackboneError(f"{files[0].parent}: {CONFIG} describes {described:,} parameters and the weights hold "
                             f"{held:,}: they do not belong together")
+    return names
 
 
 def read_weights(kind: type, folder: Path, config: PreTrainedConfig) -> tuple[nn.Module, set[str], set[str]]:

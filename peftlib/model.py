@@ -44,7 +44,8 @@ class Tuned(nn.Module):
             no others.
 
     Raises:
-        UsageError: the expression cannot be read, or adapts nothing on this backbone; or the backbone cannot write.
+        UsageError: the expression cannot be read, or adapts nothing on this backbone; or the backbone is none, cannot
+            write or has no pooler.
     """
 
     def __init__(self, backbone: nn.Module, method: str | Expression, tasks: Iterable[Task], *, pooling: str = "mean",
@@ -57,6 +58,9 @@ class Tuned(nn.Module):
         if form == "text" and not hasattr(backbone, "lm_head"):
             raise UsageError(f"form 'text' needs a backbone that writes, and {type(backbone).__name__} has no "
                              "language-model head: load it with peftlib.backbones.load(name, form='text')")
+        self.anatomy = Anatomy(backbone)
+        if pooling == "cls" and not self.anatomy.shape.decoder_layers and getattr(backbone, "pooler", None) is None:
+            raise UsageError(f"pooling 'cls' reads a pooler, which this {type(backbone).__name__} has not: expected 'mean'")
         self.backbone = backbone.requires_grad_(False)
         self.method = parse(method)
         self.task_table = {task.name: task for task in tasks}
@@ -66,7 +70,6 @@ class Tuned(nn.Module):
         if taken := [name for name in self.tasks if hasattr(nn.ModuleDict(), name)]:
             raise UsageError(f"task {taken[0]!r}: PyTorch's modules have something of that name; call the task otherwise")
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
-        self.anatomy = Anatomy(backbone)
         self.shared = nn.ModuleDict()
         self._merged = False
         self.attachments: list[tuple] = []

@@ -54,7 +54,8 @@ def tokenizer(size: int = VOCABULARY) -> PreTrainedTokenizerFast:
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-                                   sep_token="[SEP]", eos_token="[SEP]")
+                                   sep_token="[SEP]", eos_token="[SEP]",
+                                   model_input_names=["input_ids", "token_type_ids", "attention_mask"])
 
 
 def folder(path: Path, kind: str = "bert", form: str = "heads", words: int = VOCABULARY, **config) -> Path:

@@ -34,7 +34,7 @@ def check(model: Tuned, tokenizer: PreTrainedTokenizerBase, training: Mapping[st
     for name, data in training.items():
         if (share := unknown_share(data, tokenizer)) > UNKNOWN:
             raise DataError(f"task {name!r}: {share:.0%} of the training texts' tokens are unknown to the tokenizer, "
-                            f"expected at most {UNKNOWN:.0%}: does it belong to this backbone, and know these texts' language?")
+                            f"expected at most {UNKNOWN:.0%}: does it belong to this backbone, and know the language?")
 
 
 def unknown_share(data: Encoded, tokenizer: PreTrainedTokenizerBase) -> float:
