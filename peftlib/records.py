@@ -6,18 +6,24 @@ passes from training to tables.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Literal, TypedDict
 
-import pandas as pd
-
-from peftlib.errors import PeftlibError, UsageError
+from peftlib.data.sources import SOURCES, SPLITS
+from peftlib.data.tasks import get_task
+from peftlib.errors import PeftlibError, UsageError, short
+from peftlib.expressions import canonical
+from peftlib.schema import conform, conform_fields, read_json
 
 SCHEMA = 1
 
@@ -47,25 +53,26 @@ class Recipe:
     attention_dropout: float = 0.0
     clip: float = 1.0
     max_length: int = 128
-    precision: str = "bf16"
-    sampling: str = "proportional"
+    precision: Literal["fp32", "bf16"] = "bf16"
+    sampling: Literal["proportional", "round_robin", "temperature"] = "proportional"
     temperature: float = 1.0
     sort_by_length: bool = True
-    form: str = "heads"
+    form: Literal["heads", "text"] = "heads"
 
     def __post_init__(self):
+        conform_fields(self, "recipe")
         checks = {
             "lr": 0 < self.lr < 10, "epochs": self.epochs >= 1, "batch_size": self.batch_size >= 1,
             "accumulate": self.accumulate >= 1, "warmup": 0 <= self.warmup < 1, "weight_decay": self.weight_decay >= 0,
             "dropout": 0 <= self.dropout < 1, "attention_dropout": 0 <= self.attention_dropout < 1,
-            "clip": self.clip > 0, "max_length": 8 <= self.max_length <= 512,
-            "precision": self.precision in ("fp32", "bf16"),
-            "sampling": self.sampling in ("proportional", "round_robin", "temperature"),
-            "temperature": self.temperature > 0, "form": self.form in ("heads", "text"),
+            "clip": self.clip > 0, "max_length": 8 <= self.max_length <= 512, "temperature": self.temperature > 0,
         }
         for name, holds in checks.items():
             if not holds:
-                raise UsageError(f"recipe: {name}={getattr(self, name)!r} is impossible; see peftlib.records.Recipe")
+                raise UsageError(f"recipe: {name}={short(getattr(self, name))} is impossible; see peftlib.records.Recipe")
+
+
+Limit = int | None  # at most so many examples of a split; None: all of them
 
 
 @dataclass(frozen=True)
@@ -82,18 +89,47 @@ class Run:
     source: str
     recipe: Recipe
     seed: int = 0
-    limits: tuple[int | None, int | None, int | None] = (None, None, None)
+    limits: tuple[Limit, Limit, Limit] = (None, None, None)
     label: str = field(default="", compare=False)  # what a table calls it; no part of the digest
 
-    @property
+    def __post_init__(self):
+        conform_fields(self, "run")
+        object.__setattr__(self, "backbone", _without_slash(self.backbone))
+        canonical(self.method)  # refuses what is no expression
+        for name in self.tasks:
+            get_task(name)
+        checks = {
+            "tasks": 0 < len(self.tasks) == len(set(self.tasks)),
+            "backbone": self.backbone.strip(), "source": self.source in SOURCES, "seed": 0 <= self.seed < 2**32,
+            "limits": all(limit is None or limit >= 1 for limit in self.limits),
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise UsageError(f"run: {name}={short(getattr(self, name))} is impossible; see peftlib.records.Run")
+
+    @functools.cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that name the run."""
-        content = dataclasses.asdict(self)
+        """16 hexadecimal digits that name the run, however its method is spelt."""
+        return self._digest(canonical(self.method))
+
+    @functools.cached_property
+    def digest_as_spelt(self) -> str:
+        """What names its record where that is older than the rule that expressions of one meaning have one digest."""
+        return self._digest(self.method)
+
+    def _digest(self, method: str) -> str:
+        content = dataclasses.asdict(self) | {"method": method}
         content.pop("label")
         if self.recipe.form == "heads":  # a later field: what it adds by default is no part of older digests
             content["recipe"].pop("form")
         text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_slash(backbone: str) -> str:
+    """A folder by its name without trailing slashes; ``minilm/`` is a folder and ``minilm`` is none."""
+    bare = backbone.rstrip("/") or backbone
+    return bare if bare == backbone or "/" in bare else f"./{bare}"
 
 
 def root() -> Path:
@@ -111,13 +147,21 @@ def path_of(preset: str, digest: str) -> Path:
     return root() / "data" / "runs" / preset / f"{digest}.json"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing: readers never see half of it, a kill leaves the old one."""
+def find(preset: str, run: Run) -> Path:
+    """Where the record of a run lies, under whichever of its digests; where it is to lie if there is none."""
+    places = [path_of(preset, digest) for digest in (run.digest, run.digest_as_spelt)]
+    return next((path for path in places if path.exists()), places[0])
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when all of it is written: readers never see half of it, a kill or a full disk
+    leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -127,47 +171,151 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 def write(path: Path, record: dict) -> None:
     """Write a record that is not there yet; a finished one is never overwritten."""
     if not path.exists():
         write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that records cannot be written to, before anything is trained.
+
+    Raises:
+        RecordError: names the folder and the cause.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"a record is some thousand bytes" * 200)
+    except OSError as error:
+        raise RecordError(f"{folder}: records cannot be written there ({error}); make room, or make it writable") from error
+
+
+def put_aside(path: Path) -> Path:
+    """Move a record that does not stand any more out of the way, to where nothing reads it; returns the new place."""
+    folder = path.parent / "aside"
+    folder.mkdir(exist_ok=True)
+    places = (folder / f"{path.stem}.{number}.json" for number in itertools.count(1))
+    place = next(place for place in places if not place.exists())
+    path.rename(place)
+    return place
+
+
+# --- what a record holds ----------------------------------------------------------------------------------------------
+Scores = dict[str, float]
+
+
+class Machine(TypedDict):
+    device: str
+    threads: int
+
+
+class Counts(TypedDict):
+    changed: int
+    heads: int
+    stored: int
+    total: int
+    trainable: int
+
+
+class Epoch(TypedDict):
+    epoch: int
+    examples: int
+    learning_rate: float
+    seconds: float
+    train_loss: float
+    validation: Scores
+
+
+class Origin(TypedDict):
+    """What every record says: what was run, by which code, where and when."""
+
+    schema: Literal[1]
+    digest: str
+    run: Run
+    code: str
+    commit: str | None
+    versions: dict[str, str]
+    machine: Machine
+    started: str
+    finished: str
+
+
+class Diverged(Origin):
+    """Of a run whose loss was no finite number any more."""
+
+    diverged: str
+
+
+class _Optional(TypedDict, total=False):
+    """What older records do not have."""
+
+    estimate_bytes: int
+    left_out: dict[str, dict[str, dict[str, int]]]  # split -> task -> see `peftlib.training.encoding.Encoded`
+
+
+class Finished(Origin, _Optional):
+    """Of a run that has scores."""
+
+    backbone_digest: str
+    best_epoch: int
+    counts: Counts
+    data: dict[str, dict[str, str]]  # split -> task -> digest of its content
+    examples_per_second: float
+    history: list[Epoch]
+    initial_digest: str
+    peak_bytes: int | None
+    seconds: float
+    stored_bytes: int
+    test: Scores
+    validation: Scores
+
+
 def read(path: Path) -> dict:
     """One record.
 
     Raises:
-        RecordError: not JSON, another schema, or not the record its name says.
+        RecordError: not JSON, not what a record holds, or not the record its name says: the digest of the run inside.
     """
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read as a record ({error}); delete it and run again") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise RecordError(f"{path}: expected a record of schema {SCHEMA}; delete it and run again")
-    if record.get("digest") != path.stem:
-        raise RecordError(f"{path}: holds the record of {record.get('digest')}; a record's name is its digest")
+        record = read_json(path)
+        kind = Diverged if isinstance(record, dict) and "diverged" in record else Finished
+        checked = conform(record, kind, str(path))
+        _agrees(checked, path)
+    except UsageError as error:
+        raise RecordError(f"{error}; `peftlib run` puts it aside and trains the run again") from error
     return record
+
+
+def _agrees(record: Finished | Diverged, path: Path) -> None:
+    """Refuse a record whose parts contradict each other."""
+    run = record["run"]
+    if record["digest"] != path.stem:
+        raise UsageError(f"{path}: holds the record of {short(record['digest'])}; a record's name is its digest")
+    if path.stem not in (run.digest, run.digest_as_spelt):
+        raise UsageError(f"{path}: holds another run than its name says, {run.digest}")
+    if "diverged" in record:
+        return
+    epochs = [epoch["epoch"] for epoch in record["history"]]
+    if epochs != list(range(1, run.recipe.epochs + 1)):
+        raise UsageError(f"{path}: history: expected epochs 1 to {run.recipe.epochs}, got {short(epochs)}")
+    if record["best_epoch"] not in epochs:
+        raise UsageError(f"{path}: best_epoch: expected one of its epochs, got {short(record['best_epoch'])}")
+    if record["validation"] != record["history"][record["best_epoch"] - 1]["validation"]:
+        raise UsageError(f"{path}: validation: expected the scores of the best epoch")
+    for name in ("validation", "test"):
+        if lacking := {*run.tasks, "mean"} - set(record[name]):
+            raise UsageError(f"{path}: {name}: lacks {', '.join(sorted(lacking))}")
+    if {split: set(tasks) for split, tasks in record["data"].items()} != dict.fromkeys(SPLITS, set(run.tasks)):
+        raise UsageError(f"{path}: data: expected a digest of each split of each task")
 
 
 def run_of(record: dict) -> Run:
     """The run that a record describes."""
-    content = dict(record["run"])
-    content["recipe"] = Recipe(**content["recipe"])
-    content["tasks"], content["limits"] = tuple(content["tasks"]), tuple(content["limits"])
-    return Run(**content)
-
-
-def table(records: Iterable[dict]) -> pd.DataFrame:
-    """One row a record: what was run, scores of the best epoch (``validation.sst``, ``test.sst``), counts and cost."""
-    rows = []
-    for r in records:
-        row = {"label": r["run"]["label"], "method": r["run"]["method"], "seed": r["run"]["seed"],
-               "tasks": "+".join(r["run"]["tasks"]), "backbone": r["run"]["backbone"], "source": r["run"]["source"],
-               **{k: r["run"]["recipe"][k] for k in ("lr", "epochs")}, "digest": r["digest"]}
-        row |= {k: r[k] for k in ("best_epoch", "seconds", "examples_per_second", "stored_bytes", "peak_bytes")}
-        row |= r["counts"]
-        for split in ("validation", "test"):
-            row |= {f"{split}.{name}": value for name, value in r[split].items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return conform(record["run"], Run, "run")

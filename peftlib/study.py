@@ -6,107 +6,32 @@ leaves the precision to the machine asks torch for it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import difflib
 import functools
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from peftlib import records
-from peftlib.errors import PeftlibError, UsageError
-from peftlib.expressions import names, skeleton
-from peftlib.records import Recipe, Run, path_of
+from peftlib.errors import PeftlibError, UsageError, short
+from peftlib.presets import Preset, get_preset, presets
+from peftlib.provenance import changed_inputs, code_digest, commit, machine, versions
+from peftlib.records import Recipe, RecordError, Run
+from peftlib.schema import near
+
+__all__ = ["Preset", "code_digest", "commit", "get_preset", "machine", "presets", "versions"]
 
 TASKS = ("sst", "quora", "sts")  # AdaptBert's three, in its order
 
 
 class Incomplete(PeftlibError):
     """Some runs of an experiment failed; the others are recorded."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How large a study is. A preset is data (presets.json), not code.
-
-    lr: learning rate by method, with a ``default``: the whole expression, or it without its hyperparameters (``LoRA +
-    PerTask(Houlsby)``). rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
-    examples a task in multi-task runs, (train, validation, test); limits_single: in single-task runs. search_lr: the
-    grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
-    whichever of bf16 and fp32 the machine computes faster (`native_precision`); a run's recipe holds what that was.
-    suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training sets,
-    where an experiment asks how much data a method needs. form: "heads" or "text", see `peftlib.records.Recipe`.
-    changes: what differs for a paper or for one of its experiments, field by field; see `at`.
-    """
-
-    name: str
-    about: str
-    backbone: str
-    source: str
-    limits: tuple[int | None, int | None, int | None]
-    limits_single: tuple[int | None, int | None, int | None]
-    epochs: int
-    seeds: tuple[int, ...]
-    batch_size: int
-    max_length: int
-    precision: str
-    runs_per_job: int
-    trials: int
-    rows: int | None
-    search_lr: tuple[float, ...]
-    lr: dict[str, float]
-    suites: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    sizes: tuple[int, ...] = ()
-    form: str = "heads"
-    changes: dict[str, dict] = dataclasses.field(default_factory=dict)
-
-    def at(self, experiment: str) -> Preset:
-        """The preset as an experiment uses it: with the changes for its paper, then with those for itself. Learning
-        rates that a change does not name stay."""
-        changed = self
-        for part in (experiment.split("/")[0], experiment):
-            fields = _tuples(self.changes.get(part, {}))
-            fields["lr"] = changed.lr | fields.get("lr", {})
-            changed = dataclasses.replace(changed, **fields)
-        return changed
-
-    def learning_rate(self, method: str) -> float:
-        """That of the expression, with its hyperparameters or else without; else the lowest that its terms have; else
-        the default."""
-        for name in (method, skeleton(method)):
-            if name in self.lr:
-                return self.lr[name]
-        return min((self.lr[name] for name in names(method) if name in self.lr), default=self.lr["default"])
-
-
-def presets() -> dict[str, Preset]:
-    """All presets by name."""
-    raw = json.loads(resources.files("peftlib").joinpath("presets.json").read_text())
-    return {name: Preset(name=name, **_tuples(fields)) for name, fields in raw.items()}
-
-
-def _tuples(fields: dict) -> dict:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-
-
-def get_preset(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        UsageError: unknown; names the known ones.
-    """
-    known = presets()
-    if name not in known:
-        raise UsageError(f"unknown preset {name!r}: expected one of {', '.join(known)}")
-    return known[name]
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------
@@ -128,27 +53,46 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
     given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
              "max_length": preset.max_length, "form": preset.form,
-             "precision": native_precision() if preset.precision == "auto" else preset.precision} | recipe
+             "precision": native_precision() if preset.precision == "auto" else preset.precision}
+    if len(tasks) > 1:  # in a run of one task there is nothing to sample
+        given["sampling"] = preset.sampling
     limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
-    return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source, recipe=Recipe(**given),
-               seed=seed, limits=tuple(limits), label=label or method)
+    return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source,
+               recipe=Recipe(**given | recipe), seed=seed, limits=tuple(limits), label=label or method)
 
 
 @functools.cache
 def native_precision() -> str:
-    """"bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32".
+    """What a preset's "auto" is: the precision that the environment variable PEFTLIB_PRECISION names, else the machine's
+    faster one. The batch sets the variable, so that the jobs on a cluster's nodes train what was planned elsewhere.
 
-    The environment variable PEFTLIB_PRECISION decides instead where it is set: the batch sets it, so that the jobs on a
-    cluster's nodes train what was planned on another machine.
+    Raises:
+        UsageError: the variable names no precision.
     """
-    if given := os.environ.get("PEFTLIB_PRECISION"):
-        return given
+    given = os.environ.get("PEFTLIB_PRECISION")
+    if given and given not in ("bf16", "fp32"):
+        raise UsageError(f"PEFTLIB_PRECISION is {short(given)}: expected bf16 or fp32")
+    return given or fast_precision()
+
+
+def fast_precision() -> str:
+    """"bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32"."""
     import torch
 
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = torch.cpu.get_capabilities()
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def emulated(preset: Preset) -> str | None:
+    """What to tell whoever is about to train bf16 on a machine that has no such instructions; None elsewhere."""
+    wanted = native_precision() if preset.precision == "auto" else preset.precision
+    if wanted == "fp32" or fast_precision() == "bf16":
+        return None
+    mend = "unset PEFTLIB_PRECISION" if preset.precision == "auto" else 'give the preset the precision "auto" or "fp32"'
+    return (f"preset {preset.name} trains in bf16, which this machine has no instructions for: about 17 times slower than "
+            f"fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them")
 
 
 def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:
@@ -161,9 +105,7 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
 
     preset = get_preset(preset) if isinstance(preset, str) else preset
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        raise UsageError(f"unknown experiment {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
-                         f"Known: {', '.join(EXPERIMENTS)}")
+        raise UsageError(f"unknown experiment {short(name)}{near(name, EXPERIMENTS)} Known: {', '.join(EXPERIMENTS)}")
     preset = preset.at(name)
     rows = EXPERIMENTS[name](preset)
     if labels is None:
@@ -177,31 +119,75 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
 
 
+# --- what is done, and doing the rest -------------------------------------------------------------------------------
 def record_of(preset: Preset, run: Run) -> dict | None:
-    """The record of a run, if it is finished, under the label that the run has in this experiment."""
-    path = path_of(preset.name, run.digest)
+    """The record of a run, if it is finished, under the label and the digest that the run has in this experiment.
+
+    Raises:
+        RecordError: there is one, but damaged.
+    """
+    path = records.find(preset.name, run)
     if not path.exists():
         return None
     record = records.read(path)
-    record["run"]["label"] = run.label
+    record["run"]["label"], record["digest"] = run.label, run.digest
     return record
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run stands. word: "done", "missing", "damaged" (its record), or "other data" or "other weights": the run would
+    now read others than its record was made from. record: of a run that is done. why: of one whose record does not stand.
+    """
+
+    word: str
+    record: dict | None = None
+    why: str = ""
+
+
+def standing(preset: Preset, run: Run) -> Standing:
+    """How a run stands. Data and weights that cannot be had here are taken to be what they were."""
+    try:
+        record = record_of(preset, run)
+    except RecordError as error:
+        return Standing("damaged", why=str(error))
+    if record is None:
+        return Standing("missing")
+    if changed := changed_inputs(run, record):
+        return Standing(changed, why=f"{records.find(preset.name, run)}: made from {changed} than there are now")
+    return Standing("done", record)
+
+
+def missing(preset: Preset, wanted: Iterable[Run]) -> list[Run]:
+    """The runs that are to be trained. A record that does not stand is put aside; standard error says so."""
+    out = []
+    for run in wanted:
+        while (found := standing(preset, run)).word not in ("done", "missing"):
+            place = records.put_aside(records.find(preset.name, run))
+            print(f"{found.why}. It is now {place}", file=sys.stderr)
+        if found.word == "missing":
+            out.append(run)
+    return out
 
 
 class Results(list):
     """Records of an experiment, in its order. wanted: all its runs, those without a record too.
 
-    diverged: records of runs that have no scores because they diverged; they are not in the list.
+    diverged: records of runs that have no scores because they diverged; damaged: runs whose record cannot be read. Neither
+    are in the list.
     """
 
-    def __init__(self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = ()):
+    def __init__(self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = (),
+                 damaged: Iterable[Run] = ()):
         super().__init__(found)
-        self.wanted, self.diverged = wanted, list(diverged)
+        self.wanted, self.diverged, self.damaged = wanted, list(diverged), list(damaged)
 
     def only(self, keep: Callable[[Run], bool]) -> Results:
         """Those of the runs that `keep` accepts, with what became of them."""
         wanted = [run for run in self.wanted if keep(run)]
         kept = {run.digest for run in wanted}
-        return Results((r for r in self if r["digest"] in kept), wanted, (r for r in self.diverged if r["digest"] in kept))
+        return Results((r for r in self if r["digest"] in kept), wanted, (r for r in self.diverged if r["digest"] in kept),
+                       filter(keep, self.damaged))
 
 
 def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True,
@@ -218,19 +204,28 @@ def results(name: str, preset: Preset | str, train: bool = True, progress: bool 
     wanted = runs(name, preset, labels)
     if train:
         run_missing(name, preset, wanted, progress)
-    found = [r for run in wanted if (r := record_of(preset, run)) is not None]
-    return Results((r for r in found if "diverged" not in r), wanted, (r for r in found if "diverged" in r))
+    found, damaged = [], []
+    for run in wanted:
+        try:
+            found.append(record_of(preset, run))
+        except RecordError as error:
+            print(error, file=sys.stderr)
+            damaged.append(run)
+    there = [record for record in found if record is not None]
+    return Results((r for r in there if "diverged" not in r), wanted, (r for r in there if "diverged" in r), damaged)
 
 
 def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = True) -> None:
-    """Train those of the runs that have no record.
+    """Train those of the runs that have no record that stands (see `missing`).
 
     Raises:
         Incomplete: names the runs that failed, with the last line of each traceback.
     """
-    failures = []
-    for run in wanted:
-        if record_of(preset, run) is not None:
+    failures, lacking = [], missing(preset, wanted)
+    if lacking and (said := emulated(preset.at(name))):
+        print(said, file=sys.stderr)
+    for run in lacking:
+        if records.find(preset.name, run).exists():  # by now: another row of the same run, or another process
             continue
         try:
             execute(preset, run, progress)
@@ -247,15 +242,21 @@ def failure_path(preset: str, digest: str) -> Path:
 
 
 def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
-    """Train one run, write its record, and return it. An interrupted run goes on from its last epoch.
+    """Train one run, write its record, and return it. An interrupted run goes on from its last epoch: its checkpoint stays
+    until the record is there.
 
     A run whose loss is no finite number any more would end so each time: its record says so, under "diverged", and has
     neither scores nor cost.
+
+    Raises:
+        RecordError: before anything is trained, if records cannot be written.
     """
     from peftlib.accounting.estimate import estimate_run, longest_batch
     from peftlib.accounting.memory import PeakMemory
     from peftlib.training import loop
 
+    path = records.path_of(preset.name, run.digest)
+    records.check_writable(path.parent)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     source = {"code": code_digest(run.method), "commit": commit()}  # now: files may change while it trains
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
@@ -269,7 +270,6 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     except loop.Diverged as error:
         record["diverged"] = str(error)
         print(error, file=sys.stderr)
-        checkpoint.unlink(missing_ok=True)
     else:
         record |= {
             "counts": dataclasses.asdict(outcome.model.counts()), "history": outcome.history,
@@ -280,58 +280,11 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
             "backbone_digest": outcome.backbone_digest,
         }
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    records.write(path_of(preset.name, run.digest), record)
-    failure_path(preset.name, run.digest).unlink(missing_ok=True)
+    records.write(path, record)
+    for done_with in (checkpoint, failure_path(preset.name, run.digest)):
+        with contextlib.suppress(OSError):
+            done_with.unlink()
     return record
-
-
-# --- where a record comes from ----------------------------------------------------------------------------------------
-_CORE = ("anatomy.py", "edits.py", "model.py", "backbones.py", "methods/base.py", "training", "data")
-
-
-def code_digest(method: str) -> str:
-    """Digest of the sources that decide a run of `method`: the core, the files of its methods and of what those import."""
-    import hashlib
-
-    from peftlib.methods import parse
-
-    package = Path(__file__).parent
-    files = {f for part in _CORE for f in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py"))}
-    for leaf, _ in parse(method).leaves(("task",)):
-        module = sys.modules[type(leaf).__module__]
-        used = {getattr(value, "__module__", None) or "" for value in vars(module).values()} | {module.__name__}
-        files |= {Path(sys.modules[name].__file__) for name in used if name.startswith("peftlib.methods.")}
-    h = hashlib.sha256()
-    for file in sorted(files):
-        h.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
-    return h.hexdigest()[:16]
-
-
-def commit() -> str | None:
-    """The commit of the working tree, with "+" if it has changes; None outside a repository."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=records.root(), capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "peftlib") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"python": platform.python_version(), **{p: version(p) for p in ("torch", "transformers", "accelerate")}}
-
-
-def machine() -> dict[str, str | int]:
-    """What decides speed: the device and its cores or name."""
-    import torch
-
-    if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(), "threads": torch.get_num_threads()}
-    return {"device": platform.machine() + " CPU", "threads": torch.get_num_threads()}
 
 
 # --- the batch's plan -------------------------------------------------------------------------------------------------
@@ -343,6 +296,7 @@ class Job:
     shard: int
     shards: int
     digests: tuple[str, ...]
+    records: tuple[Path, ...]  # where those of its runs lie, or will
     gpu: bool
     mem_mb: int
     minutes: int
@@ -406,6 +360,15 @@ def _each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]
         yield name, own
 
 
+def make_ready(preset_name: str) -> None:
+    """Before training is planned: put aside records that do not stand, so that their jobs run again, and warn of what would
+    be slow. Both on standard error."""
+    preset = get_preset(preset_name)
+    lacking = missing(preset, (run for _, own in _each_with_own_runs(preset) for run in own))
+    if lacking and (said := emulated(preset)):
+        print(said, file=sys.stderr)
+
+
 def plan(preset_name: str) -> list[Job]:
     """The jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
     preset, jobs = get_preset(preset_name), []
@@ -414,13 +377,15 @@ def plan(preset_name: str) -> list[Job]:
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)
             if mine:
-                jobs.append(Job(name, shard, shards, tuple(r.digest for r in mine), gpu=preset_name == "paper",
+                jobs.append(Job(name, shard, shards, tuple(r.digest for r in mine),
+                                tuple(records.find(preset_name, r) for r in mine), gpu=preset_name == "paper",
                                 mem_mb=16000 if preset_name == "paper" else 4000, minutes=30 * len(mine)))
     return jobs
 
 
 def status(preset_name: str) -> list[dict]:
-    """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale.
+    """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale, or have a record that
+    is damaged or was made from other data or other weights (see `Standing`).
 
     Stale: done, but by sources that have changed since. Failed ones are not counted as missing.
     """
@@ -428,15 +393,15 @@ def status(preset_name: str) -> list[dict]:
 
     preset, rows, digests = get_preset(preset_name), [], {}
     for name in EXPERIMENTS:
-        row = {"paper": name.split("/")[0], "experiment": name, "done": 0, "missing": 0, "failed": 0, "stale": 0}
+        words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
+        row = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
         for run in runs(name, preset):
-            record = record_of(preset, run)
-            if record is None:
-                row["failed" if failure_path(preset_name, run.digest).exists() else "missing"] += 1
-                continue
-            row["done"] += 1
-            if run.method not in digests:
-                digests[run.method] = code_digest(run.method)
-            row["stale"] += record["code"] != digests[run.method]
+            found = standing(preset, run)
+            failed = found.word == "missing" and failure_path(preset_name, run.digest).exists()
+            row["failed" if failed else found.word] += 1
+            if found.record:
+                if run.method not in digests:
+                    digests[run.method] = code_digest(run.method)
+                row["stale"] += found.record["code"] != digests[run.method]
         rows.append(row)
     return rows

@@ -440,18 +440,24 @@ def test_probabilities_at_the_ends():
     assert probabilities(SIZES, 1e-6) == pytest.approx({"small": 0, "middle": 0, "large": 1})
 
 
-@pytest.mark.parametrize(("strategy", "temperature"), [("temperature", 1), ("temperature", 10), ("proportional", 10)])
-def test_draws_follow_the_probabilities(strategy, temperature):
-    order = task_order(SIZES, strategy, 20_000, temperature, seed=0)
-    expected = probabilities(SIZES, 1 if strategy == "proportional" else temperature)
+@pytest.mark.parametrize("temperature", [1, 10])
+def test_draws_follow_the_probabilities(temperature):
+    order = task_order(SIZES, "temperature", 20_000, temperature, seed=0)
+    expected = probabilities(SIZES, temperature)
     for name, share in Counter(order).items():
         assert share / 20_000 == pytest.approx(expected[name], abs=0.012)  # more than three standard deviations
 
 
+def test_proportional_goes_through_all_batches_before_it_begins_again():
+    sizes = {"a": 100, "b": 10, "c": 1}
+    orders = [task_order(sizes, "proportional", 111, seed=seed) for seed in range(3)]
+    assert all(Counter(order) == sizes for order in orders) and len(set(map(tuple, orders))) == 3
+    assert task_order(sizes, "proportional", 250, 9, seed=1)[:111] == orders[1]
+    assert Counter(task_order(sizes, "proportional", 250, seed=1)[111:222]) == sizes
+    assert task_order(sizes, "proportional", 0) == []
+
+
 def test_task_order_is_seeded():
-    assert task_order({"a": 3, "b": 1}, "temperature", 12, 1, seed=0) == task_order(
-        {"a": 3, "b": 1}, "proportional", 12, 9, seed=0
-    )
     long = task_order(SIZES, "temperature", 50, 10, seed=0)
     assert long[:20] == task_order(SIZES, "temperature", 20, 10, seed=0)
     assert long != task_order(SIZES, "temperature", 50, 10, seed=1)

@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny import TASKS, build, inputs_of
 
-from peftlib import edits, experiments, records, report, study
+from peftlib import edits, experiments, provenance, records, report, study
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods.reparametrized.lora import LowRank
-from peftlib.records import Recipe, RecordError, Run
+from peftlib.records import Recipe, Run
 from peftlib.report import suites
 from peftlib.study import Incomplete
 from peftlib.training import loop
@@ -90,7 +95,7 @@ def test_killed_and_taken_up_again_gives_the_same_bits(method, tmp_path, monkeyp
     resumed._epoch = lambda number, *rest: (seen.append(number), epoch(number, *rest))[1]
     assert numbers(resumed.fit()) == whole
     assert seen == [2]
-    assert not list(tmp_path.iterdir())
+    assert [left.name for left in tmp_path.iterdir()] == ["checkpoint.pt"]  # until its record is written
 
 
 def test_a_checkpoint_that_saves_little_time_is_not_written(tmp_path, monkeypatch):
@@ -101,14 +106,130 @@ def test_a_checkpoint_that_saves_little_time_is_not_written(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
-def test_a_checkpoint_that_is_not_this_runs_is_put_aside(content, tmp_path):
-    wanted, checkpoint = run(tasks=("sst",), limits=(16, 16, 16), epochs=1), tmp_path / "checkpoint.pt"
-    if content is None:
-        torch.save({"digest": "of another run", "epoch": 1}, checkpoint)
-    else:
-        checkpoint.write_bytes(content)
-    assert numbers(fit(wanted, checkpoint)) == numbers(fit(wanted))
+def test_a_run_that_lost_its_outcome_is_not_trained_again(tmp_path, monkeypatch):
+    """After the last epoch, too, the checkpoint holds all there is."""
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0)
+    wanted, checkpoint = run("AdaLoRA(rank=3, target=1)", tasks=("sts",), limits=(32, 16, 16)), tmp_path / "checkpoint.pt"
+    first = numbers(fit(wanted, checkpoint))
+    monkeypatch.setattr(Trainer, "_epoch", lambda *a: pytest.fail("trained again"))
+    assert numbers(fit(wanted, checkpoint)) == first
+
+
+@pytest.fixture(scope="module")
+def left_off(tmp_path_factory):
+    """A run of one epoch, and the bytes of its checkpoint."""
+    path, wanted = tmp_path_factory.mktemp("left") / "checkpoint.pt", run(tasks=("sst",), limits=(16, 16, 16), epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "SAVE_EVERY", 0)
+        fit(wanted, path)
+    return wanted, path.read_bytes()
+
+
+DAMAGES = {
+    "empty": lambda whole: b"", "a text": lambda whole: b"no checkpoint", "its digest alone": lambda whole: whole[:32],
+    "cut short": lambda whole: whole[:-1], "half of it": lambda whole: whole[: len(whole) // 2],
+    "longer": lambda whole: whole + b"\0", "without its digest": lambda whole: whole[32:],
+    "another digest": lambda whole: bytes(32) + whole[32:],
+    **{f"a bit at {place:.0%}": lambda whole, place=place: _flipped(whole, int(len(whole) * place))
+       for place in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)},
+}
+
+
+def _flipped(whole: bytes, place: int) -> bytes:
+    return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_removed_with_a_word(damage, left_off, tmp_path, capsys):
+    wanted, whole = left_off
+    checkpoint = tmp_path / "checkpoint.pt"
+    trainer = Trainer(wanted, checkpoint, progress=False)
+    checkpoint.write_bytes(whole)
+    assert trainer._read_checkpoint()["epoch"] == 1  # as long as it is whole
+    checkpoint.write_bytes(damage(whole))
+    capsys.readouterr()
+    assert trainer._read_checkpoint() is None and not checkpoint.exists()
+    assert capsys.readouterr().err == f"{checkpoint}: damaged; it is removed, and the run begins anew\n"
+
+
+@pytest.mark.parametrize("part", ["run", "code", "data", "weights", "versions"])
+def test_a_checkpoint_of_something_else_is_begun_anew(part, left_off, tmp_path, capsys, monkeypatch):
+    """No run is of two codes, two data or two versions."""
+    wanted, whole = left_off
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(whole)
+    trainer = Trainer(wanted, checkpoint, progress=False)
+    trainer.made_of[part] = "another"
+    epochs, real = [], Trainer._epoch
+    monkeypatch.setattr(Trainer, "_epoch", lambda self, now, *rest: (epochs.append(now), real(self, now, *rest))[1])
+    trainer.fit()
+    assert epochs == [1] and f"of other {part}; it is removed, and the run begins anew" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0)
+    (tmp_path / "folder").write_text("a file")
+    wanted = run(tasks=("sst",), limits=(16, 16, 16))
+    assert numbers(fit(wanted, tmp_path / "folder" / "checkpoint.pt")) == numbers(fit(wanted))
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variables", [
+    {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
+    {"ACCELERATE_MIXED_PRECISION": "fp64", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"},
+    {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_MEGATRON_LM": "true"},
+    {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_TORCH_DEVICE": "meta", "ACCELERATE_USE_CPU": "perhaps"},
+    {"CUBLAS_WORKSPACE_CONFIG": ":0:0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+], ids=lambda variables: ",".join(variables))
+def test_the_shell_does_not_change_the_numbers(variables, tmp_path):
+    """In a process of its own: Accelerate reads its variables once."""
+    code = ("import sys; sys.path.insert(0, 'tests'); import torch; torch.set_num_threads(1); from test_training import *; "
+            "import os; before = dict(os.environ); outcome = fit(run(tasks=('sst',), limits=(32, 16, 16), epochs=1)); "
+            "assert all(os.environ[name] == value for name, value in before.items() if 'ACCELERATE' in name); "
+            "print(numbers(outcome)[3:], outcome.test)")
+
+    def said(**more):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+        return subprocess.run([sys.executable, "-c", code], env=clean | more, cwd=records.root(), capture_output=True,
+                              text=True, check=True, timeout=120).stdout
+
+    assert said(**variables) == said()
+
+
+def test_the_callers_torch_does_not_change_the_numbers():
+    wanted = run(tasks=("sst",), limits=(32, 16, 16), epochs=1)
+    plain = numbers(fit(wanted))
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert numbers(fit(wanted)) == plain
+
+
+@pytest.mark.parametrize("sampling, once", [("proportional", True), ("temperature", False)])
+def test_proportional_epochs_take_every_example_once(sampling, once):
+    trainer = Trainer(run(limits=(90, 16, 16), sampling=sampling, batch_size=7), progress=False)
+    epochs = [trainer.schedule(epoch) for epoch in (1, 2)]
+    for schedule in epochs:
+        for task in ("sst", "quora"):
+            rows = sorted(row for name, batch in schedule for row in batch if name == task)
+            assert (rows == list(range(90))) is once
+    assert epochs[0] != epochs[1]
+    assert [name for name, _ in epochs[0]] != [name for name, _ in epochs[1]]
+
+
+@pytest.mark.parametrize("batches, groups", [(4, [4]), (5, [4, 1]), (7, [4, 3])])
+def test_a_step_is_the_mean_of_the_batches_it_has(batches, groups, monkeypatch):
+    """The last step of an epoch, too, which may have fewer of them."""
+    trainer = Trainer(run(tasks=("sst",), limits=(4 * batches, 16, 16), epochs=1, batch_size=4, accumulate=4),
+                      progress=False)
+    shares = []
+    monkeypatch.setattr(trainer.model, "loss", lambda *a: trainer.model.heads["sst"].bias.sum() * 0 + 1)
+    monkeypatch.setattr(trainer.accelerator, "backward", lambda loss: shares.append(loss.item()))
+    trainer._prepare(None)
+    trainer.forward = trainer.model
+    optimizer = trainer.model.optimizer(1e-3, 0.0)
+    trainer._epoch(1, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), len(groups))
+    assert shares == pytest.approx([1 / size for size in groups for _ in range(size)])
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch():
@@ -145,6 +266,15 @@ def test_a_loss_that_is_no_number_is_named_with_its_place(monkeypatch):
     monkeypatch.setattr(trainer.model, "loss", lambda *a: trainer.model.heads["sst"].bias.sum() * float("nan"))
     with pytest.raises(Diverged, match="the loss is nan by batch 3 of epoch 1"):
         trainer.fit()
+
+
+def test_weights_that_are_no_numbers_are_noticed_where_answers_are_written():
+    wanted = dataclasses.replace(run("BitFit()", tasks=("sst2",), limits=(8, 8, 8), form="text"), backbone="t5-embedded")
+    trainer = Trainer(wanted, progress=False)
+    with torch.no_grad():
+        next(p for p in trainer.model.parameters() if p.requires_grad).fill_(float("nan"))
+    with pytest.raises(Diverged, match="trained weights are no finite numbers before answers on test are written"):
+        trainer.evaluate("test")
 
 
 @pytest.mark.parametrize("scores, best", [((0.2, 0.9, 0.5), 2), ((0.9, 0.2, 0.5), 1), ((0.1, 0.4, 0.4), 2)])
@@ -206,6 +336,7 @@ def test_frozen_weights_are_cast_once():
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    study.presets()  # checked against the true experiments
     monkeypatch.setattr(study, "EXPERIMENTS", {})
     return tmp_path
 
@@ -256,25 +387,13 @@ def test_a_record_is_written_whole_and_once(tmp_path, monkeypatch):
     path = tmp_path / "runs" / "abc.json"
     monkeypatch.setattr(records.os, "replace", lambda *a: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        records.write(path, {"schema": records.SCHEMA, "digest": "abc"})
+        records.write(path, {"n": 0})
     assert not list(path.parent.iterdir())
     monkeypatch.undo()
-    records.write(path, {"schema": records.SCHEMA, "digest": "abc", "n": 1})
-    records.write(path, {"schema": records.SCHEMA, "digest": "abc", "n": 2})
-    assert records.read(path)["n"] == 1
+    records.write(path, {"n": 1})
+    records.write(path, {"n": 2})
+    assert json.loads(path.read_text()) == {"n": 1}
     assert [p.name for p in path.parent.iterdir()] == ["abc.json"]
-
-
-@pytest.mark.parametrize("text, message", [
-    ("{", "cannot be read as a record"), ("[]", "expected a record of schema"),
-    (json.dumps({"schema": 0, "digest": "abc"}), "expected a record of schema"),
-    (json.dumps({"schema": records.SCHEMA, "digest": "xyz"}), "holds the record of xyz"),
-])
-def test_a_file_that_is_no_record_is_refused(text, message, tmp_path):
-    path = tmp_path / "abc.json"
-    path.write_text(text)
-    with pytest.raises(RecordError, match=message):
-        records.read(path)
 
 
 def test_the_digest_is_of_all_that_decides_the_outcome():
@@ -284,6 +403,38 @@ def test_the_digest_is_of_all_that_decides_the_outcome():
               dataclasses.replace(base, source="local")]
     assert len({r.digest for r in [base, *others]}) == 1 + len(others)
     assert run(label="another name").digest == base.digest
+
+
+@pytest.mark.parametrize("same", [
+    {"weight_decay": 0}, {"clip": 1}, {"warmup": -0.0}, {"lr": np.float64(1e-3)}, {"epochs": np.int64(2)},
+    {"method": " LoRA( rank = 2 )"}, {"method": "LoRA(dropout=0, rank=2)"}, {"tasks": ["sst", "quora"]},
+    {"limits": [np.int64(48), 32, 32]}, {"backbone": "models/mine/"}, {"backbone": "models/mine//"}], ids=str)
+def test_runs_that_mean_the_same_have_one_digest(same):
+    base = dataclasses.replace(run(weight_decay=0.0, clip=1.0, warmup=0.0), backbone="models/mine")
+    whole = {k: v for k, v in same.items() if k in ("method", "tasks", "limits", "backbone")}
+    recipe = dataclasses.replace(base.recipe, **{k: v for k, v in same.items() if k not in whole})
+    other = dataclasses.replace(base, recipe=recipe, **whole)
+    assert other.digest == base.digest
+
+
+def test_a_folder_of_a_backbones_name_is_another_backbone():
+    base = dataclasses.replace(run(), backbone="minilm")
+    assert dataclasses.replace(base, backbone="minilm/").digest != base.digest
+
+
+def test_a_record_under_the_digest_of_its_spelling_is_found(root):
+    """Records are older than the rule that expressions of one meaning have one digest, and keep their names."""
+    grid("paper/table", "LoRA(rank=8)")
+    (wanted,) = study.runs("paper/table", preset())
+    assert wanted.digest != wanted.digest_as_spelt
+    record = study.execute(preset(), wanted, progress=False)
+    path = records.path_of("smoke", wanted.digest)
+    old = records.path_of("smoke", wanted.digest_as_spelt)
+    old.write_text(json.dumps(record | {"digest": wanted.digest_as_spelt}))
+    path.unlink()
+    (found,) = study.results("paper/table", preset(), progress=False)
+    assert found["digest"] == wanted.digest and not path.exists() and records.find("smoke", wanted) == old
+    assert study.plan("smoke") == [] or study.plan("smoke")[0].records == (old,)
 
 
 def test_results_trains_what_is_missing_and_nothing_twice(root, monkeypatch):
@@ -336,6 +487,123 @@ def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monke
     assert len(study.results("paper/table", preset(), progress=False).diverged) == 1
 
 
+@pytest.fixture
+def finished(root):
+    """An experiment of two runs that are done: their preset and the paths of their records."""
+    grid("paper/table", "HeadOnly()", "LoRA(rank=2)")
+    study.results("paper/table", preset(), progress=False)
+    return preset(), [records.find("smoke", run) for run in study.runs("paper/table", preset())]
+
+
+def states():
+    (row,) = study.status("smoke")
+    return {word: n for word, n in row.items() if n and word not in ("paper", "experiment")}
+
+
+def test_a_damaged_record_is_left_out_counted_and_trained_again(finished, root, monkeypatch, capsys):
+    smoke, (first, second) = finished
+    whole = json.loads(first.read_text())
+    cut = first.read_text()[:100]
+    first.write_text(cut)
+    read = study.results("paper/table", smoke, train=False)
+    assert [r["run"]["label"] for r in read] == ["row 1"] and [run.label for run in read.damaged] == ["row 0"]
+    assert str(first) in capsys.readouterr().err and first.read_text() == cut  # who only reads changes nothing
+    assert read.only(lambda run: run.label == "row 1").damaged == []
+    assert report.presence(read) == report.presence(report.union(read, read)) == "1 of 2 runs, 1 damaged"
+    assert "1 has a damaged record" in report.rerun("notebooks/x.ipynb", report.Page(smoke, False), read).data
+    assert states() == {"done": 1, "damaged": 1}
+    again = study.results("paper/table", smoke, progress=False)
+    assert [r["test"] for r in again] == [whole["test"], json.loads(second.read_text())["test"]] and not again.damaged
+    (aside,) = (first.parent / "aside").iterdir()
+    assert aside.read_text() == cut and str(aside) in capsys.readouterr().err
+    assert states() == {"done": 2}
+
+
+@pytest.mark.parametrize("change, word", [
+    (lambda record: record["data"]["test"].update(sst="0" * 64), "other data"),
+    (lambda record: record.update(backbone_digest="0" * 64), "other weights")])
+def test_a_record_of_other_inputs_is_not_the_answer(finished, root, change, word, monkeypatch, capsys):
+    smoke, (first, _) = finished
+    monkeypatch.setattr(provenance, "weights_digest", lambda name: provenance_of_minilm)
+    provenance_of_minilm = json.loads(first.read_text())["backbone_digest"]
+    assert states() == {"done": 2}
+    record = json.loads(first.read_text())
+    change(record)
+    first.write_text(json.dumps(record))
+    assert states() == {"done": 1, word: 1}
+    assert len(study.results("paper/table", smoke, train=False)) == 2  # a page that only reads does not look at data
+    study.results("paper/table", smoke, progress=False)
+    assert states() == {"done": 2}
+    (aside,) = (first.parent / "aside").iterdir()
+    assert json.loads(aside.read_text()) == record and f"made from {word} than there are now" in capsys.readouterr().err
+
+
+def test_data_and_weights_are_looked_at_again_only_when_their_files_change(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
+    assert provenance.data_digest("sst2", "test", "local", 5) is None  # not there: nothing is said of it
+    model, table = tmp_path / "mine" / "model.safetensors", tmp_path / "glue" / "sst2" / "train.parquet"
+    for path in (model, table):
+        path.parent.mkdir(parents=True)
+
+    def write(rows):
+        model.write_text("weights " * rows)
+        sentences = [f"a sentence {i}" for i in range(rows)]
+        pd.DataFrame({"sentence": sentences, "label": [0, 1] * (rows // 2)}).to_parquet(table)
+        return (provenance.weights_digest(str(tmp_path / "mine[:2]")), provenance.data_digest("sst2", "train", "local", 5))
+
+    first = write(40)
+    assert None not in first and len(set(first)) == 2
+    monkeypatch.setattr(provenance, "load_split", lambda *a, **k: pytest.fail("read again"))
+    assert provenance.data_digest("sst2", "train", "local", 5) == first[1]
+    monkeypatch.undo()
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
+    assert set(write(60)).isdisjoint(first)
+    for kept in (tmp_path / "_build" / "digests").iterdir():
+        kept.write_text("{")
+    assert set(write(40)) == set(first)
+
+
+def test_a_finished_run_outlives_a_records_folder_that_cannot_be_written(root, monkeypatch):
+    """The checkpoint stays until the record is there; what cannot be written is refused before anything is trained."""
+    grid("paper/table", "LoRA(rank=2)")
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0)
+    with monkeypatch.context() as patch, pytest.raises(Incomplete, match="No space left"):
+        patch.setattr(records, "write", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        study.results("paper/table", preset(), progress=False)
+    (left,) = (root / "_build" / "smoke" / "checkpoints").iterdir()
+    monkeypatch.setattr(Trainer, "_epoch", lambda *a: pytest.fail("trained again"))
+    (record,) = study.results("paper/table", preset(), progress=False)
+    assert len(record["history"]) == 1 and not left.exists()
+    assert states() == {"done": 1}
+
+
+def test_a_folder_that_takes_no_records_is_refused_before_training(root, monkeypatch):
+    grid("paper/table", "LoRA(rank=2)")
+    (root / "data").mkdir()
+    (root / "data" / "runs").write_text("a file")
+    monkeypatch.setattr(Trainer, "__init__", lambda *a: pytest.fail("trained"))
+    with pytest.raises(Incomplete, match="RecordError: .*records cannot be written there"):
+        study.results("paper/table", preset(), progress=False)
+
+
+@pytest.mark.parametrize("given, precision, said", [
+    ("bf16", "bf16", 'give the preset the precision "auto" or "fp32"'.capitalize()), ("auto", "bf16", "Unset PEFTLIB_PREC"),
+    ("auto", "", None), ("fp32", "bf16", None)])
+def test_who_trains_bf16_without_the_instructions_is_told(root, monkeypatch, capsys, given, precision, said):
+    monkeypatch.setattr(study, "fast_precision", lambda: "fp32")
+    monkeypatch.setenv("PEFTLIB_PRECISION", precision)
+    study.native_precision.cache_clear()
+    grid("paper/table", "HeadOnly()")
+    wanted = dataclasses.replace(preset(), precision=given)
+    study.results("paper/table", wanted, progress=False)
+    study.results("paper/table", wanted, progress=False)
+    study.native_precision.cache_clear()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "17 times slower" in line]
+    assert len(lines) == (said is not None) and all(said.lower() in line.lower() for line in lines)
+
+
 def test_a_killed_run_goes_on_from_its_last_epoch(root, monkeypatch):
     grid("paper/table", "LoRA(rank=2)")
     wanted = preset(epochs=3)
@@ -354,16 +622,14 @@ def test_a_killed_run_goes_on_from_its_last_epoch(root, monkeypatch):
 def test_status_counts_done_missing_failed_and_stale(root):
     smoke = study.get_preset("smoke")
     grid("paper/table", "HeadOnly()", "PerTask(BitFit())", "LoRA(rank=2)")
-    assert study.status("smoke") == [
-        {"paper": "paper", "experiment": "paper/table", "done": 0, "missing": 3, "failed": 0, "stale": 0}]
+    assert states() == {"missing": 3}
     wanted = study.runs("paper/table", smoke)
     with pytest.raises(Incomplete):
         study.run_missing("paper/table", smoke, wanted[:2], progress=False)
-    assert study.status("smoke")[0] | {"paper": "", "experiment": ""} == {
-        "paper": "", "experiment": "", "done": 1, "missing": 1, "failed": 1, "stale": 0}
+    assert states() == {"done": 1, "missing": 1, "failed": 1}
     path = records.path_of("smoke", wanted[0].digest)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "of another day"}))
-    assert study.status("smoke")[0]["stale"] == 1
+    assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
 
 
 def test_unknown_names_get_a_suggestion(root):

@@ -58,7 +58,7 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
             "parameters": given, "inputs": [str(notebook), str(values)],
-            "records": [str(records.path_of(preset, digest)) for digest in job.digests],
+            "records": [str(path) for path in job.records],
             "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
     report, papers = (root / "peftlib" / "report").rglob("*.py"), (root / "data" / "papers").rglob("*.csv")
     reads = [values, *sorted(report), *sorted(papers)]
@@ -68,7 +68,7 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         given = {"preset": preset, "train": False}  # records are what passes between the halves
         given = {name: given[name] for name in given if name in parameters.declared(notebook)}
         parameters.check(notebook, given)
-        wanted = dict.fromkeys(records.path_of(preset, run.digest) for name in page.experiments
+        wanted = dict.fromkeys(records.find(preset, run) for name in page.experiments
                                for run in study.runs(name, preset))
         pages[page.notebook.removesuffix(".ipynb")] = {
             "parameters": given, "inputs": [str(notebook), *map(str, reads)], "records": [str(path) for path in wanted]}
@@ -295,6 +295,8 @@ def stop(signum: int, frame: object) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the batch from the command line; 0 complete, 1 something failed, 2 refused, 130 stopped."""
+    from peftlib import study
+
     args, extra = parse(argv)
     if args.parent is not None:
         guard.exit_with(args.parent)
@@ -306,6 +308,8 @@ def main(argv: list[str] | None = None) -> int:
         root = repository()
         build = root / "_build" / args.preset
         options = Options(args.jobs, args.executor, tuple(extra))
+        if "train" in halves:
+            study.make_ready(args.preset)
         return run(make_plan(args.preset, root, build), build, options, halves)
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

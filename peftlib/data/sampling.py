@@ -1,6 +1,8 @@
 """In which order tasks and examples are seen.
 
-Multi-task training takes one batch of one task at a time. With temperature T the task i of n_i batches is drawn with
+Multi-task training takes one batch of one task at a time: every batch of every task once an epoch, in random order
+("proportional"); the tasks in turn ("round_robin"); or drawn with replacement ("temperature"), so that by chance a task
+may be seen more or less often than it has batches. With temperature T the task i of n_i batches is drawn with
 
     p_i = n_i^(1/T) / sum_j n_j^(1/T)
 
@@ -49,19 +51,23 @@ def task_order(
 ) -> list[str]:
     """The task of each of ``steps`` training steps.
 
-    ``sizes``: batches of each task. "temperature" draws with replacement by ``probabilities``; "proportional" is the
-    same at T = 1,
-    whatever ``temperature`` says; "round_robin" takes the tasks in turn, in the order of ``sizes``.
+    ``sizes``: batches of each task. "temperature" draws with replacement by ``probabilities``; "proportional" goes through
+    all batches once, in random order, before it goes through them again; "round_robin" takes the tasks in turn, in the
+    order of ``sizes``.
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"unknown sampling strategy {strategy!r}; expected one of {', '.join(STRATEGIES)}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise UsageError(f"steps must be a whole number of at least 0; got {steps!r}")
-    shares = probabilities(sizes, temperature if strategy == "temperature" else 1.0)
-    names = list(shares)
+    shares = probabilities(sizes, temperature)
+    names, rng = list(shares), _generator("tasks", seed)
     if strategy == "round_robin":
         return list(islice(cycle(names), steps))
-    points = _generator("tasks", seed).random(steps)
+    if strategy == "proportional":
+        every = np.repeat(np.arange(len(names)), list(sizes.values()))
+        passes = [every[np.argsort(rng.random(len(every)), kind="stable")] for _ in range(-(-steps // len(every)))]
+        return [names[i] for i in np.concatenate([every[:0], *passes])[:steps]]
+    points = rng.random(steps)
     # The last bound may fall short of 1 by rounding: whatever lies above it belongs to the last task.
     drawn = np.searchsorted(np.cumsum(list(shares.values()))[:-1], points, side="right")
     return [names[i] for i in drawn]

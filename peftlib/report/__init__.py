@@ -124,6 +124,9 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     if diverged:
         lines.append(f"{len(diverged)} diverged at {'its' if len(diverged) == 1 else 'their'} learning rate and "
                      f"{'has' if len(diverged) == 1 else 'have'} no scores.")
+    damaged = {run.digest for source in sources for run in getattr(source, "damaged", ())}
+    if damaged:
+        lines.append(f"{len(damaged)} {'has a damaged record' if len(damaged) == 1 else 'have damaged records'}.")
     missing = len(wanted - {r["digest"] for r in made} - diverged)
     if missing:
         lines.append(f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "

@@ -96,10 +96,12 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
 
 
 def presence(source: Sequence[dict]) -> str:
-    """"17 of 19 runs"; "3 runs" if it is not known how many there should be."""
-    wanted, diverged = getattr(source, "wanted", None), getattr(source, "diverged", ())
-    runs = f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"
-    return f"{runs}, {len(diverged)} diverged" if diverged else runs
+    """"17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many have no scores because they
+    diverged, or have a damaged record."""
+    wanted = getattr(source, "wanted", None)
+    parts = [f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"]
+    parts += [f"{len(lost)} {why}" for why in ("diverged", "damaged") if (lost := getattr(source, why, ()))]
+    return ", ".join(parts)
 
 
 def cost(source: Sequence[dict]) -> dict[str, float] | None:
@@ -260,7 +262,8 @@ def union(*sources: Sequence[dict]) -> Results:
     found = {r["digest"]: r for source in sources for r in source}
     wanted = {run.digest: run for source in sources for run in getattr(source, "wanted", ())}
     diverged = {r["digest"]: r for source in sources for r in getattr(source, "diverged", ())}
-    return Results(found.values(), list(wanted.values()), diverged.values())
+    damaged = {run.digest: run for source in sources for run in getattr(source, "damaged", ())}
+    return Results(found.values(), list(wanted.values()), diverged.values(), damaged.values())
 
 
 def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFrame:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from peftlib import backbones, deltas
+from peftlib import backbones, deltas, provenance, records
 from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
@@ -65,13 +68,47 @@ class Outcome:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed all generators, and ask for kernels that give the same bits each time."""
+    """Seed all generators, ask for kernels that give the same bits each time, and undo whatever of torch's global settings
+    would change them."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_float32_matmul_precision("highest")  # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE sets another
+    torch.backends.cudnn.benchmark = False
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check for kernels that read it; costs 3% of a step
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
+@contextlib.contextmanager
+def by_recipe_alone() -> Iterator[None]:
+    """Keep out what the caller's code or shell has set and no recipe says: modes of autograd, autocast, and the variables
+    of Accelerate, which overrule even what its `Accelerator` is told. Those that tell a process of several which one it is
+    (RANK, WORLD_SIZE and their like) have other names and stay."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
+    casts = [torch.autocast(d, enabled=False) for d in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
+    try:
+        with contextlib.ExitStack() as modes:
+            for mode in (torch.inference_mode(False), torch.enable_grad(), *casts):
+                modes.enter_context(mode)
+            yield
+    finally:
+        os.environ.update(hidden)
+
+
+def accelerator() -> Accelerator:
+    """One that leaves precision and accumulation to this loop.
+
+    Raises:
+        UsageError: another one of this process has set a precision, which is one for all.
+    """
+    try:
+        return Accelerator(mixed_precision="no", gradient_accumulation_steps=1,
+                           kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    except ValueError as error:
+        raise UsageError(f"Accelerate cannot start ({error}): train in a process of its own") from error
 
 
 def digest_of(tensors: dict[str, Tensor]) -> str:
@@ -100,11 +137,13 @@ class Trainer:
     Args:
         run: what to train.
         checkpoint: a file that is rewritten after an epoch, but not sooner than `SAVE_EVERY` seconds after the last; a
-            run that finds its own there goes on from it, and gives the same numbers as one that was never stopped.
-            Removed at the end.
+            run that finds its own there goes on from it, and gives the same numbers as one that was never stopped. One
+            of other code, data, weights or versions, or a damaged one, is removed, and standard error says so. Left
+            there at the end, for whoever has written down the outcome to remove.
         progress: show a progress bar on standard error.
     """
 
+    @by_recipe_alone()
     def __init__(self, run: Run, checkpoint: Path | None = None, progress: bool = True):
         self.run, self.recipe, self.checkpoint, self.progress = run, run.recipe, checkpoint, progress
         seed_everything(run.seed)
@@ -127,10 +166,14 @@ class Trainer:
         speed_up(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
-        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.model.to(self.device)
         self.initial_digest = digest_of(self.model.delta())
+        self.data_digests = {split: {n: d.digest for n, d in by_task.items()} for split, by_task in self.data.items()}
+        # What a checkpoint must have been made of to be gone on from: no run is of two codes or two data.
+        self.made_of = {"run": run.digest, "code": provenance.code_digest(run.method), "data": self.data_digests,
+                        "weights": self.backbone_digest, "versions": provenance.versions()}
         self.history: list[dict] = []
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
 
@@ -155,6 +198,7 @@ class Trainer:
         return -(-batches // self.recipe.accumulate)
 
     # --- running --------------------------------------------------------------------------------------------------
+    @by_recipe_alone()
     def fit(self) -> Outcome:
         """Train all epochs, go back to the best one, finish the method, and score the test split."""
         r = self.recipe
@@ -172,14 +216,11 @@ class Trainer:
         self._load_state(self.best[2])
         self.model.finish()
         test = self.evaluate("test")
-        if self.checkpoint:
-            self.checkpoint.unlink(missing_ok=True)
         epoch = self.best[0]
-        digests = {split: {name: d.digest for name, d in by_task.items()} for split, by_task in self.data.items()}
         left_out = {split: {name: d.left_out for name, d in by_task.items() if d.left_out}
                     for split, by_task in self.data.items()}
         return Outcome(self.model, self.history, epoch, self.history[epoch - 1]["validation"], test,
-                       self.initial_digest, digests, left_out, self.backbone_digest)
+                       self.initial_digest, self.data_digests, left_out, self.backbone_digest)
 
     def _prepare(self, left_off: dict | None) -> None:
         """The method's look at data (unless a checkpoint already holds what it found), then frozen weights in bf16."""
@@ -235,7 +276,8 @@ class Trainer:
             loss = self.model.loss(name, outputs, labels)
             penalty = self.model.penalty()
             whole = loss if penalty is None else loss + penalty
-            self.accelerator.backward(whole / accumulate)
+            in_step = min(accumulate, len(schedule) - i // accumulate * accumulate)  # the last step may have fewer batches
+            self.accelerator.backward(whole / in_step)
             loss_sum += loss.detach()
             seen += len(rows)
             if (i + 1) % accumulate == 0 or i + 1 == len(schedule):
@@ -268,9 +310,11 @@ class Trainer:
         of their task, which count as wrong.
 
         Raises:
-            Diverged: an output is no finite number.
+            Diverged: an output is no finite number, or in form "text" a weight.
         """
         self.model.eval()
+        if self.recipe.form == "text":  # where what is written shows no numbers
+            self._check_weights(split)
         scores, single, unreadable = {}, {}, 0
         for name, data in self.data[split].items():
             task, labels, rows = self.tasks[name], data.labels.numpy(), data.in_order(EVAL_BATCH)
@@ -288,6 +332,11 @@ class Trainer:
         mean = {"mean": sum(scores.values()) / len(scores)}
         total = sum(len(data) for data in self.data[split].values())
         return scores | single | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
+
+    def _check_weights(self, split: str) -> None:
+        finite = torch.stack([torch.isfinite(p).all() for p in self.model.parameters() if p.requires_grad])
+        if not finite.all():
+            self._stop(f"trained weights are no finite numbers before answers on {split} are written")
 
     def _predicted(self, split: str, name: str, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """What a head says of each row: a class id or a score, and how much larger its last output is than its first."""
@@ -339,29 +388,46 @@ class Trainer:
             self.best = (epoch, mean, self._state())
 
     def _save(self, epoch: int, optimizer, scheduler) -> None:
-        if not self.checkpoint or epoch == self.recipe.epochs or time.perf_counter() - self._saved_at < SAVE_EVERY:
+        """Rewrite the checkpoint: a digest of 32 bytes, then what `torch.save` makes of the rest."""
+        if not self.checkpoint or time.perf_counter() - self._saved_at < SAVE_EVERY:
             return
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        content = {"digest": self.run.digest, "epoch": epoch, "state": self._state(), "best": self.best,
+        content = {"made_of": self.made_of, "epoch": epoch, "state": self._state(), "best": self.best,
                    "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "history": self.history,
                    "torch_rng": torch.get_rng_state(),
                    "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-        with tempfile.NamedTemporaryFile(dir=self.checkpoint.parent, delete=False) as file:
-            torch.save(content, file)
-        os.replace(file.name, self.checkpoint)
+        try:
+            with records.replacing(self.checkpoint) as file:
+                file.write(bytes(32))
+                torch.save(content, file)
+                file.seek(32)
+                digest = hashlib.file_digest(file, "sha256").digest()
+                file.seek(0)
+                file.write(digest)
+        except (OSError, RuntimeError) as error:  # such as a full disk: what a kill may cost, not the run
+            print(f"{self.checkpoint}: cannot be written ({error}); training goes on without it", file=sys.stderr)
         self._saved_at = time.perf_counter()
 
     def _read_checkpoint(self) -> dict | None:
-        """The checkpoint of this very run, if there is one; another run's, or a broken one, is put aside."""
-        if not (self.checkpoint and self.checkpoint.exists()):
+        """The checkpoint of this very run, if there is one; another's, or a damaged one, is removed."""
+        if not self.checkpoint:
             return None
         try:
-            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception:  # whatever a damaged file makes torch.load raise
+            with self.checkpoint.open("rb") as file:
+                whole = file.read(32) == hashlib.file_digest(file, "sha256").digest()
+                file.seek(32)
+                content = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True) if whole else {}
+        except FileNotFoundError:
+            return None
+        except OSError:
             content = {}
-        if content.get("digest") == self.run.digest:
+        found = content.get("made_of", {})
+        if found == self.made_of:
             return content
-        self.checkpoint.unlink()
+        others = [name for name, value in found.items() if self.made_of.get(name) != value]
+        why = f"of other {' and '.join(others)}" if others else "damaged"
+        print(f"{self.checkpoint}: {why}; it is removed, and the run begins anew", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            self.checkpoint.unlink()
         return None
 
     def _resume(self, left_off: dict | None, optimizer, scheduler) -> int:

@@ -1,0 +1,164 @@
+"""How large a study is: a preset is data (presets.json), not code, and checked before anything is planned by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from peftlib.data.tasks import SUITES, available
+from peftlib.errors import UsageError, short
+from peftlib.expressions import canonical, names, skeleton
+from peftlib.records import Limit
+from peftlib.schema import conform, conform_fields, near, read_json
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large a study is.
+
+    lr: learning rate by method, with a ``default``: the whole expression, or it without its hyperparameters (``LoRA +
+    PerTask(Houlsby)``). rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
+    examples a task in multi-task runs, (train, validation, test); limits_single: in single-task runs. search_lr: the
+    grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
+    whichever of bf16 and fp32 the machine computes faster (`peftlib.study.native_precision`); a run's recipe holds what
+    that was. suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training
+    sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs): see
+    `peftlib.records.Recipe`. changes: what differs for a paper or for one of its experiments, field by field; see `at`.
+
+    Raises:
+        UsageError: a value of the wrong type, or one that cannot be used.
+    """
+
+    name: str
+    about: str
+    backbone: str
+    source: Literal["embedded", "local", "hub"]
+    limits: tuple[Limit, Limit, Limit]
+    limits_single: tuple[Limit, Limit, Limit]
+    epochs: int
+    seeds: tuple[int, ...]
+    batch_size: int
+    max_length: int
+    precision: Literal["auto", "bf16", "fp32"]
+    runs_per_job: int
+    trials: int
+    rows: int | None
+    search_lr: tuple[float, ...]
+    lr: dict[str, float]
+    suites: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
+    form: Literal["heads", "text"] = "heads"
+    sampling: Literal["proportional", "round_robin", "temperature"] = "proportional"
+    changes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        conform_fields(self, f"preset {short(self.name)}")
+        counts = {"epochs": [self.epochs], "batch_size": [self.batch_size], "runs_per_job": [self.runs_per_job],
+                  "trials": [self.trials], "rows": [self.rows], "sizes": self.sizes, "limits": self.limits,
+                  "limits_single": self.limits_single}
+        for name, values in counts.items():
+            self._require(name, all(value is None or value >= 1 for value in values), "at least 1")
+        self._require("name", re.fullmatch(r"[\w-]+", self.name), "letters, digits, - and _: it names a folder")
+        self._require("backbone", self.backbone.strip(), "a name or a folder")
+        self._require("max_length", 8 <= self.max_length <= 512, "8 to 512")
+        once = len(set(self.seeds)) == len(self.seeds) > 0
+        self._require("seeds", once and all(0 <= seed < 2**32 for seed in self.seeds), "each once, from 0 to 2^32 - 1")
+        rates = [*self.search_lr, *self.lr.values()]
+        self._require("search_lr", len(set(self.search_lr)) == len(self.search_lr), "each once")
+        self._require("lr", "default" in self.lr and all(0 < lr < 10 for lr in rates), "a default, and rates from 0 to 10")
+        for method in set(self.lr) - {"default"}:
+            try:
+                canonical(method)
+            except UsageError as error:
+                raise UsageError(f"preset {short(self.name)}: lr: {error}") from error
+        for suite, tasks in self.suites.items():
+            self._require("suites", suite in SUITES, f"of {', '.join(SUITES)}")
+            there = [task for task in available(suite, self.source).values() if task]
+            self._require("suites", tasks and set(tasks) <= set(there) and len(set(tasks)) == len(tasks),
+                          f"tasks of {suite} that source {self.source!r} has, each once: {', '.join(there)}")
+
+    def _require(self, name: str, holds: object, expected: str) -> None:
+        if not holds:
+            raise UsageError(f"preset {short(self.name)}: {name}: expected {expected}, got {short(getattr(self, name))}")
+
+    def at(self, experiment: str) -> Preset:
+        """The preset as an experiment uses it: with the changes for its paper, then with those for itself. Learning
+        rates that a change does not name stay.
+
+        Raises:
+            UsageError: a change that no preset could have.
+        """
+        changed, fixed = self, ("name", "about", "changes")
+        for part in (experiment.split("/")[0], experiment):
+            given = self.changes.get(part, {})
+            known = [f.name for f in dataclasses.fields(self) if f.name not in fixed]
+            for name in set(given) - set(known):
+                raise UsageError(f"preset {short(self.name)}: changes: {part}: {short(name)} cannot be changed"
+                                 f"{near(name, known)}")
+            try:
+                rates = conform(given.get("lr", {}), dict[str, float], "lr")
+                changed = dataclasses.replace(changed, **given | {"lr": changed.lr | rates}) if given else changed
+            except UsageError as error:
+                raise UsageError(f"changes: {part}: {error}") from error
+        return changed
+
+    def learning_rate(self, method: str) -> float:
+        """That of the expression, with its hyperparameters or else without; else the lowest that its terms have; else
+        the default."""
+        for name in (method, skeleton(method)):
+            if name in self.lr:
+                return self.lr[name]
+        return min((self.lr[name] for name in names(method) if name in self.lr), default=self.lr["default"])
+
+
+@functools.cache
+def presets() -> dict[str, Preset]:
+    """All presets by name.
+
+    Raises:
+        UsageError: presets.json holds something that cannot be used; names the file, the preset and the value.
+    """
+    with resources.as_file(resources.files("peftlib") / "presets.json") as path:
+        return read_presets(path)
+
+
+def read_presets(path: Path) -> dict[str, Preset]:
+    """The presets of a file, by name, checked with all their changes.
+
+    Raises:
+        UsageError: names the file, the preset and the value that cannot be used.
+    """
+    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
+    from peftlib.study import EXPERIMENTS
+
+    content = conform(read_json(path), dict[str, dict[str, Any]], str(path))
+    known = {*EXPERIMENTS, *(name.split("/")[0] for name in EXPERIMENTS)}
+    try:
+        found = {name: conform({**fields, "name": name}, Preset, f"preset {short(name)}")
+                 for name, fields in content.items()}
+        for preset in found.values():
+            for part in preset.changes:
+                if part not in known:
+                    raise UsageError(f"preset {preset.name!r}: changes: {short(part)} is no paper and no experiment"
+                                     f"{near(part, known)}")
+                preset.at(part)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return found
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        UsageError: unknown; names the known ones.
+    """
+    known = presets()
+    if name not in known:
+        raise UsageError(f"unknown preset {short(name)}: expected one of {', '.join(known)}")
+    return known[name]
