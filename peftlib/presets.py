@@ -136,10 +136,10 @@ def read_presets(path: Path) -> dict[str, Preset]:
     from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
     from peftlib.study import EXPERIMENTS
 
-    content = conform(read_json(path), dict[str, dict[str, Any]], str(path))
+    content = conform(read_json(path), dict[str, dict[str, Any]], f"{path}: ")
     known = {*EXPERIMENTS, *(name.split("/")[0] for name in EXPERIMENTS)}
     try:
-        found = {name: conform({**fields, "name": name}, Preset, f"preset {short(name)}")
+        found = {name: conform({**fields, "name": name}, Preset, f"preset {short(name)}: ")
                  for name, fields in content.items()}
         for preset in found.values():
             for part in preset.changes:

@@ -286,7 +286,7 @@ def read(path: Path) -> dict:
     try:
         record = read_json(path)
         kind = Diverged if isinstance(record, dict) and "diverged" in record else Finished
-        checked = conform(record, kind, str(path))
+        checked = conform(record, kind, f"{path}: ")
         _agrees(checked, path)
     except UsageError as error:
         raise RecordError(f"{error}; `peftlib run` puts it aside and trains the run again") from error
@@ -318,4 +318,4 @@ def _agrees(record: Finished | Diverged, path: Path) -> None:
 
 def run_of(record: dict) -> Run:
     """The run that a record describes."""
-    return conform(record["run"], Run, "run")
+    return conform(record["run"], Run, "run: ")

@@ -28,7 +28,7 @@ def conform(value: object, hint: object, where: str) -> object:
     and values as a dataclass.
 
     Args:
-        where: what it is, for the message.
+        where: what it is, for the message; a title ends with ": ", and names inside the value are appended to it.
 
     Raises:
         UsageError: it is no such thing; names the place, the value and what was expected.
@@ -96,7 +96,11 @@ def _hints(kind: type) -> dict[str, object]:
 
 
 def _refuse(value: object, expected: str, where: str) -> typing.NoReturn:
-    raise UsageError(f"{where}: expected {expected}, got {short(value)}")
+    raise UsageError(f"{where.removesuffix(': ')}: expected {expected}, got {short(value)}")
+
+
+def _inside(where: str, name: object) -> str:
+    return f"{where}{name}" if where.endswith(": ") else f"{where}.{name}"
 
 
 def _plain(value: object, hint: type, where: str) -> object:
@@ -141,7 +145,7 @@ def _sequence(value: object, kind: type, inner: tuple, where: str) -> object:
 def _table(value: object, kind: type, inner: tuple, where: str) -> dict:
     if not isinstance(value, dict):
         _refuse(value, NAMES[dict], where)
-    return {conform(name, inner[0], where): conform(item, inner[1], f"{where}.{name}") for name, item in value.items()}
+    return {conform(name, inner[0], where): conform(item, inner[1], _inside(where, name)) for name, item in value.items()}
 
 
 def _keys(value: object, kind: type, required: Iterable[str], where: str) -> dict:
@@ -149,15 +153,16 @@ def _keys(value: object, kind: type, required: Iterable[str], where: str) -> dic
     if not isinstance(value, dict):
         _refuse(value, NAMES[dict], where)
     if lacking := sorted(set(required) - set(value)):
-        raise UsageError(f"{where}: lacks {', '.join(lacking)}")
+        raise UsageError(f"{where.removesuffix(': ')}: lacks {', '.join(lacking)}")
     hints = _hints(kind)
-    return {name: conform(item, hints[name], f"{where}.{name}") if name in hints else item for name, item in value.items()}
+    return {name: conform(item, hints[name], _inside(where, name)) if name in hints else item
+            for name, item in value.items()}
 
 
 def _instance(value: object, kind: type, where: str) -> object:
     fields = dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    checked = _keys(value, kind, required, where)
-    for name in set(checked) - {f.name for f in fields}:
-        raise UsageError(f"{where}: {short(name)} is no field of it{near(name, (f.name for f in fields))}")
+    checked, known = _keys(value, kind, required, where), [f.name for f in fields]
+    for name in set(checked) - set(known):
+        raise UsageError(f"{where.removesuffix(': ')}: {short(name)} is no field of it{near(name, known)}")
     return kind(**checked)
