@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import pytest
 from test_data import real_data
 
-from peftlib import provenance, records, study
+from peftlib import provenance, records, report, study
 from peftlib.methods import parse
 from peftlib.report import commonest
 from peftlib.report.suites import keys
@@ -42,6 +44,14 @@ def test_every_record_belongs_to_an_experiment():
     study.plan("published")  # fills EXPERIMENTS
     known = {records.find("published", run) for name in study.EXPERIMENTS for run in study.runs(name, preset)}
     assert set(PATHS) <= known, "records that no table reads"
+
+
+def test_pages_say_how_the_batches_of_several_tasks_were_drawn():
+    records_of = partial(study.results, preset="published", train=False)
+    assert "drawn with replacement" in report.caveats(records_of("adaptbert/table3")).data
+    assert "drawn with replacement" not in report.caveats(records_of("compacter/table9"), "compacter").data
+    every = [run for name in ("smoke", "quick", "paper") for run in study.runs("adaptbert/table3", name)]
+    assert {run.recipe.sampling for run in every} == {"proportional"}
 
 
 @pytest.mark.parametrize("search, used", [

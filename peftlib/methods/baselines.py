@@ -26,7 +26,11 @@ class Full(Method):
 
 @dataclass(frozen=True)
 class HeadOnly(Method):
-    """Linear heads on the frozen backbone (AdaptBert's "pretrain")."""
+    """Linear heads on the frozen backbone (AdaptBert's "pretrain").
+
+    The loop encodes each text once, in evaluation mode: the backbone's own dropout, which every other method trains with,
+    does not act; that before the head does.
+    """
 
     title = "Head only"
     family = "baseline"

@@ -34,6 +34,10 @@ def _data(runs: Sequence[dict]) -> Iterator[str]:
     if any(r["source"] == "local" and "quora" in r["tasks"] for r in genuine):
         yield ("**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of the same "
                "corpus without the validation pairs; see `data/README.md`.")
+    if any(len(r["tasks"]) > 1 and r["recipe"]["sampling"] == "temperature" for r in runs):
+        yield ("**Batches drawn with replacement.** The multi-task runs drew the task of each batch in proportion to the "
+               "tasks' sizes, so that by chance an epoch saw some batches twice and others not at all. Presets whose "
+               "sampling is *proportional* go through every example once an epoch.")
     if len(genuine) < len(runs):
         yield ("**Embedded data.** These runs use the suite that this project generates, under the tasks' names; scores "
                "are not comparable with the paper's, the order of methods may be.")
