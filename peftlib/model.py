@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import Task
 from peftlib.edits import Current
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Expression, parse
+from peftlib.methods.base import Attachment, Expression, affordable, parse
+from peftlib.parametrized import carries_a_method
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Tuned(nn.Module):
             no others.
 
     Raises:
-        UsageError: the expression cannot be read, or adapts nothing on this backbone; or the backbone is none, cannot
-            write or has no pooler.
+        UsageError: the expression cannot be read, adapts nothing on this backbone, or is larger than fits it; the backbone
+            is none, carries another method that is not merged, cannot write or has no pooler.
     """
 
     def __init__(self, backbone: nn.Module, method: str | Expression, tasks: Iterable[Task], *, pooling: str = "mean",
@@ -61,6 +62,9 @@ class Tuned(nn.Module):
         self.anatomy = Anatomy(backbone)
         if pooling == "cls" and not self.anatomy.shape.decoder_layers and getattr(backbone, "pooler", None) is None:
             raise UsageError(f"pooling 'cls' reads a pooler, which this {type(backbone).__name__} has not: expected 'mean'")
+        if carries_a_method(backbone):
+            raise UsageError(f"this {type(backbone).__name__} carries another method already, which would go on acting: "
+                             "load the backbone anew, or merge() the model that it is part of")
         self.backbone = backbone.requires_grad_(False)
         self.method = parse(method)
         self.task_table = {task.name: task for task in tasks}
@@ -81,6 +85,8 @@ class Tuned(nn.Module):
             slot = name if used[name] == 1 else f"{name}_{used[name]}"
             self.attachments.append((leaf, Attachment(self, slot, task)))
         for leaf, at in self.attachments:
+            if leaf.has_formula:
+                affordable(leaf, leaf.formula(self.anatomy.shape), self.anatomy.shape)
             leaf.attach(at)
         self.current.follow(backbone)
         width = self.anatomy.shape.width
@@ -216,12 +222,18 @@ class Tuned(nn.Module):
         return self
 
     def counts(self) -> Counts:
-        """Trainable, stored and changed parameters, without the heads."""
+        """Trainable, stored and changed parameters, without the heads. What several methods train or change counts once."""
         leaves = self.attachments
+        tensors = [p for _, at in leaves for p in at.tensors()]
+        again = sum(p.numel() for p in tensors) - sum({id(p): p.numel() for p in tensors}.values())
+        changed: dict[Hashable, int] = {}
+        for leaf, at in leaves:
+            for key, numbers in leaf.changed(at).items():
+                changed[key] = max(numbers, changed.get(key, 0))
         return Counts(
-            trainable=sum(leaf.trainable(at) for leaf, at in leaves),
-            stored=sum(leaf.stored(at) for leaf, at in leaves),
-            changed=sum(leaf.changed(at) for leaf, at in leaves),
+            trainable=sum(leaf.trainable(at) for leaf, at in leaves) - again,
+            stored=sum(leaf.stored(at) for leaf, at in leaves) - again,
+            changed=sum(changed.values()),
             heads=sum(p.numel() for p in self.heads.parameters()),
             total=self.anatomy.shape.total,
         )

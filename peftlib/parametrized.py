@@ -13,23 +13,39 @@ from peftlib.errors import UsageError
 Place = tuple[nn.Module, str]  # a module, and the name of its tensor
 
 
+def carries_a_method(backbone: nn.Module) -> bool:
+    """Has a method that is not merged put something into the backbone?"""
+    return any(isinstance(m, Edited | Inside | parametrize.ParametrizationList) for m in backbone.modules())
+
+
+def own_parameters(backbone: nn.Module) -> list[nn.Parameter]:
+    """The backbone's own parameters, without those of edits."""
+    added = {id(p) for m in backbone.modules() if isinstance(m, Edited | Inside)
+             for p in (m.edits if isinstance(m, Edited) else m).parameters()}
+    return [p for p in backbone.parameters() if id(p) not in added]
+
+
 def own_tensors(backbone: nn.Module) -> list[tuple[Tensor, list[Place]]]:
-    """The backbone's own parameters, without those of edits, each with every place that holds it (tied embeddings).
+    """The backbone's own parameters, each with every place that holds it (tied embeddings).
 
     Raises:
         UsageError: some are functions of another method's numbers already.
     """
-    added = {id(p) for m in backbone.modules() if isinstance(m, Edited | Inside)
-             for p in (m.edits if isinstance(m, Edited) else m).parameters()}
-    found: dict[int, tuple[Tensor, list[Place]]] = {}
+    if any(isinstance(m, parametrize.ParametrizationList) for m in backbone.modules()):
+        raise UsageError("a method that reparametrises the backbone's own tensors (FishMask, IntrinsicSAID) can be "
+                         "neither repeated nor combined with another one: write one of them, once")
+    found: dict[int, tuple[Tensor, list[Place]]] = {id(p): (p, []) for p in own_parameters(backbone)}
     for module in backbone.modules():
-        if isinstance(module, parametrize.ParametrizationList):
-            raise UsageError("a method that reparametrises the backbone's own tensors (FishMask, IntrinsicSAID) can be "
-                             "neither repeated nor combined with another one: write one of them, once")
         for name, p in module._parameters.items():
-            if p is not None and id(p) not in added:
-                found.setdefault(id(p), (p, []))[1].append((module, name))
+            if id(p) in found:
+                found[id(p)][1].append((module, name))
     return list(found.values())
+
+
+def original(module: nn.Module, name: str) -> Tensor | None:
+    """A module's own tensor of that name, if it has one, whatever a method makes of it."""
+    chains = getattr(module, "parametrizations", {})
+    return chains[name].original if name in chains else getattr(module, name, None)
 
 
 def register(places: Iterable[Place], change: nn.Module) -> None:

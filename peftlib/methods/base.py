@@ -8,17 +8,18 @@ other steps default to nothing. Methods compose with ``+``, and ``PerTask(m)`` g
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peftlib import edits, expressions
+from peftlib import edits, expressions, parametrized
 from peftlib.anatomy import Anatomy, Shape, Site
 from peftlib.edits import Edit, Switch
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 from peftlib.expressions import METHODS
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Edit)
 M = TypeVar("M", bound=nn.Module)
+LARGEST = 10  # times a backbone's parameters: what any sensible method has many times over
 
 
 class Attachment:
@@ -73,13 +75,14 @@ class Attachment:
         """
         if self.task is not None:
             raise UsageError(f"{self.slot} trains the backbone's own tensors, which tasks share: take it out of PerTask")
+        marked = {id(p) for p in self.trained}
         for p in parameters:
             if p is not None and not p.is_leaf:
                 raise UsageError(f"{self.slot} trains tensors that a method written before it computes from its own "
                                  f"numbers: write {self.slot} first")
-            if p is not None and not any(p is q for q in self.trained):
-                p.requires_grad_(True)
-                self.trained.append(p)
+            if p is not None and id(p) not in marked:
+                marked.add(id(p))
+                self.trained.append(p.requires_grad_(True))
 
     def share(self, name: str, module: M) -> M:
         """Register a module that several edits use (a hypernetwork, a shared rule); edits hold it through `Ref`."""
@@ -133,6 +136,20 @@ class Method(Expression):
         super().__init_subclass__(**kwargs)
         METHODS[cls.__name__] = cls
 
+    def __post_init__(self):
+        """Hyperparameters become Python's own numbers and text, whoever made the method, and are checked.
+
+        Raises:
+            UsageError: one of the wrong type, or impossible.
+        """
+        for field in dataclasses.fields(self):
+            value = expressions.checked(type(self).__name__, field, _plain(getattr(self, field.name)))
+            object.__setattr__(self, field.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse hyperparameters that are impossible on any backbone, see `require`."""
+
     def leaves(self, tasks):
         yield self, None
 
@@ -181,6 +198,11 @@ class Method(Expression):
         """Before a delta is loaded: make room for tensors whose shapes only training decides."""
 
     # --- counts ---------------------------------------------------------------------------------------------------
+    @property
+    def has_formula(self) -> bool:
+        """Is there a closed form?"""
+        return type(self).formula is not Method.formula
+
     def formula(self, shape: Shape) -> int:
         """Closed form of the trainable parameters (one copy, heads excluded), from the backbone's sizes."""
         raise UsageError(f"{type(self).__name__} has no closed form")
@@ -193,19 +215,17 @@ class Method(Expression):
         """Numbers to keep beside the backbone once training has finished."""
         return self.trainable(at)
 
-    def changed(self, at: Attachment) -> int:
-        """Parameters that differ from the pretrained model's (survey, section 12): whole weights where an edit folds
-        into them, the added tensors where it does not."""
-        bases: dict[int | tuple[int, str], int] = {id(p): p.numel() for p in at.trained}
-        added: dict[int, int] = {}
+    def changed(self, at: Attachment) -> dict[Hashable, int]:
+        """Parameters that differ from the pretrained model's (survey, section 12), by tensor: whole weights where an edit
+        folds into them, the added tensors where it does not."""
+        tensors: list[Tensor] = list(at.trained)
         for site, edit in at.edits:
             base = getattr(site.module, "base", site.module)
-            # by place, not by tensor: a parametrized weight is a new tensor at every look
-            bases |= {(id(base), n): t.numel() for n in edit.changes if (t := getattr(base, n, None)) is not None}
-            added |= {} if edit.changes else {id(p): p.numel() for p in edit.parameters()}
+            tensors += [t for n in edit.changes if (t := parametrized.original(base, n)) is not None]
+            tensors += [] if edit.changes else edit.parameters()
         folded_in = any(edit.changes for _, edit in at.edits)
-        added |= {} if folded_in else {id(p): p.numel() for m in at.shared for p in m.parameters()}
-        return sum(bases.values()) + sum(added.values())
+        tensors += [] if folded_in else [p for m in at.shared for p in m.parameters()]
+        return {id(t): t.numel() for t in tensors}
 
 
 @dataclass(frozen=True)
@@ -216,7 +236,7 @@ class Sum(Expression):
 
     def __post_init__(self):
         flat = [t for term in self.terms for t in (term.terms if isinstance(term, Sum) else (term,))]
-        object.__setattr__(self, "terms", tuple(flat))
+        object.__setattr__(self, "terms", tuple(map(_method, flat)))
 
     def leaves(self, tasks):
         for term in self.terms:
@@ -232,6 +252,9 @@ class PerTask(Expression):
 
     method: Expression
 
+    def __post_init__(self):
+        _method(self.method)
+
     def leaves(self, tasks):
         for method, task in self.method.leaves(tasks):
             if task is not None:
@@ -243,6 +266,24 @@ class PerTask(Expression):
         return f"PerTask({self.method})"
 
 
+def _method(given: Expression) -> Expression:
+    if not isinstance(given, Expression):
+        raise UsageError(f"{short(given)} is no method: expected one such as LoRA(rank=8), or parse('LoRA(rank=8)')")
+    return given
+
+
+def _plain(value):
+    """Python's own form of a number or a text of numpy's, which could be saved but not read."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def normal(tensor: Tensor, std: float) -> Tensor:
+    """Fill a tensor from N(0, std); one without storage stays as it is, for torch takes milliseconds to draw nothing."""
+    return tensor if tensor.is_meta else nn.init.normal_(tensor, std=std)
+
+
 def require(owner: Method, **checks: bool | str) -> None:
     """Refuse impossible hyperparameters: ``require(self, rank=self.rank > 0)``.
 
@@ -251,8 +292,30 @@ def require(owner: Method, **checks: bool | str) -> None:
     """
     for name, holds in checks.items():
         if not holds:
-            raise UsageError(f"{type(owner).__name__}({name}={getattr(owner, name)!r}) is impossible: see "
+            raise UsageError(f"{type(owner).__name__}({name}={short(getattr(owner, name))}) is impossible: see "
                              f"`peftlib methods {type(owner).__name__}` for what {name} may be")
+
+
+def affordable(method: Method, numbers: int, shape: Shape) -> None:
+    """Refuse sizes out of proportion to a backbone, before memory is asked for them.
+
+    Raises:
+        UsageError: `LARGEST` times the backbone's parameters, and more than half a gigabyte.
+    """
+    most = max(LARGEST * shape.total, 1 << 27)
+    if numbers > most:
+        raise UsageError(f"{method} would need {numbers:,} numbers beside a backbone of {shape.total:,} parameters: "
+                         f"expected at most {most:,}; choose smaller sizes")
+
+
+def bounded(method: Method, most: int, sizes: str) -> None:
+    """Refuse a rank that no matrix of these sizes has.
+
+    Raises:
+        UsageError: names the sizes.
+    """
+    if method.rank > most:
+        raise UsageError(f"{method}: {sizes} on this backbone, which leaves room for ranks from 1 to {most}")
 
 
 def parse(text: str | Expression) -> Expression:
@@ -261,7 +324,8 @@ def parse(text: str | Expression) -> Expression:
     Raises:
         UsageError: of `peftlib.expressions.parse`; or a hyperparameter that is impossible.
     """
-    return text if isinstance(text, Expression) else _built(expressions.parse(text))
+    tree = expressions.parse(str(text) if isinstance(text, Expression) else text)  # what cannot be read must not be saved
+    return text if isinstance(text, Expression) else _built(tree)
 
 
 def _built(tree: expressions.Tree) -> Expression:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from peftlib.anatomy import Shape
 from peftlib.methods.base import Attachment, Method
+from peftlib.parametrized import own_parameters
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Full(Method):
     mergeable = True
 
     def attach(self, at: Attachment) -> None:
-        at.train(at.model.backbone.parameters())
+        at.train(own_parameters(at.model.backbone))
 
     def formula(self, shape: Shape) -> int:
         return shape.total

@@ -39,7 +39,7 @@ class AdaptBertAdapter(Method):
     paper = "adaptbert"
     near_identity = 0.1
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, activation=self.activation in ACTIVATIONS,
                 init=self.init in INITS)
 

@@ -39,8 +39,8 @@ class AdapterDrop(Houlsby):
     title = "AdapterDrop"
     paper = "adapterdrop"
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         require(self, drop=self.drop >= 0)
 
     def places(self, anatomy: Anatomy) -> list[Site]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from peftlib.anatomy import Anatomy, Shape, Site
 from peftlib.edits import Edit
-from peftlib.methods.base import Attachment
+from peftlib.methods.base import Attachment, normal
 from peftlib.methods.selective.layernorm import LayerNormTuning
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -28,12 +28,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def normal_02(weight: Tensor) -> None:
     """N(0, 0.02), as BERT draws its own layers; the default of the `adapters` library and of the survey's rows."""
-    nn.init.normal_(weight, std=0.02)
+    normal(weight, std=0.02)
 
 
 def normal_01(weight: Tensor) -> None:
     """N(0, 0.01), as the adapters of the HyperFormer repository."""
-    nn.init.normal_(weight, std=0.01)
+    normal(weight, std=0.01)
 
 
 def truncated_001(weight: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from peftlib.anatomy import Shape
 from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers, add_bias
 from peftlib.methods.adapters.kronecker import divided, multiply
-from peftlib.methods.base import Attachment, Method, Ref, require
+from peftlib.methods.base import Attachment, Method, Ref, bounded, require
 
 
 class Rule(nn.Module):
@@ -67,7 +67,7 @@ class Compacter(OnSublayers, Method):
 
     n > 0 divides both d and a. reduction: a = d / reduction, rounded down. bottleneck: a itself, in place of reduction.
     train_norms: train the backbone's layer norms too, as the paper does; not under PerTask (nor in the survey's
-    counts). rank: r > 0 of the factors.
+    counts). rank: r of the factors, from 1 to a / n.
     """
 
     n: int = 4
@@ -81,7 +81,7 @@ class Compacter(OnSublayers, Method):
     paper = "compacter"
     near_identity = 1e-5
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, n=self.n > 0, reduction=self.reduction > 0,
                 bottleneck=self.bottleneck is None or self.bottleneck > 0, rank=self.rank > 0)
 
@@ -92,8 +92,9 @@ class Compacter(OnSublayers, Method):
         return a
 
     def attach(self, at: Attachment) -> None:
-        a = self._a(at.shape)
-        rule = at.share("rule", Rule(self.n))
+        a, n = self._a(at.shape), self.n
+        bounded(self, min(at.shape.width, a) // n, f"a product's factor is {at.shape.width // n} x {a // n}")
+        rule = at.share("rule", Rule(n))
         self.put(at, lambda: CompacterAdapter(rule, at.shape.width, a, self.rank))
 
     def formula(self, shape: Shape) -> int:
@@ -108,7 +109,7 @@ class CompacterPlusPlus(Compacter):
 
     n > 0 divides both d and a. reduction: a = d / reduction, rounded down. bottleneck: a itself, in place of reduction.
     train_norms: train the backbone's layer norms too, as the paper does; not under PerTask (nor in the survey's
-    counts). rank: r > 0 of the factors.
+    counts). rank: r of the factors, from 1 to a / n.
     """
 
     title = "Compacter++"

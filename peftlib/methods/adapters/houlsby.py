@@ -39,7 +39,7 @@ class Houlsby(OnSublayers, Method):
     paper = "houlsby"
     near_identity = 0.01
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, activation=self.activation in ACTIVATIONS,
                 init=self.init in INITS)
 

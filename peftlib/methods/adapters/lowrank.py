@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from peftlib.anatomy import Shape
 from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers, add_bias
-from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.base import Attachment, Method, bounded, require
 
 
 class LowRankLinear(nn.Module):
@@ -52,8 +52,8 @@ class LowRankAdapter(AfterSublayer):
 class AdapterLowRank(OnSublayers, Method):
     """Adapters after self-attention and after the feed-forward network whose two matrices are of low rank.
 
-    bottleneck: a > 0. rank: R, from 1 to a. train_norms: train the backbone's layer norms too, as the paper does (not
-    under PerTask).
+    bottleneck: a > 0. rank: R, from 1 to a and to d. train_norms: train the backbone's layer norms too, as the paper does
+    (not under PerTask).
     """
 
     bottleneck: int = 24
@@ -65,10 +65,11 @@ class AdapterLowRank(OnSublayers, Method):
     paper = "compacter"
     near_identity = None
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, rank=1 <= self.rank <= self.bottleneck)
 
     def attach(self, at: Attachment) -> None:
+        bounded(self, at.shape.width, f"an adapter's matrices are {at.shape.width} x {self.bottleneck}")
         self.put(at, lambda: LowRankAdapter(at.shape.width, self.bottleneck, self.rank))
 
     def formula(self, shape: Shape) -> int:

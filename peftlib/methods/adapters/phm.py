@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from peftlib.anatomy import Shape
 from peftlib.methods.adapters.bottleneck import AfterSublayer, OnSublayers, add_bias
 from peftlib.methods.adapters.kronecker import divided, multiply
-from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.base import Attachment, Method, normal, require
 
 
 class PHM(nn.Module):
@@ -37,7 +37,7 @@ class PHM(nn.Module):
         self.A = nn.Parameter(torch.empty(n, n, n))
         self.B = nn.Parameter(torch.empty(n, k // n, m // n))
         self.b = nn.Parameter(torch.zeros(m))
-        nn.init.normal_(self.A, std=0.01)
+        normal(self.A, std=0.01)
         for one in self.B:
             nn.init.xavier_uniform_(one, gain=math.sqrt(2))
 
@@ -69,7 +69,7 @@ class PHMAdapter(OnSublayers, Method):
     paper = "compacter"
     near_identity = 0.01
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, n=self.n > 0, bottleneck=self.bottleneck > 0)
 
     def attach(self, at: Attachment) -> None:

@@ -128,7 +128,7 @@ class AdaptBertHypernet(Method):
     family = "multitask"
     paper = "adaptbert"
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, task_dim=self.task_dim > 0, hidden=self.hidden > 0,
                 norm_std=self.norm_std >= 0)
 

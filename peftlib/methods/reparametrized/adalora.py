@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from peftlib.anatomy import Shape
 from peftlib.edits import Edit
-from peftlib.methods.base import Attachment, Method, require
-from peftlib.methods.reparametrized.lora import SITES
+from peftlib.methods.base import Attachment, Method, normal, require
+from peftlib.methods.reparametrized.lora import SITES, are_sites, fits
 
 FACTORS = ("P", "E", "Q")
 
@@ -44,9 +44,9 @@ class Triplets(Edit):
     def __init__(self, fan_in: int, fan_out: int, rank: int, scale: float, dropout: float):
         super().__init__()
         self.scale, self.finished = scale, False
-        self.P = nn.Parameter(torch.empty(fan_out, rank).normal_(std=0.02))
+        self.P = nn.Parameter(normal(torch.empty(fan_out, rank), std=0.02))
         self.E = nn.Parameter(torch.zeros(rank))
-        self.Q = nn.Parameter(torch.empty(rank, fan_in).normal_(std=0.02))
+        self.Q = nn.Parameter(normal(torch.empty(rank, fan_in), std=0.02))
         self.dropout = nn.Dropout(dropout)
         for name in FACTORS:
             for kind in ("mean", "spread"):
@@ -94,10 +94,11 @@ class Triplets(Edit):
 class AdaLoRA(Method):
     """Low-rank adaptation with an adaptive budget.
 
-    rank: of every site at the start. target: mean rank at the end, at most `rank`. alpha: the change is scaled by
-    alpha / rank (None: no scaling). sites: as `LoRA`'s. gamma: weight of the orthogonality penalty. regularizer:
-    "paper" (sum of squared norms) or "code" (mean of norms). initial, final: fractions of the run before the budget
-    starts to fall, and after it has reached its target. gap: steps between two choices. beta1, beta2: of the averages.
+    rank: of every site at the start, at most the smaller side of its weight. target: mean rank at the end, at most
+    `rank`. alpha: the change is scaled by alpha / rank (None: no scaling). sites: as `LoRA`'s. gamma: weight of the
+    orthogonality penalty. regularizer: "paper" (sum of squared norms) or "code" (mean of norms). initial, final:
+    fractions of the run before the budget starts to fall, and after it has reached its target. gap: steps between two
+    choices. beta1, beta2: of the averages.
     """
 
     rank: int = 12
@@ -118,9 +119,9 @@ class AdaLoRA(Method):
     paper = "adalora"
     mergeable = True
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, rank=self.rank > 0, target=0 < self.target <= self.rank,
-                alpha=self.alpha is None or self.alpha > 0, sites=len(self.sites) > 0 and set(self.sites) <= set(SITES),
+                alpha=self.alpha is None or self.alpha > 0, sites=are_sites(self.sites),
                 dropout=0 <= self.dropout < 1, gamma=self.gamma >= 0,
                 regularizer=self.regularizer in ("paper", "code"), initial=0 <= self.initial < 1,
                 final=0 <= self.final and self.initial + self.final < 1, gap=self.gap > 0, beta1=0 < self.beta1 < 1,
@@ -129,7 +130,7 @@ class AdaLoRA(Method):
     def attach(self, at: Attachment) -> None:
         scale = (self.alpha or self.rank) / self.rank
         for site in at.anatomy.at(*(SITES[s] for s in self.sites)):
-            fan_out, fan_in = site.module.weight.shape
+            fan_out, fan_in = fits(self, site)
             at.edit(site, Triplets(fan_in, fan_out, self.rank, scale, self.dropout))
 
     def penalty(self, at: Attachment) -> Tensor | None:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from peftlib.anatomy import Shape
-from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.base import Attachment, Method, bounded, require
+from peftlib.parametrized import own_parameters
 
 
 def is_projected(size: tuple[int, ...], rank: int) -> bool:
@@ -96,7 +97,8 @@ class GaLoreAdamW(torch.optim.Optimizer):
 class GaLore(Method):
     """Full training with projected gradients.
 
-    rank: of the space. gap: steps between two spaces. scale: of the projected update, relative to the learning rate.
+    rank: of the space, below the smaller side of some matrix. gap: steps between two spaces. scale: of the projected
+    update, relative to the learning rate.
     """
 
     rank: int = 128
@@ -108,11 +110,17 @@ class GaLore(Method):
     paper = "galore"
     mergeable = True
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, rank=self.rank > 0, gap=self.gap > 0, scale=self.scale > 0)
 
     def attach(self, at: Attachment) -> None:
-        at.train(at.model.backbone.parameters())
+        """Raises:
+            UsageError: no matrix is projected; or under `PerTask`.
+        """
+        own = own_parameters(at.model.backbone)
+        widest = max(min(p.shape) for p in own if p.ndim == 2)
+        bounded(self, widest - 1, f"no matrix has more than {widest} rows and columns")
+        at.train(own)
 
     def optimizer(self, groups: list[dict], lr: float) -> torch.optim.Optimizer:
         return GaLoreAdamW(groups, lr, self.rank, self.gap, self.scale)

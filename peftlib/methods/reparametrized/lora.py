@@ -16,11 +16,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from peftlib.anatomy import Shape
+from peftlib.anatomy import Shape, Site
 from peftlib.edits import Edit
-from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.base import Attachment, Method, bounded, require
 
 SITES = {"query": "*.query", "key": "*.key", "value": "*.value", "output": "*.output", "up": "ffn.up", "down": "ffn.down"}
+
+
+def are_sites(names: tuple[str, ...]) -> bool:
+    """One or more of the names above, each once?"""
+    return 0 < len(names) == len(set(names)) and set(names) <= set(SITES)
+
+
+def fits(method: Method, site: Site) -> tuple[int, int]:
+    """Sizes (out, in) of a site's weight, of which a method's rank is a fraction.
+
+    Raises:
+        UsageError: the rank is above one of them.
+    """
+    fan_out, fan_in = site.module.weight.shape
+    bounded(method, min(fan_out, fan_in), f"the weight of {site.name!r} is {fan_out} x {fan_in}")
+    return fan_out, fan_in
 
 
 class LowRank(Edit):
@@ -49,7 +65,8 @@ class LowRank(Edit):
 class LoRA(Method):
     """Low-rank adaptation.
 
-    rank: r > 0. alpha: the change is scaled by alpha / r (None: alpha = r, no scaling, as AdaptBert writes it).
+    rank: r > 0, at most the smaller side of every weight. alpha: the change is scaled by alpha / r (None: alpha = r, no
+    scaling, as AdaptBert writes it).
     sites: which layers, of query, key, value, output, up, down; cross-attention is treated as self-attention is.
     """
 
@@ -63,15 +80,14 @@ class LoRA(Method):
     paper = "lora"
     mergeable = True
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, rank=self.rank > 0, alpha=self.alpha is None or self.alpha > 0, dropout=0 <= self.dropout < 1,
-                sites=len(self.sites) > 0 and set(self.sites) <= set(SITES))
+                sites=are_sites(self.sites))
 
     def attach(self, at: Attachment) -> None:
         scale = (self.alpha or self.rank) / self.rank
         for site in at.anatomy.at(*(SITES[s] for s in self.sites)):
-            linear = site.module
-            fan_out, fan_in = linear.weight.shape
+            fan_out, fan_in = fits(self, site)
             at.edit(site, LowRank(fan_in, fan_out, self.rank, scale, self.dropout))
 
     def formula(self, shape: Shape) -> int:

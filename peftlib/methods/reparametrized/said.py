@@ -16,6 +16,7 @@ in a forward pass of the backbone, and at every look outside of one: merge befor
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ from torch import nn
 from peftlib import parametrized
 from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.base import Attachment, Method, affordable, require
 from peftlib.methods.reparametrized.fastfood import Fastfood, Subspace
 
 
@@ -43,7 +44,7 @@ class IntrinsicSAID(Method):
     paper = "intrinsicdimension"
     mergeable = True
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, dimension=self.dimension > 0, seed=self.seed >= 0)
 
     def attach(self, at: Attachment) -> None:
@@ -55,6 +56,7 @@ class IntrinsicSAID(Method):
         if self.dimension <= len(tensors):
             raise UsageError(f"{self}: this backbone has {len(tensors)} tensors, each with a weight of its own; expected a "
                              f"dimension of at least {len(tensors) + 1}")
+        affordable(self, self.dimension * len(tensors), at.shape)  # no projection is shorter than z
         generator, device = torch.Generator("cpu").manual_seed(self.seed), tensors[0][0].device
         space = at.share("space", Subspace(self.dimension, len(tensors), generator, device, at.current))
         for index, (tensor, places) in enumerate(tensors):
@@ -80,6 +82,6 @@ class IntrinsicSAID(Method):
     def formula(self, shape: Shape) -> int:
         return self.dimension
 
-    def changed(self, at: Attachment) -> int:
+    def changed(self, at: Attachment) -> dict[Hashable, int]:
         """Every parameter of the backbone."""
-        return at.shape.total
+        return {id(p): p.numel() for p in parametrized.own_parameters(at.model.backbone)}

@@ -15,11 +15,12 @@ A delta holds v and its indices, int32 within each tensor: 2 k numbers. Merging 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from peftlib import parametrized
 from peftlib.anatomy import Shape
@@ -61,7 +62,7 @@ class FishMask(Method):
     paper = "fishmask"
     mergeable = True
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, fraction=0 < self.fraction <= 1, examples=self.examples > 0)
 
     def attach(self, at: Attachment) -> None:
@@ -110,8 +111,16 @@ class FishMask(Method):
     def stored(self, at: Attachment) -> int:
         return 2 * self.trainable(at)
 
-    def changed(self, at: Attachment) -> int:
-        return self.trainable(at)
+    def changed(self, at: Attachment) -> dict[Hashable, int]:
+        """The chosen entries; before they are chosen, as if they were all in the largest tensors."""
+        if at.shared:
+            chains = [m for m in at.model.backbone.modules() if isinstance(m, parametrize.ParametrizationList)]
+            return {id(chain.original): len(chain[0].values) for chain in chains}
+        left, found = self.formula(at.shape), {}
+        for p in sorted(parametrized.own_parameters(at.model.backbone), key=torch.numel, reverse=True):
+            found[id(p)] = min(left, p.numel())
+            left -= found[id(p)]
+        return found
 
 
 def _examples(batches: Iterable[tuple[str, dict]], limit: int) -> Iterator[tuple[str, dict]]:

@@ -16,6 +16,7 @@ leaves the model near where it was.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from peftlib.anatomy import Shape, Site
 from peftlib.edits import Edit
-from peftlib.methods.base import Attachment, Method, Ref, require
+from peftlib.methods.base import Attachment, Method, Ref, affordable, require
 
 
 class PrefixMLP(nn.Module):
@@ -84,10 +85,11 @@ class PrefixTuning(Method):
     paper = "prefixtuning"
     near_identity = None
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, length=self.length > 0, mlp=self.mlp is None or self.mlp > 0)
 
     def attach(self, at: Attachment) -> None:
+        affordable(self, self._flat(at.shape), at.shape)
         kinds: dict[str, list[Site]] = {}
         for site in at.anatomy.at("*"):
             kinds.setdefault(f"{site.stack}_{site.name}", []).append(site)
@@ -137,5 +139,5 @@ class PrefixTuning(Method):
     def stored(self, at: Attachment) -> int:
         return self._flat(at.shape)
 
-    def changed(self, at: Attachment) -> int:
-        return self._flat(at.shape)
+    def changed(self, at: Attachment) -> dict[Hashable, int]:
+        return {(at.slot, at.task): self._flat(at.shape)}

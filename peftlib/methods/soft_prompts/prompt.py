@@ -52,13 +52,17 @@ class PromptTuning(Method):
     paper = "prompttuning"
     near_identity = None
 
-    def __post_init__(self):
+    def check(self) -> None:
         require(self, length=self.length > 0, init=self.init in ("random", "vocabulary"))
 
     def attach(self, at: Attachment) -> None:
         """Raises:
-            UsageError: more vectors than the vocabulary has rows to start from.
+            UsageError: more vectors than the vocabulary has rows to start from, or no position left for the text.
         """
+        room = at.anatomy.positions
+        if room is not None and self.length >= room:
+            raise UsageError(f"{self} leaves the text none of this backbone's {room} positions: expected a length of 1 to "
+                             f"{room - 1}")
         if self.init == "random":
             at.prepend(Prompt(torch.empty(self.length, at.shape.width).uniform_(-0.5, 0.5)))
             return
