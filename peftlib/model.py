@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -175,16 +176,34 @@ class Tuned(nn.Module):
             leaf.finish(at)
 
     def merge(self) -> Tuned:
-        """Fold the method into the backbone: same outputs, no overhead. Merging twice changes nothing more.
+        """Fold the method into the backbone: same outputs, no overhead. All of it, or, where it is refused, nothing.
+        Merging twice changes nothing more.
 
         Raises:
-            UsageError: the method is no fixed change of weights.
+            UsageError: the method is no fixed change of weights, or the weights' type is too narrow for the change.
         """
+        if self._merged:
+            return self
+        self._without_numbers()._fold()  # a rehearsal: what is refused is refused here
+        changes = any(at.edits or at.shared for _, at in self.attachments)
+        narrow = {p.dtype for p in self.backbone.parameters() if p.is_floating_point() and p.element_size() < 4}
+        if changes and narrow:
+            raise UsageError(f"{self.method} cannot be merged into weights kept in {', '.join(map(str, narrow))}, which "
+                             "would round the change away: call model.float() first")
+        return self._fold()
+
+    def _fold(self) -> Tuned:
         for leaf, at in self.attachments:
             leaf.merge(at)
         self.current.leave()
         self._merged = True
         return self
+
+    def _without_numbers(self) -> Tuned:
+        """A copy whose tensors are on the ``meta`` device."""
+        shapes = {id(b): b.to("meta") for b in self.buffers()}
+        shapes |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in self.parameters()}
+        return copy.deepcopy(self, shapes)
 
     @property
     def merged(self) -> bool:

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from tiny import TASKS, backbone, build, inputs_of, outputs, train
+from torch.nn.utils.parametrize import ParametrizationList
 
 from peftlib import backbones, deltas
 from peftlib.data.tasks import get_task
@@ -143,6 +144,57 @@ def test_merged_it_says_the_same_or_refuses(expression, kind):
     assert not any(isinstance(m, Edited | Inside) for m in model.backbone.modules())
 
 
+HALFWAY = ["LoRA(rank=2) + Houlsby(bottleneck=2)", "BitFit() + PerTask(LoRA(rank=2))",
+           "LoRA(rank=2) + PromptTuning(length=2)", "AdaLoRA(rank=4, target=2) + PrefixTuning(length=2, mlp=None)",
+           "IntrinsicSAID(dimension=300) + Compacter(bottleneck=4, train_norms=False)", "LoRA(rank=2) + "
+           "FishMask(fraction=0.1, examples=8) + AdaptBertHypernet(bottleneck=2)"]
+
+
+@on_both
+@pytest.mark.parametrize("expression", HALFWAY)
+def test_a_refused_merge_changes_nothing(expression, kind):
+    model = build(expression, kind)
+    train(model, kind)
+    before, delta = outputs(model, kind), digest_of(model.delta())
+    with pytest.raises(UsageError, match="cannot be merged"):
+        model.merge()
+    assert not model.merged and digest_of(model.delta()) == delta and model.counts() == build(expression, kind).counts()
+    for task, now in outputs(model, kind).items():
+        assert torch.equal(now, before[task])
+    train(model, kind)  # goes on as if nothing had been
+
+
+@on_both
+def test_merged_biases_that_transformers_would_drop_are_not_written(kind, tmp_path):
+    model = build("BitFit()", kind)
+    train(model, kind)
+    net = model.merge().backbone
+    if kind == "t5":
+        with pytest.raises(UsageError, match="has no biases.*keep the delta instead"):
+            net.save_pretrained(tmp_path)
+        assert not list(tmp_path.iterdir())
+    else:
+        net.save_pretrained(tmp_path)
+        again = dict(type(net).from_pretrained(tmp_path).named_parameters())
+        assert all(torch.equal(again[name], p) for name, p in net.named_parameters())
+
+
+@pytest.mark.parametrize("expression", ["LoRA(rank=4)", "AdaLoRA(rank=4, target=2)", "FishMask(fraction=0.05, examples=8)",
+                                        "IntrinsicSAID(dimension=300)", "BitFit()"])
+@on_both
+def test_narrow_weights_take_no_change_and_wide_ones_all_of_it(expression, kind):
+    model = build(expression, kind).store_frozen(torch.bfloat16)
+    if not any(at.edits or at.shared for _, at in model.attachments):
+        assert model.merge().merged  # it trains the weights themselves, which are not narrow
+        return
+    with pytest.raises(UsageError, match=r"kept in torch.bfloat16.*call model.float\(\)"):
+        model.merge()
+    train(model.float(), kind)
+    expected = outputs(model, kind)
+    for task, now in outputs(model.merge(), kind).items():
+        torch.testing.assert_close(now, expected[task], rtol=1e-5, atol=1e-5)
+
+
 @matrix
 @on_both
 def test_the_seed_decides_the_start(expression, kind):
@@ -163,6 +215,48 @@ def test_closed_form_is_what_is_built(method, name):
     if method != "FishMask":  # which builds nothing before it has seen data
         heads = model.counts().heads
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected + heads
+
+
+@pytest.mark.parametrize("expression, trainable, stored, changed", [
+    ("BitFit() + LayerNormTuning()", 121_344, 121_344, 121_344),
+    ("Full() + BitFit()", 109_482_240, 109_482_240, 109_482_240),
+    ("LoRA() + Full()", 109_482_240 + 442_368, 109_482_240 + 442_368, 109_482_240),
+    ("LoRA() + LoRA(rank=4)", 442_368 + 221_184, 442_368 + 221_184, 36 * 768**2),
+    ("Full() + FishMask()", 109_482_240 + 547_411, 109_482_240 + 2 * 547_411, 109_482_240),
+    ("LayerNormTuning() + IntrinsicSAID()", 38_400 + 20_000, 38_400 + 20_000, 109_482_240),
+])
+def test_what_methods_share_counts_once(expression, trainable, stored, changed):
+    with torch.device("meta"):
+        counts = Tuned(backbones.shape_only("bert-base-uncased"), expression, [get_task("sst")]).counts()
+    assert (counts.trainable, counts.stored, counts.changed) == (trainable, stored, changed)
+
+
+@on_both
+@pytest.mark.parametrize("expression", ["BitFit() + Compacter(bottleneck=4)", "Full() + LoRA(rank=2)",
+                                        "AdaLoRA(rank=4, target=2) + Full()", "LayerNormTuning() + "
+                                        "FishMask(fraction=0.05, examples=8) + BitFit()"])
+def test_counts_of_a_sum_are_what_is_there(expression, kind):
+    model = build(expression, kind)
+    assert model.counts().trainable == sum(
+        p.numel() for n, p in model.named_parameters() if p.requires_grad and not n.startswith("heads."))
+    model.finish()
+    assert model.counts().stored == sum(t.numel() for t in own_names(model.delta()).values())
+
+
+@on_both
+@pytest.mark.parametrize("expression", [e for e in SINGLE if not e.startswith(("Full", "HeadOnly", "GaLore"))])
+def test_a_backbone_carries_one_method_at_a_time(expression, kind):
+    model = build(expression, kind)
+    for m in model.backbone.modules():
+        if isinstance(m, Edited | Inside | ParametrizationList):
+            break
+    else:
+        return  # it trains the backbone's own tensors, and nothing goes on acting
+    with pytest.raises(UsageError, match="carries another method already.*load the backbone anew"):
+        Tuned(model.backbone, "LoRA(rank=2)", [get_task("sst")])
+    with contextlib.suppress(UsageError):
+        net = model.merge().backbone
+        assert Tuned(net, "LoRA(rank=2)", [get_task("sst")]).counts().trainable > 0
 
 
 @matrix

@@ -50,7 +50,7 @@ class Triplets(Edit):
         self.dropout = nn.Dropout(dropout)
         for name in FACTORS:
             for kind in ("mean", "spread"):
-                self.register_buffer(f"{kind}_{name}", torch.zeros_like(getattr(self, name)), persistent=False)
+                self.register_buffer(f"{kind}_{name}", torch.zeros(getattr(self, name).shape), persistent=False)
         self.register_buffer("kept", torch.ones(rank, dtype=torch.bool), persistent=False)
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:

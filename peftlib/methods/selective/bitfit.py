@@ -9,7 +9,8 @@ the backbone writes text: one bias for each word.
 
 Merging: own biases need none. A new bias becomes that of its linear layer. An RMS norm has no bias to fold into, but
 T5's norms come before the layers and feed nothing else, so W (norm(x) + b) = W norm(x) + W b moves it into the biases
-of the layers that read the norm, with the same outputs.
+of the layers that read the norm, with the same outputs. Such a backbone lives in memory alone: transformers' T5 has no
+place for biases, and would drop them at the next loading, so that its `save_pretrained` is refused after merging.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class BitFit(Method):
             at.edits = [(site, edit) for site, edit in at.edits if site.name not in READERS]
             for site, edit in norms:
                 self._move(at, site, edit)
+        if at.edits:
+            at.model.backbone.save_pretrained = _no_place_for_biases
         super().merge(at)
 
     @torch.no_grad()
@@ -101,3 +104,9 @@ class BitFit(Method):
         for site, edit in readers:
             edit.bias += site.module.base.weight.to(bias.bias.dtype) @ bias.bias
         edits.remove(norm, at.slot)
+
+
+def _no_place_for_biases(*_, **__) -> None:
+    """In the place of a merged backbone's own `save_pretrained`."""
+    raise UsageError("this backbone's class has no biases in its linear layers: transformers would drop those that BitFit "
+                     "has merged when it loads the file; keep the delta instead (peftlib.deltas.save, before merge)")
