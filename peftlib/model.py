@@ -171,6 +171,10 @@ class Tuned(nn.Module):
         for leaf, at in self.attachments:
             leaf.after_step(at, step, total)
 
+    def ready(self, step: int, total: int) -> bool:
+        """May training stop after this step (0-based, of `total`), with all that the methods promise?"""
+        return all(leaf.ready(step, total) for leaf, _ in self.attachments)
+
     def finish(self) -> None:
         for leaf, at in self.attachments:
             leaf.finish(at)

@@ -250,6 +250,27 @@ def test_accumulated_batches_make_the_step_of_one_large_batch():
         assert same.float().mean() > 0.95, name
 
 
+@pytest.mark.parametrize("form", ["AdaLoRA(rank=12, target=2)", "PerTask(AdaLoRA(rank=6, target=1))"])
+def test_the_best_epoch_is_one_that_keeps_the_budget(form, monkeypatch):
+    trainer = Trainer(run(form, epochs=3, limits=(48, 16, 16)), progress=False)
+    scores = iter([0.9, 0.5, 0.4, 0.3])  # the best by far before the budget is reached; the last are the test's
+    monkeypatch.setattr(trainer, "evaluate", lambda split: {"mean": next(scores)})
+    outcome = trainer.fit()
+    method = next(leaf for leaf, _ in outcome.model.attachments)
+    total = 3 * trainer.steps_per_epoch
+    assert method.budget(trainer.steps_per_epoch - 1, total, 1) > method.target
+    assert outcome.best_epoch == 2 and outcome.validation == {"mean": 0.5}
+    for _, at in outcome.model.attachments:
+        assert sum(len(edit.E) for _, edit in at.edits) == method.target * len(at.edits)
+
+
+def test_other_methods_may_end_at_any_epoch(monkeypatch):
+    trainer = Trainer(run(epochs=2, limits=(16, 16, 16)), progress=False)
+    scores = iter([0.9, 0.5, 0.3])
+    monkeypatch.setattr(trainer, "evaluate", lambda split: {"mean": next(scores)})
+    assert trainer.fit().best_epoch == 1
+
+
 # --- stops and choices ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_an_absurd_learning_rate_stops_with_advice(epochs):

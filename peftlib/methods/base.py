@@ -172,6 +172,11 @@ class Method(Expression):
     def after_step(self, at: Attachment, step: int, total: int) -> None:
         """Called after the optimizer's step (0-based, of `total`), while the gradients are still there."""
 
+    def ready(self, step: int, total: int) -> bool:
+        """Is the model what the method promises of a finished one, after this step (0-based, of `total`)? Until it is, no
+        epoch can be the best one. True at the last step at latest."""
+        return True
+
     def optimizer(self, groups: list[dict], lr: float) -> torch.optim.Optimizer | None:
         """An optimizer of the method's own over parameter groups (with their weight_decay); None for AdamW."""
 

@@ -384,8 +384,12 @@ class Trainer:
 
     def _keep_best(self, epoch: int) -> None:
         mean = self.history[-1]["validation"]["mean"]
-        if self.best is None or mean > self.best[1]:
+        if self.best is None or (self._ready(epoch), mean) > (self._ready(self.best[0]), self.best[1]):
             self.best = (epoch, mean, self._state())
+
+    def _ready(self, epoch: int) -> bool:
+        """Is the model at the end of an epoch what its method promises? If not, it is the best only for want of another."""
+        return self.model.ready(epoch * self.steps_per_epoch - 1, self.steps_per_epoch * self.recipe.epochs)
 
     def _save(self, epoch: int, optimizer, scheduler) -> None:
         """Rewrite the checkpoint: a digest of 32 bytes, then what `torch.save` makes of the rest."""

@@ -11,9 +11,10 @@ P and Q start N(0, 0.02), the singular values E zero, so the model starts where 
                  beyond the b(t) best of the whole model have their E set to zero
 
 A zeroed singular value still gets a gradient and may come back, until the last phase fixes which ones stay. Then
-`finish` drops the others, so sites end with different ranks. Differences: the authors' code and Hugging Face `peft`
-divide by r + 1e-5; both take the mean of unsquared norms as penalty (``regularizer="code"``); the phases are fractions
-of the run here, numbers of steps there. As in `peft`, the last phase keeps its choice; the authors' goes on choosing.
+`finish` drops the others, so sites end with different ranks; the best epoch is chosen among those of the last phase,
+for an earlier one would be over the budget. Differences: the authors' code and Hugging Face `peft` divide by r + 1e-5;
+both take the mean of unsquared norms as penalty (``regularizer="code"``); the phases are fractions of the run here,
+numbers of steps there. As in `peft`, the last phase keeps its choice; the authors' goes on choosing.
 """
 
 from __future__ import annotations
@@ -154,6 +155,10 @@ class AdaLoRA(Method):
     def phases(self, total: int) -> tuple[int, int]:
         """First step at which the budget falls, and the step at which the choice becomes final (the last at latest)."""
         return round(self.initial * total), min(total - round(self.final * total), total - 1)
+
+    def ready(self, step: int, total: int) -> bool:
+        """Only with the final choice: before it, more than the target's singular values differ from zero."""
+        return step >= self.phases(total)[1]
 
     def after_step(self, at: Attachment, step: int, total: int) -> None:
         edits = [edit for _, edit in at.edits if not edit.finished]
