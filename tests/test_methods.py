@@ -4,6 +4,7 @@ import contextlib
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
 from tiny import TASKS, backbone, build, inputs_of, outputs, train
@@ -13,7 +14,7 @@ from peftlib import backbones, deltas
 from peftlib.data.tasks import get_task
 from peftlib.edits import Edited, Inside
 from peftlib.errors import UsageError
-from peftlib.methods import METHODS, PerTask, parse
+from peftlib.methods import METHODS, Houlsby, LoRA, PerTask, parse
 from peftlib.model import Tuned
 from peftlib.training.loop import digest_of
 
@@ -382,6 +383,17 @@ def test_defaults_are_left_out_and_whole_numbers_stand_for_floats():
     assert str(parse("LoRA(rank=8, alpha=16)")) == "LoRA(alpha=16.0)"
     assert parse("LoRA(rank=4) + (BitFit() + HeadOnly())") == parse("LoRA(rank=4) + BitFit() + HeadOnly()")
     assert isinstance(parse("PerTask(LoRA())"), PerTask)
+
+
+def test_numpys_numbers_become_pythons_own(tmp_path):
+    given = {"rank": np.int64(4), "alpha": np.float32(8), "sites": (np.str_("query"), "up"), "dropout": np.float64(0)}
+    method = LoRA(**given)
+    assert method == parse(str(method)) == LoRA(rank=4, alpha=8, sites=("query", "up"))
+    assert [type(getattr(method, name)) for name in given] == [int, float, tuple, float]
+    assert Houlsby(train_norms=np.True_).train_norms is True
+    model = build(method, "bert")
+    deltas.save(model, tmp_path / "delta.safetensors")
+    assert deltas.load(tmp_path / "delta.safetensors", backbone("bert")).method == method
 
 
 @pytest.mark.parametrize("text, message", [

@@ -1,0 +1,112 @@
+"""What methods do to a model: hyperparameters from Python, sizes that a backbone has no room for, merging."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny import CONFIGS, build
+
+from peftlib import backbones
+from peftlib.data.tasks import get_task
+from peftlib.methods import METHODS, AdaLoRA, BitFit, GaLore, Houlsby, LoRA, PerTask, PromptTuning, parse
+from peftlib.model import Tuned
+from tries import Try
+
+CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, the call, words of the refusal
+    ("text for a number", lambda: LoRA(rank="8"), ("LoRA(rank='8')", "expected int, got str")),
+    ("text for a tuple", lambda: LoRA(sites="query"), ("LoRA(sites='query')", "expected tuple[str, ...], got str")),
+    ("a list for a tuple", lambda: LoRA(sites=["query"]), ("LoRA(sites=['query'])", "expected tuple[str, ...], got list")),
+    ("a number among sites", lambda: LoRA(sites=("query", 1)), ("('query', 1)", "expected tuple[str, ...]")),
+    ("a site twice", lambda: LoRA(sites=("query", "query")), ("LoRA(sites=('query', 'query')) is impossible",)),
+    ("no site", lambda: AdaLoRA(sites=()), ("AdaLoRA(sites=()) is impossible",)),
+    ("a truth for a number", lambda: LoRA(rank=True), ("LoRA(rank=True)", "expected int, got bool")),
+    ("numpy's truth for a number", lambda: LoRA(rank=np.True_), ("LoRA(rank=True)", "expected int, got bool")),
+    ("a truth for a float", lambda: LoRA(alpha=True), ("LoRA(alpha=True)", "expected float | None, got bool")),
+    ("a number for a truth", lambda: Houlsby(train_norms=1), ("Houlsby(train_norms=1)", "expected bool, got int")),
+    ("a float for a whole number", lambda: LoRA(rank=8.0), ("LoRA(rank=8.0)", "expected int, got float")),
+    ("numpy's float for a whole number", lambda: LoRA(rank=np.float32(8)), ("expected int, got float",)),
+    ("an array for a number", lambda: LoRA(rank=np.array([8])), ("expected int, got ndarray",)),
+    ("a tensor for a number", lambda: LoRA(rank=torch.tensor(8)), ("expected int, got Tensor",)),
+    ("a complex number", lambda: LoRA(alpha=1j), ("expected float | None, got complex",)),
+    ("not a number", lambda: LoRA(alpha=float("nan")), ("LoRA(alpha=nan)", "expected a finite number")),
+    ("numpy's infinity", lambda: GaLore(scale=np.float64("inf")), ("GaLore(scale=inf)", "expected a finite number")),
+    ("a number that no float holds", lambda: LoRA(alpha=10**400), ("a number of 1,329 bits", "below 2^63")),
+    ("a number of 5,000 digits", lambda: LoRA(rank=10**5000), ("a number of 16,610 bits", "below 2^63")),
+    ("half a character", lambda: PromptTuning(init="\ud800"), ("PromptTuning(init='\\ud800') is impossible",)),
+    ("a text of a million letters", lambda: Houlsby(activation="x" * 10**6), ("Houlsby(activation='xxx", "is impossible")),
+    ("bytes for text", lambda: PromptTuning(init=b"random"), ("expected str, got bytes",)),
+    ("text in a sum", lambda: LoRA() + "BitFit()", ("'BitFit()' is no method", "parse(")),
+    ("a class in a sum", lambda: LoRA() + BitFit, ("is no method: expected one such as LoRA(rank=8)",)),
+    ("copies of a text", lambda: PerTask("LoRA()"), ("'LoRA()' is no method",)),
+    ("more methods than can be read back", lambda: parse(sum([BitFit()] * 64, BitFit())), ("65 methods", "at most 64")),
+]
+TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
+    ("LoRA(rank=33)", ("'attention.query' is 32 x 32", "ranks from 1 to 32")),
+    ("LoRA(rank=33, sites=('up',))", ("'ffn.up' is 64 x 32", "ranks from 1 to 32")),
+    ("AdaLoRA(rank=40, target=2)", ("AdaLoRA(rank=40, target=2): the weight of 'attention.query' is 32 x 32",)),
+    ("PerTask(LoRA(rank=33))", ("LoRA(rank=33)", "ranks from 1 to 32")),
+    ("AdapterLowRank(bottleneck=64, rank=33)", ("matrices are 32 x 64", "ranks from 1 to 32")),
+    ("Compacter(bottleneck=8, rank=3)", ("factor is 8 x 2", "ranks from 1 to 2")),
+    ("CompacterPlusPlus(bottleneck=8, rank=3)", ("factor is 8 x 2", "ranks from 1 to 2")),
+    ("GaLore(rank=64)", ("no matrix has more than 32 rows and columns", "ranks from 1 to 31")),
+    ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
+    ("IntrinsicSAID(dimension=100000000)", ("would need", "choose smaller sizes")),
+    *[(f"{name}({field}=1000000000000000000)", (f"{field}=1000000000000000000", "would need", "choose smaller sizes"))
+      for name, field in [("Houlsby", "bottleneck"), ("AdaptBertAdapter", "bottleneck"), ("AdapterLowRank", "bottleneck"),
+                          ("Compacter", "bottleneck"), ("PHMAdapter", "bottleneck"), ("PfeifferFFN", "bottleneck"),
+                          ("AdaptBertHypernet", "bottleneck"), ("AdaptBertHypernet", "task_dim"),
+                          ("AdaptBertHypernet", "hidden"), ("PrefixTuning", "length"), ("PrefixTuning", "mlp"),
+                          ("LoRA", "rank"), ("PromptTuning", "length"), ("IntrinsicSAID", "dimension")]],
+]
+MERGED = [  # what cannot be merged, and words of the refusal
+    ("LoRA(rank=2) + Houlsby(bottleneck=2)", ("Houlsby(bottleneck=2) cannot be merged",)),
+    ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),
+    ("PrefixTuning(length=2, mlp=None) + LoRA(rank=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
+]
+
+
+def _second(first: str, second: str) -> object:
+    return Tuned(build(first, "bert").backbone, second, [get_task("sst")])
+
+
+TRIES = [Try("a method from Python", given, lambda _, call=call: call(), words) for given, call, words in CONSTRUCTED]
+TRIES += [Try("a method on a backbone", text, lambda _, text=text: build(text, "bert"), words) for text, words in TOO_LARGE]
+TRIES += [Try("merge", text, lambda _, text=text: build(text, "bert").merge(), words) for text, words in MERGED]
+TRIES += [
+    Try("merge", "into weights kept in bf16", lambda _: build("LoRA(rank=2)", "bert").store_frozen(torch.bfloat16).merge(),
+        ("LoRA(rank=2) cannot be merged into weights kept in torch.bfloat16", "call model.float() first")),
+    Try("save_pretrained", "T5 with merged biases", lambda to: build("BitFit()", "t5").merge().backbone.save_pretrained(to),
+        ("no biases in its linear layers", "keep the delta instead")),
+    *[Try("a method on a backbone", f"that carries {first}", lambda _, first=first: _second(first, "LoRA(rank=2)"),
+          ("carries another method already", "load the backbone anew", "merge()"))
+      for first in ("LoRA(rank=2)", "PrefixTuning(length=2, mlp=None)", "PromptTuning(length=2)",
+                    "FishMask(fraction=0.1, examples=2)", "IntrinsicSAID(dimension=300)",
+                    "AdaptBertHypernet(bottleneck=2)")],
+]
+
+VALUES = [0, 1, 2, 3, 4, 8, 32, 33, 10**6, 10**12, 10**18, 2**63, -1, 0.0, 0.5, 1.0, 1e-300, 1e300, float("nan"),
+          float("inf"), True, None, "", "query", "relu", "random", "\ud800", (), ("query",), ("up", "down"), ("query", 2),
+          np.int64(4), np.float32(0.5), np.str_("bert"), b"", [], torch.tensor(1)]
+
+
+def _hyperparameters(draw: random.Random, _: Path):
+    """A method of any hyperparameters on a backbone without weights, and its counts."""
+    cls = METHODS[draw.choice(sorted(METHODS))]
+    given = {field.name: draw.choice(VALUES) for field in dataclasses.fields(cls) if draw.random() < 0.5}
+
+    def go():
+        method = cls(**given)
+        assert parse(str(method)) == method
+        with torch.device("meta"):
+            Tuned(backbones.from_config(CONFIGS[draw.choice(["bert", "t5"])](), device="meta"), method,
+                  [get_task("sst")]).counts()
+
+    return go
+
+
+GENERATORS = {"a method from Python": _hyperparameters}
