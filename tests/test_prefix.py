@@ -176,6 +176,29 @@ def test_outputs_are_those_of_peft(mlp):
     assert not torch.allclose(found, model(IDS, attention_mask=MASK).last_hidden_state, atol=1e-3)
 
 
+@torch.no_grad()
+def test_on_t5_peft_differs_by_the_position_bias_and_the_places():
+    """What the method's file says of it: the decoder's self-attention alone, and prefixes counted as earlier tokens."""
+    peft = pytest.importorskip("peft")
+    config = peft.PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_layers=2, num_attention_heads=3,
+                                     token_dim=48)
+    for biased in (True, False):
+        model = t5()
+        if not biased:
+            model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.zero_()
+        theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+        ours = tuned(model, PrefixTuning(length=3, mlp=None))
+        prefixes = [e for s, e in ours.attachments[0][1].edits if (s.stack, s.name) == ("decoder", "attention")]
+        theirs.prompt_encoder.default.embedding.weight.copy_(
+            torch.cat([e.flat.transpose(0, 1).flatten(1) for e in prefixes], dim=1))
+        prefixes[1].flat.copy_(prefixes[0].flat)  # layer 1 of 2 reads that of layer 2 mod 2
+        for site in ours.anatomy.at("attention", stack="encoder") + ours.anatomy.at("cross_attention"):
+            del site.module.inside
+        given = {"input_ids": IDS, "attention_mask": MASK, "decoder_input_ids": TARGET}
+        found, expected = ours.backbone(**given).logits, theirs(**given).logits
+        assert torch.allclose(found, expected, atol=1e-5) != biased
+
+
 # The reparametrisation ----------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,10 @@ authors' code. It is an optimizer, no module: nothing is added to the model, and
 Memory: Adam keeps 2mn numbers a matrix; GaLore 2mr for the moments and nr for the space (m >= n), `state_size`. The
 authors' scripts choose the attention and feed-forward matrices; here every matrix with both sides above the rank is
 projected (embeddings, too); the others and all vectors get ordinary AdamW. Weight decay is AdamW's, on full weights.
+
+Around the projection this is torch's AdamW: epsilon 1e-8, added to the bias-corrected root, and decay before the step. The
+released optimizer is an older one of transformers: 1e-6, added before the correction (in the first steps as if it were up
+to 30 times as large), and decay after the step, of the weights it has just changed.
 """
 
 from __future__ import annotations

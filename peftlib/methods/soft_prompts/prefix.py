@@ -9,9 +9,13 @@ reparametrisation (their section 4.3), because training them directly is unstabl
 
 After training the network is dropped and only the prefixes it produces are kept: the same outputs from far fewer stored
 numbers. ``mlp=None`` trains the prefixes themselves; the survey lists that run as "prompt tuning" (its Table 5, by its
-count). Prefix positions are always attended to and carry no relative position bias. Weights start as torch draws those
-of `Embedding` and `Linear`, flat prefixes from N(0, 1), as in the ``adapters`` library the survey's runs used; neither
-leaves the model near where it was.
+count). Prefix positions are always attended to, carry no relative position bias and move no token. Weights start as torch
+draws those of `Embedding` and `Linear`, flat prefixes from N(0, 1), as in the ``adapters`` library the survey's runs
+used; neither leaves the model near where it was.
+
+Hugging Face `peft` (0.21) hands prefixes to the model as a cache of tokens already read. BERT's tokens then move up by
+`length` absolute positions, and T5's relative bias treats prefixes as tokens before the first one. In T5 only the
+decoder's self-attention gets any there, and layer i of L that of layer 2i mod L.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ leaves the prompt out, and the pooler is given the text's first token, [CLS], no
 
 Start: "random" draws from U(-0.5, 0.5) (their section 3; Compacter's "-R"); "vocabulary" copies rows of the embedding
 table (Compacter's "-T"): the first `length` rows, as Compacter's code does, where the paper draws among the 5,000 most
-frequent tokens. Compacter trains 100 vectors at learning rates of 3e-2 and 3e-1 (its Table 4).
+frequent tokens. Hugging Face `peft` draws from N(0, 1), or takes any rows; for T5 it also keeps as many vectors again,
+which nothing reads. Compacter trains 100 vectors at learning rates of 3e-2 and 3e-1 (its Table 4).
 """
 
 from __future__ import annotations
