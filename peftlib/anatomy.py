@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from torch import nn
 from transformers import PreTrainedModel
 
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 
 ATTENTION = ("query", "key", "value", "output")
 
@@ -171,7 +171,7 @@ def table_of(family: str) -> Table:
         UsageError: the family is not supported.
     """
     if not isinstance(family, str) or family not in TABLES:
-        raise UsageError(f"the family {str(family)[:80]!r} is not supported; supported are {', '.join(TABLES)}")
+        raise UsageError(f"the family {short(family)} is not supported; supported are {', '.join(TABLES)}")
     return TABLES[family]
 
 

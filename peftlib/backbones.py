@@ -36,7 +36,7 @@ from transformers import (
 from peftlib import checkpoints, records
 from peftlib.anatomy import Anatomy, table_of, walk
 from peftlib.checkpoints import BackboneError
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 from peftlib.names import canonical_name, split_name
 
 MINILM, MINILM_HUB = "minilm", "sentence-transformers/all-MiniLM-L6-v2"
@@ -283,7 +283,7 @@ def _folder(base: str, files: list[str]) -> Path:
         return _from_hub(base, files)
     except Exception as error:  # the hub's client has as many errors as the net
         raise BackboneError(
-            f"backbone {base[:80]!r} is neither 'minilm', 't5-embedded', a local folder with config.json and weights, nor "
+            f"backbone {short(base)} is neither 'minilm', 't5-embedded', a local folder with config.json and weights, nor "
             f"a name that the hub answers ({type(error).__name__}); shapes known without a download: "
             f"{', '.join(SHAPES)}") from error
 
@@ -299,7 +299,7 @@ def _keep_layers(model: nn.Module, layers: int | None, name: str) -> None:
     stacks = table_of(model.config.model_type).stacks.values()
     most = min(len(walk(model, path)) for path in stacks)
     if not 1 <= layers <= most:
-        raise UsageError(f"{name!r} asks for {layers} layers: expected 1 to {most}")
+        raise UsageError(f"{short(name)} asks for {layers} layers: expected 1 to {most}")
     for path in stacks:
         owner, _, leaf = path.rpartition(".")
         setattr(walk(model, owner), leaf, walk(model, path)[:layers])

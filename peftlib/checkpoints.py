@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from peftlib.anatomy import table_of
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FILES = [CONFIG, "*token*.json", "vocab*", "merges.txt", "*.model", "generation_config.json", WEIGHTS, INDEX,
@@ -39,10 +39,6 @@ class BackboneError(UsageError):
     """No backbone of that name is known, or its files are missing or not what they should be."""
 
 
-def _short(value: object) -> str:
-    return repr(value)[:80]
-
-
 def _first_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
@@ -56,7 +52,7 @@ def _json(path: Path) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(f"{path}: cannot be read as JSON ({_first_line(error)})") from error
     if not isinstance(content, dict):
-        raise BackboneError(f"{path}: expected an object of names and values, found {_short(content)}")
+        raise BackboneError(f"{path}: expected an object of names and values, found {short(content)}")
     return content
 
 
@@ -72,7 +68,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         if content.get(key):
             raise BackboneError(f"{path}: has {key}, so {why}: expected a plain checkpoint in safetensors")
     if content.get("pooling") not in (None, "mean", "cls"):
-        raise BackboneError(f"{path}: pooling is {_short(content['pooling'])}, expected 'mean' or 'cls'")
+        raise BackboneError(f"{path}: pooling is {short(content['pooling'])}, expected 'mean' or 'cls'")
     try:
         table = table_of(content.get("model_type"))
     except UsageError as error:
@@ -89,7 +85,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
                  "max_position_embeddings"):
         value = getattr(config, name, 1)
         if type(value) is not int or value < 1 or ("layers" in name and value > MOST_LAYERS):
-            raise BackboneError(f"{path}: {name} is {_short(value)}, expected a whole number from 1"
+            raise BackboneError(f"{path}: {name} is {short(value)}, expected a whole number from 1"
                                 + (f" to {MOST_LAYERS}" if "layers" in name else ""))
     return config
 
@@ -97,7 +93,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 def _check_numbers(content: dict, path: Path) -> None:
     for name, value in content.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST:
-            raise BackboneError(f"{path}: {name[:80]} is {_short(value)}, expected at most {LARGEST:,}")
+            raise BackboneError(f"{path}: {short(name)} is {short(value)}, expected at most {LARGEST:,}")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -156,7 +152,7 @@ def check_tensors(files: list[Path], described: int) -> set[str]:
                 for name in file.keys():  # noqa: SIM118 (no mapping)
                     part = file.get_slice(name)
                     if part.get_dtype() not in FLOATS and not name.endswith("position_ids"):
-                        raise BackboneError(f"{path}: {name[:80]!r} is of type {part.get_dtype()}, expected one of "
+                        raise BackboneError(f"{path}: {short(name)} is of type {part.get_dtype()}, expected one of "
                                             f"{', '.join(FLOATS)}")
                     names.add(name)
                     held += torch.Size(part.get_shape()).numel()

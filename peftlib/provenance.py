@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -16,11 +15,13 @@ from peftlib import records
 from peftlib.data.sources import SPLITS, load_split, local_folder
 from peftlib.data.tasks import get_task
 from peftlib.errors import DataError, UsageError
+from peftlib.names import split_name
 from peftlib.records import Run
 from peftlib.schema import conform, read_json
 
 PACKAGE = Path(__file__).parent
-CORE = ("anatomy.py", "edits.py", "model.py", "backbones.py", "methods/base.py", "training", "data")
+CORE = ("anatomy.py", "edits.py", "model.py", "backbones.py", "checkpoints.py", "names.py", "methods/base.py", "training",
+        "data")
 
 
 def code_digest(method: str) -> str:
@@ -110,7 +111,7 @@ def _data_sources() -> str:
 def weights_digest(backbone: str) -> str | None:
     """sha256 of a folder's weights; None for the embedded MiniLM, which is checked whenever it is loaded, and for what is
     no folder with one file of weights."""
-    name = re.sub(r"\[:\d+\]$", "", backbone)
+    name, _ = split_name(backbone)
     folder = records.root() / "data" / name if name == "t5-embedded" else Path(name)
     try:
         file = folder / "model.safetensors"

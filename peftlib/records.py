@@ -23,6 +23,7 @@ from peftlib.data.sources import SOURCES, SPLITS
 from peftlib.data.tasks import get_task
 from peftlib.errors import PeftlibError, UsageError, short
 from peftlib.expressions import canonical
+from peftlib.names import canonical_name
 from peftlib.schema import conform, conform_fields, read_json
 
 SCHEMA = 1
@@ -94,7 +95,7 @@ class Run:
 
     def __post_init__(self):
         conform_fields(self, "run")
-        object.__setattr__(self, "backbone", _without_slash(self.backbone))
+        object.__setattr__(self, "backbone", canonical_name(self.backbone))
         canonical(self.method)  # refuses what is no expression
         for name in self.tasks:
             get_task(name)
@@ -124,12 +125,6 @@ class Run:
             content["recipe"].pop("form")
         text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _without_slash(backbone: str) -> str:
-    """A folder by its name without trailing slashes; ``minilm/`` is a folder and ``minilm`` is none."""
-    bare = backbone.rstrip("/") or backbone
-    return bare if bare == backbone or "/" in bare else f"./{bare}"
 
 
 def root() -> Path:
