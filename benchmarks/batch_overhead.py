@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 from peftlib import records, study
+from peftlib.commandline import Parser, at_least, run, writable
 
 RESULT = Path(__file__).parent / "results" / "batch_overhead.json"
 LEFT_BEHIND = shutil.ignore_patterns("_build", "runs", ".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache")
@@ -73,21 +74,25 @@ def measure(preset: str, jobs: int) -> dict:
             "wall_train_over_runs": train / runs, "ideal": 1 / jobs}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="smoke", choices=("smoke", "quick"))
-    parser.add_argument("--jobs", type=int, default=2, help="workers (default 2)")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    args = parser.parse_args()
+    parser.add_argument("--jobs", type=at_least(1), default=2, help="workers (default 2)")
+    parser.add_argument("--output", type=writable, default=RESULT)
+    args = parser.parse_args(argv)
+    return run(parser.prog, lambda: account(args))
+
+
+def account(args: argparse.Namespace) -> str:
+    """A whole batch, measured, and where its time went."""
     load = os.getloadavg()[0]
     result = {"preset": args.preset, "jobs": args.jobs, **measure(args.preset, args.jobs),
               "machine": {**study.machine(), "cores": os.cpu_count(), "load_before": load},
               "versions": study.versions(), "date": datetime.date.today().isoformat(), "commit": study.commit()}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1) + "\n")
-    for name, value in result.items():
-        print(f"{name:26} {value:.2f}" if isinstance(value, float) else f"{name:26} {value}")
+    return "\n".join(f"{name:26} {value:.2f}" if isinstance(value, float) else f"{name:26} {value}"
+                     for name, value in result.items())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

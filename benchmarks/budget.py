@@ -11,40 +11,48 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import sys
 from pathlib import Path
 
 from peftlib import study
 from peftlib.accounting.budget import largest_batch, parse_bytes
 from peftlib.accounting.compacter import table3_rows
 from peftlib.accounting.estimate import DEVICES, PRECISIONS, estimate
+from peftlib.commandline import Parser, at_least, run, writable
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="t5-base")
     parser.add_argument("--budget", default="24GB", help="of the paper's GPU (section 5.5)")
-    parser.add_argument("--batch", type=int, default=100, help="at which all methods are compared; the paper's for GLUE")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence, as in the paper (appendix A)")
-    parser.add_argument("--answer", type=int, default=4, help="tokens that the model writes: one of MNLI's three words")
+    parser.add_argument("--batch", type=at_least(1), default=100, help="to compare methods at; the paper's for GLUE")
+    parser.add_argument("--length", type=at_least(1), default=128, help="tokens, as in the paper (appendix A)")
+    parser.add_argument("--answer", type=at_least(0), default=4, help="tokens to write: one of MNLI's three words")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="the paper does not say which")
     parser.add_argument("--device", choices=DEVICES, default="cuda", help="whose kernels")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    args = parser.parse_args()
+    parser.add_argument("--output", type=writable, default=RESULT)
+    args = parser.parse_args(argv)
+    return run(parser.prog, lambda: compare(args))
+
+
+def compare(args: argparse.Namespace) -> str:
+    """Every method of the paper's Table 3, at one batch and at the largest within the budget."""
+    budget = parse_bytes(args.budget)
     options = {"length": args.length, "precision": args.precision, "device": args.device, "answer": args.answer}
     methods = {}
     for row, method in table3_rows().items():
         one = estimate(method, args.backbone, args.batch, **options)
-        largest = largest_batch(method, args.backbone, parse_bytes(args.budget), **options)
+        largest = largest_batch(method, args.backbone, budget, **options)
         methods[row] = {"method": method, "one": one.as_dict(), "largest": largest.as_dict()}
         print(f"{row}: {one.peak / 2**30:.2f} GiB at {args.batch}, {largest.batch} within {args.budget}", flush=True)
-    result = {"backbone": args.backbone, "budget": parse_bytes(args.budget), "batch": args.batch, **options,
+    result = {"backbone": args.backbone, "budget": budget, "batch": args.batch, **options,
               "methods": methods, "versions": study.versions(), "date": datetime.date.today().isoformat(),
               "commit": study.commit()}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1) + "\n")
+    return f"written: {args.output}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

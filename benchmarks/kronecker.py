@@ -17,6 +17,7 @@ import datetime
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from pathlib import Path
 import torch
 
 from peftlib import study
+from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.methods.adapters import kronecker
 
 SHAPES = [  # d, a, n, tokens
@@ -63,11 +65,16 @@ def compare(d: int, a: int, n: int, tokens: int, rank: int | None, repeats: int)
             "chosen": "built" if takes["built"] < takes["factored"] else "factored", "faster": min(times, key=times.get)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=RESULT)
-    args = parser.parse_args()
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=at_least(1), default=7)
+    parser.add_argument("--output", type=writable, default=RESULT)
+    args = parser.parse_args(argv)
+    return run(parser.prog, lambda: compare_all(args))
+
+
+def compare_all(args: argparse.Namespace) -> str:
+    """Both orders of every shape."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     load, rows = os.getloadavg()[0], []
@@ -79,13 +86,12 @@ def main() -> None:
                   f"{'B in full' if rank is None else 'rank one':<10} built {ms['built']:7.2f} ms  factored "
                   f"{ms['factored']:7.2f} ms  by count: {row['chosen']}", flush=True)
     right = sum(row["chosen"] == row["faster"] for row in rows)
-    print(f"the order with fewer products was the faster one in {right} of {len(rows)}")
     result = {"rows": rows, "chosen_was_faster": right, "repeats": args.repeats, "threads": 1,
               "load_before": load, "torch": version("torch"), "date": datetime.date.today().isoformat(),
               "commit": study.commit()}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1) + "\n")
+    return f"the order with fewer products was the faster one in {right} of {len(rows)}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from peftlib import backbones, study
 from peftlib.accounting.memory import PeakMemory
 from peftlib.anatomy import Anatomy
+from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.data.tasks import get_task
 from peftlib.model import Tuned
 from peftlib.training.speed import speed_up
@@ -176,22 +177,24 @@ def summary(rounds: list[dict]) -> dict:
             "peak_bytes": statistics.median(r["peak_bytes"] for r in rounds)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="minilm", choices=("minilm", *backbones.SHAPES))
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--length", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--batch", type=at_least(1), default=32)
+    parser.add_argument("--length", type=at_least(1), default=32)
+    parser.add_argument("--steps", type=at_least(1), default=10)
+    parser.add_argument("--rounds", type=at_least(1), default=3)
+    parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=study.native_precision())
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--output", type=writable, default=RESULT)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        print(json.dumps(child(args)))
-        return
+    args = parser.parse_args(argv)
+    return run(parser.prog, lambda: json.dumps(child(args)) if args.child else compare(args))
+
+
+def compare(args: argparse.Namespace) -> str:
+    """All variants in turn, round by round."""
     load, variants = os.getloadavg()[0], [(m, False) for m in METHODS] + [(m, True) for m in PEERS]
     rounds: dict[tuple[str, bool], list[dict]] = {variant: [] for variant in variants}
     for number in range(args.rounds):
@@ -205,9 +208,9 @@ def main() -> None:
     result = {**options, "methods": rows, "machine": {**study.machine(), "threads": args.threads, "cores": os.cpu_count(),
               "load_before": load}, "versions": study.versions(), "date": datetime.date.today().isoformat(),
               "commit": study.commit()}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1) + "\n")
+    return f"written: {args.output}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -29,6 +29,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from peftlib.commandline import Parser, at_least, run, writable
+
 LENGTH, BATCH, RANK, LR, SEED = 128, 32, 8, 1e-3, 0
 VARIANTS = {
     "ours, fp32": ("ours", "fp32", "sorted"),
@@ -188,21 +190,23 @@ def machine(threads: int) -> dict:
             "amx_bf16": "amx_bf16" in info.get("flags", ""), "load_before": os.getloadavg()[0]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = "local" if os.environ.get("PEFTLIB_DATA") else "embedded"
     parser.add_argument("--source", default=default, choices=("embedded", "local", "hub"))
-    parser.add_argument("--examples", type=int, default=640, help="training rows (default 640)")
-    parser.add_argument("--validation", type=int, default=500, help="validation rows (default 500)")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all variants (default 3)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--examples", type=at_least(1), default=640, help="training rows (default 640)")
+    parser.add_argument("--validation", type=at_least(1), default=500, help="validation rows (default 500)")
+    parser.add_argument("--epochs", type=at_least(1), default=2)
+    parser.add_argument("--repeats", type=at_least(1), default=3, help="rounds over all variants (default 3)")
+    parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
+    parser.add_argument("--output", type=writable, default=RESULT)
     parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        print(json.dumps(child(args.child, args)))
-        return
+    args = parser.parse_args(argv)
+    return run(parser.prog, lambda: json.dumps(child(args.child, args)) if args.child else compare(args))
+
+
+def compare(args: argparse.Namespace) -> str:
+    """All variants in turn, round by round."""
     from peftlib import study
 
     where = machine(args.threads)
@@ -220,14 +224,12 @@ def main() -> None:
         "versions": {p: version(p) for p in ("torch", "transformers", "accelerate", "peft")},
         "date": datetime.date.today().isoformat(), "commit": study.commit(),
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1) + "\n")
-    for name, row in by_variant.items():
-        print(f"{name:44} {row['examples_per_second']:7.1f} examples/s  {row['peak_bytes'] / 2**20:6.0f} MiB  "
-              f"accuracy {row['accuracy']:.3f}")
-    for name, value in result["ratios"].items():
-        print(f"ours is {value:.2f} times as fast as the peer: {name}")
+    lines = [f"{name:44} {row['examples_per_second']:7.1f} examples/s  {row['peak_bytes'] / 2**20:6.0f} MiB  "
+             f"accuracy {row['accuracy']:.3f}" for name, row in by_variant.items()]
+    lines += [f"ours is {value:.2f} times as fast as the peer: {name}" for name, value in result["ratios"].items()]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

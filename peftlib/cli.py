@@ -15,38 +15,30 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from peftlib.errors import PeftlibError, UsageError
+from peftlib import commandline
+from peftlib.errors import UsageError, short
 
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
          "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error"}
 MIB = 2**20
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status (0, or 2 for what cannot be done)."""
+    """Run a command; returns the exit status (0, 2 for what cannot be done, 130 if it was interrupted)."""
     arguments = _parser().parse_args(argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    try:
+
+    def go() -> str:
         data, text = arguments.command(arguments)
-        print(json.dumps(data, indent=1, default=str) if arguments.json else text)
-    except PeftlibError as error:
-        print(f"peftlib: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return json.dumps(data, indent=1, default=str) if arguments.json else text
+
+    return commandline.run("peftlib", go)
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="peftlib", description="Parameter-efficient fine-tuning: count, estimate, train, look up.")
+def _parser() -> commandline.Parser:
+    parser = commandline.Parser(prog="peftlib",
+                                description="Parameter-efficient fine-tuning: count, estimate, train, look up.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable, about: str) -> argparse.ArgumentParser:
@@ -145,7 +137,7 @@ def counts(a: argparse.Namespace) -> tuple[object, str]:
         tables = {"adaptbert/table3": counting.adaptbert_table3}
         tables |= {f"compacter/{name}": partial(compacter.table, name) for name in compacter.TABLES}
         if a.method not in tables:
-            raise UsageError(f"no table {a.method!r} to count: expected one of {', '.join(tables)}, or a method like "
+            raise UsageError(f"no table {short(a.method)} to count: expected one of {', '.join(tables)}, or a method like "
                              "'LoRA(rank=8)'")
         rows = tables[a.method]().to_dict("records")
         return rows, columns(rows, [n for n in rows[0] if n != "expression"])
@@ -184,13 +176,14 @@ def run(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def status(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib import experiments as _  # noqa: F401 (fills EXPERIMENTS)
     from peftlib import study
 
-    names = [a.preset] if a.preset else list(study.presets())
+    papers = sorted({name.split("/")[0] for name in study.EXPERIMENTS})
+    if a.paper not in (None, *papers):
+        raise UsageError(f"no experiment of paper {short(a.paper)}: expected one of {', '.join(papers)}")
+    names = [a.preset] if a.preset is not None else list(study.presets())
     rows = [{"preset": name, **row} for name in names for row in study.status(name) if a.paper in (None, row["paper"])]
-    if not rows:
-        known = sorted({row["paper"] for row in study.status(names[0])})
-        raise UsageError(f"no experiment of paper {a.paper!r}: expected one of {', '.join(known)}")
     return rows, columns(rows)
 
 

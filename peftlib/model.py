@@ -98,6 +98,16 @@ class Tuned(nn.Module):
             if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
                 nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)
 
+    def require_training(self) -> None:
+        """Refuse a model of which nothing would be trained.
+
+        Raises:
+            UsageError: a head alone in form "text".
+        """
+        if not any(p.requires_grad for p in self.parameters()):
+            raise UsageError(f"{self.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
+                             "the language-model head")
+
     # --- running --------------------------------------------------------------------------------------------------
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         """The representation that the heads read: (batch, width)."""

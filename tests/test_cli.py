@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it refuses."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from peftlib import cli
+from peftlib import cli, commandline
 
 
 def out(capsys, *argv: str):
@@ -50,20 +51,6 @@ def test_listings(capsys, command, tmp_path, monkeypatch):
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
 
 
-@pytest.mark.parametrize("command, hint", [
-    ("count LoRA(rnk=8)", "rnk"), ("count LoRA( --tasks 2", "cannot read"), ("count LoRA() --tasks 0", "at least 1"),
-    ("count adaptbert/table9", "adaptbert/table3"),
-    ("estimate LoRA() --precision fp64", "bf16"), ("estimate LoRA() --batch 0", "at least 1"), ("methods Lora", "LoRA"),
-    ("run adaptbert/tabel3 --preset smoke", "adaptbert/table3"), ("status --preset tiny", "smoke"),
-    ("status --paper nobody", "adaptbert")])
-def test_refusals_are_one_line_and_status_2(capsys, command, hint, tmp_path, monkeypatch):
-    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert cli.main(command.split()) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1 and hint in captured.err
-
-
 def test_an_unknown_backbone_without_a_network(tmp_path):
     """In a process of its own: the hub's library reads its settings when it is imported, and writes to stderr."""
     done = subprocess.run([sys.executable, "-m", "peftlib.cli", "count", "LoRA()", "--backbone", "t5-huge"],
@@ -72,11 +59,59 @@ def test_an_unknown_backbone_without_a_network(tmp_path):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "t5-large" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "cuont LoRA()", "count", "count LoRA() --tasks many"])
-def test_a_wrong_command_line_too(capsys, command):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(command.split())
-    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+def started(*argv: str | bytes, stdout=subprocess.PIPE) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "peftlib.cli", *argv], stdout=stdout, stderr=subprocess.PIPE)
+
+
+def test_what_a_terminal_cannot_show_is_escaped(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    commandline.show("2 – 3, \udcff")
+    assert terminal.buffer.getvalue() == b"2 \\u2013 3, \\udcff\n"
+
+
+def test_arguments_that_are_no_text_are_shown_escaped():
+    process = started("status", "--preset", b"\xff")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, b"") and err.count(b"\n") == 1 and b"'\\udcff'" in err
+
+
+def test_an_output_without_room():
+    with open("/dev/full", "w") as full:
+        process = started("presets", stdout=full)
+    err = process.communicate()[1]
+    assert (process.returncode, err) == (2, b"peftlib: cannot print: [Errno 28] No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough():
+    read, write = os.pipe()
+    os.close(read)
+    process = started("presets", stdout=write)
+    os.close(write)
+    assert process.communicate()[1] == b"" and process.returncode == 0
+
+
+def stopped():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("go, status, said", [
+    (stopped, 130, "peftlib: stopped"), (lambda: "x" * 10**15, 2, "a size that no machine has"),
+    (lambda: float(10**400), 2, "a size that no machine has"), (lambda: open("/nowhere/a"), 2, "'/nowhere/a'")])
+def test_what_ends_a_command_ends_it_in_one_line(go, status, said, capsys):
+    assert commandline.run("peftlib", go) == status
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and said in captured.err
+
+
+def test_faults_of_the_program_itself_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        commandline.run("peftlib", lambda: str(1 / 0))
+
+
+def test_a_file_that_holds_hours_of_work_is_tried_first(tmp_path):
+    assert commandline.writable(str(tmp_path / "new" / "a.json")).parent.is_dir()
+    assert not (tmp_path / "new" / "a.json").exists()
 
 
 @pytest.mark.parametrize("command", ["--help", "presets", "status --preset published"])

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 
 from peftlib.accounting.estimate import Estimate, estimate
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 from peftlib.methods.base import Expression
 
 SECOND = 64  # sequences, beside 1, for the first line: enough for activations to outweigh what a batch does not change
 GROWTH = 16  # times the largest batch so far that a line is followed: it may be flat where the optimizer's step is the peak
+LARGEST = 100 * 10**12  # bytes of a budget
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -22,12 +23,14 @@ def parse_bytes(text: str) -> int:
     """Bytes of a size such as ``24GB`` (24 * 10^9), ``24GiB`` (24 * 2^30) or ``500 MB``.
 
     Raises:
-        UsageError: no number with a unit of bytes.
+        UsageError: no number with a unit of bytes, or a size that no machine has.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]i?|)B", text.strip())
-    if not found:
-        raise UsageError(f"cannot read the size {text!r}: expected a number and a unit, such as 24GB or 24GiB")
-    return round(float(found[1]) * UNITS[found[2]])
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT]i?|)B", text.strip())
+    size = round(float(found[1]) * UNITS[found[2]]) if found else 0
+    if not 0 < size <= LARGEST:
+        raise UsageError(f"cannot read the size {short(text)}: expected a number and a unit, such as 24GB or 24GiB, above "
+                         "0 and up to 100TB")
+    return size
 
 
 def largest_batch(method: str | Expression, backbone: str, budget: int, length: int, precision: str = "bf16",

@@ -12,7 +12,7 @@ import torch
 
 from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 from peftlib.experiments.adaptbert import TABLE3
 from peftlib.methods import AdaptBertHypernet
 from peftlib.methods.base import Expression, parse
@@ -21,6 +21,7 @@ from peftlib.papers import paper_table
 from peftlib.study import TASKS
 
 BERT = "bert-base-uncased"
+MOST_TASKS = 1000  # each is a copy of what it does not share
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
     """The tasks of those names; or that many of AdaptBert's three in turn: sst, quora, sts, sst_2, ...
 
     Raises:
-        UsageError: no task, or an unknown name.
+        UsageError: no task or too many, an unknown name, or neither number nor names.
     """
+    if isinstance(tasks, str) or not isinstance(tasks, int | Sequence):
+        raise UsageError(f"tasks {short(tasks)}: expected how many, or a sequence of names")
     if isinstance(tasks, int):
-        if tasks < 1:
-            raise UsageError(f"{tasks} tasks cannot be counted: expected at least 1")
+        if not 1 <= tasks <= MOST_TASKS:
+            raise UsageError(f"{short(tasks)} tasks cannot be counted: expected at least 1 and at most {MOST_TASKS:,}")
         bases = [get_task(TASKS[i % len(TASKS)]) for i in range(tasks)]
         turns = [i // len(TASKS) + 1 for i in range(tasks)]
         return [t if turn == 1 else dataclasses.replace(t, name=f"{t.name}_{turn}")

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from peftlib.accounting.counting import make_tasks
 from peftlib.backbones import shape_only
-from peftlib.errors import UsageError
+from peftlib.errors import UsageError, short
 from peftlib.methods.base import Attachment, Expression
 from peftlib.methods.selective.fish import FishMask
 from peftlib.model import Tuned
@@ -37,6 +37,7 @@ PRECISIONS, DEVICES = ("fp32", "bf16"), ("cuda", "cpu")
 # What autocast does in its low precision, under the names by which backbones and methods call it.
 PRODUCTS = {F.linear, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum, Tensor.matmul,
             Tensor.__matmul__, Tensor.__rmatmul__, F.scaled_dot_product_attention}
+TOKENS, PAIRS = 10**12, 10**15  # of a batch: more than any machine holds, and sizes of tensors would overflow
 EVAL_BATCH = 128  # as in peftlib.training.loop, which is not imported for one number
 
 
@@ -201,13 +202,20 @@ def _bytes(tensors) -> int:
 
 
 def _check(batch: int, length: int, precision: str, device: str, answer: int) -> None:
+    for name, value in {"batch": batch, "length": length, "answer": answer}.items():
+        if type(value) is not int:
+            raise UsageError(f"cannot estimate with {name} {short(value)}: expected a whole number")
     checks = {"batch": (batch, batch >= 1, "at least 1"), "length": (length, length >= 1, "at least 1"),
               "answer": (answer, answer >= 0, "at least 0"),
               "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
               "device": (device, device in DEVICES, f"one of {DEVICES}")}
     for name, (value, holds, expected) in checks.items():
         if not holds:
-            raise UsageError(f"cannot estimate with {name} {value!r}: expected {expected}")
+            raise UsageError(f"cannot estimate with {name} {short(value)}: expected {expected}")
+    longest = max(length, answer)
+    if batch * longest > TOKENS or batch * longest**2 > PAIRS:
+        raise UsageError(f"cannot estimate with batch {short(batch)} and {short(longest)} tokens each: expected at most "
+                         f"{TOKENS:,} tokens and {PAIRS:,} pairs of them")
 
 
 def estimate(method: str | Expression, backbone: str, batch: int, length: int, precision: str = "bf16",
@@ -231,6 +239,9 @@ def estimate(method: str | Expression, backbone: str, batch: int, length: int, p
     _check(batch, length, precision, device, answer)
     form = "text" if answer else "heads"
     model = _model(method, backbone, tasks, precision, dropout, attention_dropout, form).train()
+    model.require_training()
+    if (room := model.anatomy.positions) is not None and length > room:
+        raise UsageError(f"cannot estimate with length {length}: {backbone} has {room} positions")
     everything = [*model.parameters(), *model.buffers()]
     saved, live, flops = Saved(everything), Live(everything), FlopCounterMode(display=False)
     with flops, live, Emulated(precision, device):

@@ -6,36 +6,62 @@ papermill only warns about a name it does not know and checks no type, so a typi
 
 from __future__ import annotations
 
-import argparse
 import ast
 import difflib
 import json
 import sys
+import warnings
 from pathlib import Path
 
-from peftlib.errors import UsageError
+from peftlib import commandline
+from peftlib.errors import UsageError, short
+
+UNREADABLE = (ValueError, SyntaxError, RecursionError, MemoryError)  # what Python and JSON say of text that is neither
+WORDS = {"True": True, "False": False, "None": None}
 
 
 def declared(notebook: Path) -> dict[str, object]:
     """Names and default values in the cell tagged "parameters" (plain assignments of literals).
 
     Raises:
-        UsageError: no such cell, or a default that is not a literal.
+        UsageError: no notebook, no such cell, or a default that is not a literal.
     """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    if len(tagged) != 1:
-        raise UsageError(f"{notebook}: expected one cell tagged 'parameters', found {len(tagged)}")
-    found = {}
-    for node in ast.parse("".join(tagged[0]["source"])).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            try:
-                found[target.id] = ast.literal_eval(node.value)
-            except (ValueError, AttributeError) as error:
-                raise UsageError(f"{notebook}: line {node.lineno} of the parameters cell: expected `name = literal`, "
-                                 f"found {ast.unparse(node)!r}") from error
-    return found
+    sources = [source for source, tags in _cells(notebook) if "parameters" in tags]
+    if len(sources) != 1:
+        raise UsageError(f"{notebook}: expected one cell tagged 'parameters', found {len(sources)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a style of Python's that will be an error some day
+            lines = ast.parse(sources[0]).body
+    except UNREADABLE as error:
+        raise UsageError(f"{notebook}: the cell tagged 'parameters' is no Python ({error}): expected lines of "
+                         "`name = literal`") from None
+    return {name.id: default for line in lines if isinstance(line, ast.Assign | ast.AnnAssign)
+            for name, default in _assigned(line, notebook)}
+
+
+def _cells(notebook: Path) -> list[tuple[str, list[str]]]:
+    """(source, tags) of each cell."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        return [("".join(cell["source"]), list(cell["metadata"].get("tags", []))) for cell in cells]
+    except OSError as error:
+        raise UsageError(f"{short(str(notebook))}: cannot be read ({error.strerror}): expected a notebook") from None
+    except (*UNREADABLE, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{short(str(notebook))}: no notebook ({type(error).__name__}: {error}): expected JSON with cells "
+                         "that have source and metadata") from None
+
+
+def _assigned(line: ast.Assign | ast.AnnAssign, notebook: Path) -> list[tuple[ast.Name, object]]:
+    targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+    try:
+        default = ast.literal_eval(line.value)
+    except (*UNREADABLE, TypeError):
+        targets = []
+    if not targets or not all(isinstance(target, ast.Name) for target in targets):
+        raise UsageError(f"{notebook}: line {line.lineno} of the parameters cell: expected `name = literal`, found "
+                         f"{short(ast.unparse(line))}")
+    return [(target, default) for target in targets]
 
 
 def check(notebook: Path, given: dict[str, object]) -> None:
@@ -49,36 +75,42 @@ def check(notebook: Path, given: dict[str, object]) -> None:
     known = declared(notebook)
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UsageError(f"{notebook}: unknown parameter {name!r}{f', did you mean {near[0]!r}?' if near else ''} "
+            near = difflib.get_close_matches(name[:100], known, n=1)
+            raise UsageError(f"{notebook}: unknown parameter {short(name)}{f', did you mean {near[0]!r}?' if near else ''} "
                              f"It has: {', '.join(known) or 'none'}")
         default = known[name]
         fits = default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
         if not fits:
-            raise UsageError(f"{notebook}: parameter {name} = {value!r} is of type {type(value).__name__}, "
-                             f"expected {type(default).__name__} (default {default!r})")
+            raise UsageError(f"{notebook}: parameter {name} = {short(value)} is of type {type(value).__name__}, "
+                             f"expected {type(default).__name__} (default {short(default)})")
+        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+            raise UsageError(f"{notebook}: parameter {name} = {short(value)}: expected a finite number")
 
 
 def typed(text: str) -> object:
-    """A value from the command line: a Python literal (``1e-3``, ``True``, ``'a'``), else the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    """A value from the command line as papermill's ``-p`` reads it: True, False, None, a number, else the text itself."""
+    if text in WORDS:
+        return WORDS[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:
     """Check ``-p name value`` pairs against a notebook; 0 if papermill may run it, 2 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m peftlib.batch.parameters", description=main.__doc__)
+    parser = commandline.Parser(prog="python -m peftlib.batch.parameters", description=main.__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="given")
     args = parser.parse_args(argv)
-    try:
+
+    def go() -> str:
         check(args.notebook, {name: typed(value) for name, value in args.given})
-    except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return f"{args.notebook}: its parameters may be set so"
+
+    return commandline.run(parser.prog, go)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
 from peftlib.data.text import read_answer
-from peftlib.errors import PeftlibError, UsageError
+from peftlib.errors import PeftlibError
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training import fits, metrics
@@ -152,9 +152,7 @@ class Trainer:
         self.tokenizer = backbone.tokenizer
         self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
                            dropout=self.recipe.dropout, form=self.recipe.form)
-        if not any(p.requires_grad for p in self.model.parameters()):
-            raise UsageError(f"{run.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
-                             "the language-model head")
+        self.model.require_training()
         self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
                                            self.recipe.max_length, self.recipe.form)
                              for name, task in self.tasks.items()}

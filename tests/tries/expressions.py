@@ -101,14 +101,15 @@ TRIES += [
     Try("peftlib methods", "a long name", lambda _: command("methods", "x" * 10**5), ("unknown method 'xxx", "Known: ")),
 ]
 
-TOKENS = [*METHOD_RUNS, *METHOD_RUNS.values(), "9" * 40, "9" * 4400, " ", "+ ", "not ", "await ", "lambda:", "f'{x}'", "b''",
-          *"LoRA PerTask PerTask( rank rank= sites alpha 8 0 1e9 1e999 1j 0x 'query' ('query',) None True ... if for := **".split(),
-          *"()[]{}=-+*,.'\"_@;#\\\n\t\0\ud800\u1d63\u0668\u202e\U0001f600"]
+WORDS = "LoRA PerTask PerTask( rank rank= sites alpha 8 0 1e9 1e999 1j 0x 'query' ('query',) None True ... if for := **"
+TOKENS = [*METHOD_RUNS, *METHOD_RUNS.values(), *WORDS.split(), "9" * 40, "9" * 4400, "b''", "f'{x}'", "not ", "await ",
+          "lambda:", "+ ", " ", *"()[]{}=-+*,.'\"_@;#\\\n\t\0\ud800\u1d63\u0668\u202e\U0001f600"]
 
 
 def soup(draw: random.Random) -> str:
     """Tokens in any order, now and then one many times."""
-    return "".join(draw.choice(TOKENS) * draw.choice([1] * 50 + [draw.randrange(3000)]) for _ in range(draw.randrange(1, 12)))
+    times = [1] * 50 + [2500]
+    return "".join(draw.choice(TOKENS) * draw.choice(times) for _ in range(draw.randrange(1, 12)))
 
 
 def changed(draw: random.Random) -> str:
