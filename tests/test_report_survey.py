@@ -56,7 +56,7 @@ def test_advice_comes_from_the_records(made):
     said = survey.advice(made).data
     assert "Highest on sst is **Full** with 0.600" in said
     assert "HeadOnly" not in said  # 0.30 is not within two standard errors (0.098) of 0.60
-    assert "for small storage: **LoRA**" in said and "at inference: Full, LoRA" in said
+    assert "for small storage: **LoRA**" in said and r"at inference: Full\, LoRA" in said
 
 
 def test_pages_cope_with_no_records():

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from peftlib import markup
 from peftlib.batch.guard import exit_with
 from peftlib.batch.worker import COLOURS
 
@@ -58,13 +59,18 @@ def tail(log: Path, lines: int) -> str:
 
 
 def stand_in(page: str, why: str) -> dict:
-    """A notebook that takes the place of one that failed."""
-    text = [f"# {Path(page).name}: this page's notebook failed\n", "\n", "```{error}\n",
-            f"`{page}.ipynb` did not run to its end, so its tables and figures are not shown. It said last:\n", "```\n",
-            "\n", "````text\n", *(f"{line}\n" for line in why.splitlines()), "````\n", "\n",
-            "Run the same command again after mending it: only this page is rendered again.\n"]
-    return {"cells": [{"cell_type": "markdown", "id": "failed", "metadata": {}, "source": text}], "metadata": {},
-            "nbformat": 4, "nbformat_minor": 5}
+    """A notebook that takes the place of one that failed. What the log says is a cell's output, which nothing parses: in
+    Markdown a line of it could end its block."""
+    title = markup.markdown(re.sub(r"[^\w .-]", "", Path(page).name))  # Sphinx's search shows titles as HTML
+    failed = (f"# {title}: this page's notebook failed\n\n:::{{error}}\n{markup.code(f'{page}.ipynb')} did not run to "
+              "its end, so its tables and figures are not shown. It said last:\n:::\n")
+    again = "Run the same command again after mending it: only this page is rendered again.\n"
+    said = {"output_type": "stream", "name": "stdout", "text": why}
+    cells = [{"cell_type": "markdown", "id": "failed", "metadata": {}, "source": failed},
+             {"cell_type": "code", "id": "said", "metadata": {"tags": ["remove-input"]}, "execution_count": None,
+              "source": "# not shown; myst-nb leaves out a cell without a source", "outputs": [said]},
+             {"cell_type": "markdown", "id": "again", "metadata": {}, "source": again}]
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def build_book(site: Path, log: Path) -> bool:

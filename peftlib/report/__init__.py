@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import pandas as pd
 from IPython.display import Markdown, display
 
+from peftlib import markup
 from peftlib.errors import UsageError
 from peftlib.records import Run, root
 from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.notes import caveats
+from peftlib.report.sentences import fill, say
 from peftlib.report.tables import (
     DATA_NAMES,
     Html,
@@ -99,27 +101,17 @@ def _either(values: Iterable[int | None]) -> str:
     return " or ".join("all" if n is None else f"{n:,}" for n in found)
 
 
-def say(template: str, **values: object) -> Markdown:
-    """A sentence whose numbers come from records: ``say("LoRA reaches {x:.3f}.", x=...)``. If a value is None, it says
-    instead that the runs it rests on are missing."""
-    lacking = [name for name, value in values.items() if value is None]
-    if lacking:
-        names = ", ".join(name.replace("_", " ") for name in lacking)
-        return Markdown(f"*Not run: the sentence that stands here needs {names}.*")
-    return Markdown(template.format(**values))
-
-
 def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     """How to make a page again, and what that costs, from its records."""
     made = list({r["digest"]: r for source in sources for r in source}.values())
     wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
-    lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]
+    lines = [markup.block(f"papermill {notebook} out.ipynb -p preset {page.preset.name}", "bash")]
     if made:
         total = cost(made)
         machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
-        lines.append(f"trains what has no record. The {total['runs']:.0f} runs recorded took "
-                     f"{duration(total['seconds'])} of training steps, the longest {duration(total['longest'])} "
-                     f"({', '.join(dict.fromkeys(machines))}).")
+        lines.append(fill("trains what has no record. The {runs:.0f} runs recorded took {time} of training steps, the "
+                          "longest {longest} ({machines}).", runs=total["runs"], time=duration(total["seconds"]),
+                          longest=duration(total["longest"]), machines=", ".join(dict.fromkeys(machines))))
     diverged = {r["digest"] for source in sources for r in getattr(source, "diverged", ())}
     if diverged:
         lines.append(f"{len(diverged)} diverged at {'its' if len(diverged) == 1 else 'their'} learning rate and "
@@ -129,6 +121,6 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
         lines.append(f"{len(damaged)} {'has a damaged record' if len(damaged) == 1 else 'have damaged records'}.")
     missing = len(wanted - {r["digest"] for r in made} - diverged)
     if missing:
-        lines.append(f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
-                     f"PRESET={page.preset.name}`, trains them.")
+        lines.append(fill("**{missing} of {wanted} runs are missing**; the same command, or {command:code}, trains them.",
+                          missing=missing, wanted=len(wanted), command=f"make train PRESET={page.preset.name}"))
     return Markdown(" ".join(lines))

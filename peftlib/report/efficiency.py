@@ -13,13 +13,17 @@ from peftlib import records as store
 from peftlib.papers import paper_table
 from peftlib.report import style
 from peftlib.report.figures import figure
-from peftlib.report.tables import Html, by_label, field, table
+from peftlib.report.sentences import fill
+from peftlib.report.tables import NO_COMMIT, Html, by_label, field, table
 
 
 def benchmark(name: str) -> dict | None:
     """The result that ``benchmarks/<name>.py`` has left, or None."""
     path = store.root() / "benchmarks" / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    return found | {"commit": found.get("commit") or NO_COMMIT}
 
 
 def not_measured(name: str) -> Markdown:
@@ -55,8 +59,8 @@ def ratios() -> Markdown:
     result = benchmark("training_speed")
     if result is None:
         return Markdown("")
-    said = "; ".join(f"{value:.1f} times its {name}" for name, value in result["ratios"].items())
-    return Markdown(f"Our loop in its faster precision, against the peer: {said}.")
+    said = [fill("{x:.1f} times its {name}", x=value, name=name) for name, value in result["ratios"].items()]
+    return Markdown(f"Our loop in its faster precision, against the peer: {'; '.join(said)}.")
 
 
 def batch_overhead() -> Html | Markdown:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from peftlib import markup
 from peftlib.report import shares, style
 from peftlib.report.tables import TITLES, Html, Spread, by_label, provenance
 
@@ -22,18 +23,18 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
     fig: None when there is nothing to draw; then the caption says that it was not drawn.
     """
     foot = provenance(source) if source is not None else ""
-    said = html.escape(caption)
-    small = f"<br><small>{html.escape(foot)}</small>" if foot else ""
+    caption = markup.line(caption)
+    small = Markup("<br><small>{}</small>").format(foot) if foot else ""
     if fig is None:
-        return Html(f"<p><em>Not drawn, because no run behind it has been recorded:</em> {said}{small}</p>",
-                    f"[not drawn: no records] {caption}\n{foot}")
+        lacking = Markup("<p><em>Not drawn, because no run behind it has been recorded:</em> {}{}</p>")
+        return Html(lacking.format(caption, small), f"[not drawn: no records] {caption}\n{foot}")
     data = io.BytesIO()
     fig.savefig(data, format="svg", metadata={"Date": None}, bbox_inches="tight")
     plt.close(fig)
     image = base64.b64encode(data.getvalue()).decode()
-    return Html(f'<figure><img class="transparent" alt="{html.escape(caption, quote=True)}" style="max-width:100%" '
-                f'src="data:image/svg+xml;base64,{image}"><figcaption>{said}{small}</figcaption></figure>',
-                f"[figure] {caption}\n{foot}")
+    shown = Markup('<figure><img class="transparent" alt="{}" style="max-width:100%" src="data:image/svg+xml;base64,{}">'
+                   "<figcaption>{}{}</figcaption></figure>")
+    return Html(shown.format(caption, image, caption, small), f"[figure] {caption}\n{foot}")
 
 
 def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
@@ -47,7 +48,7 @@ def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
                              figsize=(2.6 + 1.7 * len(metrics), 1.2 + 0.3 * len(table)))
     for ax, title in zip(axes[0], titles, strict=True):
         _dumbbell(ax, table, title)
-    axes[0][0].set_yticks(range(len(table)), table["method"])
+    axes[0][0].set_yticks(range(len(table)), map(style.plain, table["method"]))
     axes[0][0].invert_yaxis()
     axes[0][0].plot([], [], "o", color=style.GREY, markerfacecolor="none", label="paper")
     axes[0][0].plot([], [], "o", color=style.BLUE, label="ours")
@@ -64,7 +65,7 @@ def _dumbbell(ax: Axes, table: pd.DataFrame, title: str) -> None:
         if ours is not None:
             ax.plot([printed, float(ours)], [y, y], "-", color=style.GREY, linewidth=1, zorder=1)
             ax.errorbar(float(ours), y, xerr=getattr(ours, "sd", None), fmt="o", color=style.BLUE, capsize=2)
-    ax.set_xlabel(f"{title} ({UNITS.get(title, 'accuracy')})")
+    ax.set_xlabel(style.plain(f"{title} ({UNITS.get(title, 'accuracy')})"))
     ax.grid(axis="y", visible=False)
 
 
@@ -94,10 +95,11 @@ def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_
                              sharex=True)
     for ax, (title, points) in zip(axes[0], kept.items(), strict=True):
         ends = [_line(ax, group, name) for name, group in points.groupby(_names(points), sort=False)]
-        ax.set(xscale="log", yscale="log" if log_y else "linear", xlabel=x_label, title=title if len(kept) > 1 else "")
+        ax.set(xscale="log", yscale="log" if log_y else "linear", xlabel=style.plain(x_label),
+               title=style.plain(title) if len(kept) > 1 else "")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _label_ends(ax, ends)
-    axes[0][0].set_ylabel(y_label)
+    axes[0][0].set_ylabel(style.plain(y_label))
     return fig
 
 
@@ -133,7 +135,7 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float 
         at_x, at_y = to_axes.transform((x, y))
         level = max([at_y, *(p + gap for p in placed)])
         placed.append(level)
-        ax.annotate(name, (at_x, at_y), (1.02, level), xycoords="axes fraction", textcoords="axes fraction",
+        ax.annotate(style.plain(name), (at_x, at_y), (1.02, level), xycoords="axes fraction", textcoords="axes fraction",
                     color=color, va="center", fontsize=9, annotation_clip=False,
                     arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8})
 
@@ -152,9 +154,9 @@ def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Fi
     fig, axes = plt.subplots(1, len(groups), sharey=True, squeeze=False, figsize=(1.2 + 2.9 * len(groups), 4.2))
     for ax, (name, labels) in zip(axes[0], groups.items(), strict=True):
         for label in own:
-            ax.plot(*curves[label], color=style.GREY, marker="*", linestyle=":", label=label)
+            ax.plot(*curves[label], color=style.GREY, marker="*", linestyle=":", label=style.plain(label))
         _fan(ax, {label: curves[label] for label in labels}, by_label(source))
-        ax.set(title=name, xlabel="epoch")
+        ax.set(title=style.plain(name), xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8, loc="lower right")
     axes[0][0].set_ylabel(f"{TITLES[task]}, validation {'Pearson r' if task == 'sts' else 'accuracy'}")
@@ -176,7 +178,7 @@ def _fan(ax: Axes, curves: Mapping[str, tuple[list[int], list[float]]], records:
         look = style.of(records[label][0]["run"]["method"])
         short = label[label.index("["):].replace("[", "").replace("]", "") if "[" in label else label
         ax.plot(x, y, color=look.color, alpha=0.35 + 0.65 * share, linewidth=0.8 + 1.8 * share,
-                marker="os^Dv<>Ph"[i % 9], markersize=5, linestyle=look.line, label=short)
+                marker="os^Dv<>Ph"[i % 9], markersize=5, linestyle=look.line, label=style.plain(short))
 
 
 def rates(points: pd.DataFrame, task: str) -> Figure | None:

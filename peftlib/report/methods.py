@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 import math
 import textwrap
@@ -15,6 +14,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
+from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -56,9 +56,9 @@ def source(method: str) -> Html:
     pieces += [inspect.getsource(leaf.attach) for leaf in leaves if leaf.attach is not Method.attach]
     files = dict.fromkeys(inspect.getsourcefile(c) for c in [*parts, *core])
     shown = _code("\n\n".join(textwrap.dedent(piece) for piece in pieces))
-    folded = [f"<details><summary>{html.escape(_name(f))} ({len(Path(f).read_text().splitlines())} lines)</summary>"
-              f"{_code(Path(f).read_text())}</details>" for f in files]
-    return Html(shown + "\n".join(folded), "\n\n".join(pieces))
+    fold = Markup("<details><summary>{} ({} lines)</summary>{}</details>")
+    folded = [fold.format(_name(f), len(text.splitlines()), _code(text)) for f in files for text in (Path(f).read_text(),)]
+    return Html(shown + Markup("\n").join(folded), "\n\n".join(pieces))
 
 
 def _with_bases(classes: Iterable[type]) -> Iterable[type]:
@@ -73,8 +73,8 @@ def _name(file: str) -> str:
     return "/".join(parts[len(parts) - 1 - parts[::-1].index("peftlib"):])
 
 
-def _code(text: str) -> str:
-    return highlight(text, PythonLexer(), HtmlFormatter(cssclass="highlight"))
+def _code(text: str) -> Markup:
+    return Markup(highlight(text, PythonLexer(), HtmlFormatter(cssclass="highlight")))
 
 
 # --- the counts -------------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def printed(method: str) -> Html:
     mine = known[[names(expression) == names(method) for expression in known["expression"]]]
     rows = [_beside(row) for row in mine.to_dict("records")] + _adaptbert_rows(method)
     if not rows:
-        return Html("<p>The papers of this study print no parameter count of it.</p>",
+        return Html(Markup("<p>The papers of this study print no parameter count of it.</p>"),
                     "The papers of this study print no parameter count of it.")
     return table(pd.DataFrame(rows), caption="Printed counts, and ours for the same configuration",
                  formats={"ours": str}, note="A count agrees if it rounds to what is printed.")

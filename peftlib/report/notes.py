@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from IPython.display import Markdown
 
+from peftlib import markup
 from peftlib.data.tasks import SUITES, available
 from peftlib.report.averages import TEST_ROWS, TINY
 from peftlib.report.suites import STANDS_FOR, TITLES, real
@@ -51,7 +52,7 @@ def _left_out(source: Sequence[dict]) -> Iterator[str]:
         if record["run"]["source"] != "embedded" or counted:
             lengths.add(length)
         for task, found in counted.items():
-            title = TITLES.get(task, task)
+            title = TITLES.get(task) or markup.markdown(task)
             cut |= {f"{title} at {length}": found["rows_cut"] / found["rows"]} if "rows_cut" in found else {}
             dropped |= {title: found["rows_dropped"]} if "rows_dropped" in found else {}
     if lengths:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import matplotlib
 
+from peftlib import markup
 from peftlib.expressions import names
 
 GREY = "#7f7f7f"
@@ -68,6 +69,11 @@ def of(method: str) -> Style:
         return STYLES[name]
     color, marker = SPARE[int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(SPARE)]
     return Style(name, color, marker, ":")
+
+
+def plain(text: object) -> str:
+    """Text for a figure, without formulas: matplotlib sets what stands between two dollars as one, or fails to."""
+    return markup.line(text).replace("$", r"\$")
 
 
 def use() -> None:

@@ -12,6 +12,7 @@ from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.report.methods import CRITERIA, TASK, standard_error
+from peftlib.report.sentences import fill, say
 from peftlib.report.tables import Html, by_label, field, presence, scores, table
 
 NOT_YET = "to come"
@@ -35,8 +36,8 @@ def progress() -> Markdown:
     done = rows["ours"] != ""
     families = rows.groupby("family", sort=False)
     parts = [f"{family} {int(done[group.index].sum())} of {len(group)}" for family, group in families]
-    said = f"Of the {len(rows)} methods that the survey names, {int(done.sum())} are here"
-    return Markdown(f"{said}: {'; '.join(parts)}.")
+    return say("Of the {n} methods that the survey names, {here} are here: {parts}.", n=len(rows), here=int(done.sum()),
+               parts="; ".join(parts))
 
 
 def ours() -> Html:
@@ -85,16 +86,18 @@ def advice(records: Sequence[dict]) -> Markdown:
     memory."""
     groups = {label: mine for label, mine in by_label(records).items() if mine}
     if len(groups) < 4:
-        return Markdown(f"*{presence(records)}: too few to advise anyone. Train the others first.*")
+        return say("*{there}: too few to advise anyone. Train the others first.*", there=presence(records))
     top = max(groups, key=lambda label: scores(groups[label], TASK).mean)
     close = {label: mine for label, mine in groups.items()
              if scores(groups[top], TASK).mean - scores(mine, TASK).mean <= 2 * standard_error(groups[top])}
-    lines = [f"Highest on {TASK} is **{top}** with {scores(groups[top], TASK):.3f}; within two standard errors of it "
-             f"({2 * standard_error(groups[top]):.3f}) lie {', '.join(close)}. Among these"]
+    lines = [fill("Highest on {task} is **{top}** with {score:.3f}; within two standard errors of it ({errors:.3f}) lie "
+                  "{close}. Among these", task=TASK, top=top, score=scores(groups[top], TASK),
+                  errors=2 * standard_error(groups[top]), close=", ".join(close))]
     for name in ("small storage", "short training", "low memory"):
-        lines.append(f"- for {name}: **{min(close, key=lambda label: CRITERIA[name](close[label]))}**")
+        best = min(close, key=lambda label: CRITERIA[name](close[label]))
+        lines.append(fill("- for {name}: **{best}**", name=name, best=best))
     merges = [label for label, mine in close.items() if _mergeable(mine[0]["run"]["method"])]
-    lines.append(f"- without any cost at inference: {', '.join(merges) or 'none'}")
+    lines.append(fill("- without any cost at inference: {merges}", merges=", ".join(merges) or "none"))
     return Markdown(lines[0] + "\n\n" + "\n".join(lines[1:]))
 
 

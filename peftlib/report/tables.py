@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from markupsafe import Markup, escape
 
+from peftlib import markup
 from peftlib.study import TASKS, Results
 
 MISSING = "not run"
+NO_COMMIT = "unknown (made outside a repository)"
 TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
 
@@ -47,10 +49,13 @@ class Spread:
 
 
 class Html:
-    """Something a notebook shows: HTML on a page, text elsewhere."""
+    """Something a notebook shows: HTML on a page, text elsewhere.
 
-    def __init__(self, content: str, text: str):
-        self.content, self.text = content, text
+    content: as `Markup`, whose own methods escape what they put in; HTML in a mere str is shown as text.
+    """
+
+    def __init__(self, content: Markup, text: str):
+        self.content, self.text = escape(content), text
 
     def _repr_html_(self) -> str:
         return self.content
@@ -143,7 +148,7 @@ def _joined(values: Iterable[str]) -> str:
 
 def _commits(source: Sequence[dict], shown: int = 3) -> str:
     """The commits that made the records, "+" after one with local changes; only the first few are named."""
-    found = list(dict.fromkeys(str(r.get("commit")) for r in source))
+    found = list(dict.fromkeys(r.get("commit") or NO_COMMIT for r in source))
     more = f" and {len(found) - shown} more" if len(found) > shown else ""
     return f"commit{'s' if len(found) > 1 else ''} {', '.join(found[:shown])}{more}"
 
@@ -161,7 +166,7 @@ def provenance(source: Sequence[dict]) -> str:
         presence(source),
         _commits(source),
     ]
-    return " · ".join(parts)
+    return markup.line(" · ".join(parts))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ def cell_text(value: object, spec: str | Callable[[object], str] = ".3f") -> str
         return format(value, spec)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value)
+    return markup.line(value)
 
 
 def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = None, note: str = "",
@@ -194,23 +199,24 @@ def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = Non
     rows = [[cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
             for row in df.itertuples(index=False, name=None)]
     rows = [[missing if text == MISSING else text for text in row] for row in rows]
-    foot = [note] if note else []
+    foot = [markup.line(note)] if note else []
     foot += [provenance(source)] if source is not None else []
-    columns = [str(name).replace("_", " ") for name in df.columns]
+    columns, caption = [markup.line(name).replace("_", " ") for name in df.columns], markup.line(caption)
     return Html(_html_table(columns, rows, caption, foot, missing), _text_table(columns, rows, caption, foot))
 
 
-def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> str:
-    def cell(text: str) -> str:
-        empty = ' data-sort="" class="missing"' if text == missing else ""  # sorts last, whatever the column holds
-        return f"<td{empty}>{html.escape(text).replace(' ± ', '&nbsp;±&nbsp;')}</td>"
+def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> Markup:
+    def cell(text: str) -> Markup:
+        # An empty cell sorts last, whatever the column holds.
+        td = Markup('<td data-sort="" class="missing">{}</td>') if text == missing else Markup("<td>{}</td>")
+        return td.format(text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
 
-    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
-    body = "\n".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
-    lines = "".join(f'<p class="source"><small>{html.escape(line)}</small></p>' for line in foot)
-    looks = ' class="sortable"' if rows else ""  # nothing to sort, no buttons that would do nothing
-    return (f'<div class="table-scroll"><table{looks}>\n<caption>{html.escape(caption)}</caption>\n'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n{lines}")
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in columns)
+    body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup().join(map(cell, row))) for row in rows)
+    below = Markup().join(Markup('<p class="source"><small>{}</small></p>').format(said) for said in foot)
+    looks = Markup(' class="sortable"') if rows else ""  # nothing to sort, no buttons that would do nothing
+    return Markup('<div class="table-scroll"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
+                  "</tbody></table></div>\n{}").format(looks, caption, head, body, below)
 
 
 def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str]) -> str:

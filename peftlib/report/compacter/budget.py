@@ -104,7 +104,7 @@ def beside_paper() -> Figure | None:
         ax.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
         ax.set(xlabel=label)
         ax.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(relative)), relative.index)
+    axes[0].set_yticks(range(len(relative)), map(style.plain, relative.index))
     axes[0].invert_yaxis()
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return fig

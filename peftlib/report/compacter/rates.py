@@ -114,7 +114,7 @@ def figure(found: pd.DataFrame) -> Figure | None:
             if column == f"{paper:g}":
                 ax.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=style.VERMILLION, lw=2))
     ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(there)), there["method"])
+    ax.set_yticks(range(len(there)), map(style.plain, there["method"]))
     ax.set_xlabel("learning rate")
     ax.grid(visible=False)
     fig.colorbar(image, label="points to the method's best", extend="min")

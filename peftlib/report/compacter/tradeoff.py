@@ -62,8 +62,10 @@ def circles(points: pd.DataFrame, backbone: str) -> Figure | None:
         ax.scatter(row.percent, row.at, s=LARGEST * row.memory / most, color=style.of(row.expression).color, alpha=0.4,
                    edgecolor=style.GREY)
         ax.annotate(f"{number}", (row.percent, row.at), ha="center", va="center", fontsize=9, fontweight="bold")
-        lines.append(f"{number:>2}  {row.method}: {row.score:.2f}, {row.percent:.3g} %, {row.memory:.0f} MB")
-    ax.set(xscale="log", xlabel=f"trained parameters, % of {backbone} (log scale)", ylabel="average over GLUE (points)")
+        name = style.plain(row.method)
+        lines.append(f"{number:>2}  {name}: {row.score:.2f}, {row.percent:.3g} %, {row.memory:.0f} MB")
+    ax.set(xscale="log", xlabel=style.plain(f"trained parameters, % of {backbone} (log scale)"),
+           ylabel="average over GLUE (points)")
     ax.margins(x=0.1, y=0.12)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.annotate("\n".join(lines), (1.03, 0.98), xycoords="axes fraction", va="top", fontsize=9, linespacing=1.7)
