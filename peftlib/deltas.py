@@ -1,76 +1,287 @@
 """Deltas on disk: only what differs from the backbone, in safetensors, with the method's expression inside.
 
-The size of the file is what the study calls "stored". Heads are included.
+The size of the file is what the study calls "stored". Heads are included. What a file says of itself is checked before
+anything is built from it: on the backbone's outline, which has shapes and no weights, so that a file which is refused has
+changed nothing and cost nothing.
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from peftlib.data.tasks import get_task
-from peftlib.errors import PeftlibError
+from peftlib.backbones import weights_digest
+from peftlib.data.tasks import TASKS, Task, get_task
+from peftlib.errors import PeftlibError, UsageError, short
 from peftlib.model import Tuned
 
-FORMAT = "peftlib-delta-1"
+FORMAT = "peftlib-delta-2"
+FIRST_FORMAT = "peftlib-delta-1"  # says neither which weights it belongs to nor what tasks of a user's own are
+# Longest values of the fields that are read, in characters.
+LIMITS = {"format": 40, "method": 2_000, "tasks": 100_000, "pooling": 40, "form": 40, "weights": 64}
+# Fields of a task that its head and its answers follow from; the others say where its rows are and how they are scored.
+OF_A_TASK = ("name", "kind", "texts", "labels", "low", "high")
+SCRATCH, ABANDONED = ".peftlib-", 3600.0  # seconds after which a scratch folder belongs to nobody who is alive
 
 
 class DeltaError(PeftlibError):
-    """A delta cannot be read, or does not fit the backbone."""
+    """A delta cannot be read or written, or does not fit the backbone."""
 
 
-def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
-    """Write the delta of a model; returns the file's size in bytes.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of the model whose numbers it holds.
 
-    backbone: its name, kept in the file for the reader's sake.
+    weights: `peftlib.backbones.weights_digest` of the backbone before it was edited; None where an older file is silent.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    meta = {"format": FORMAT, "method": str(model.method), "tasks": json.dumps(model.tasks), "backbone": backbone,
-            "pooling": model.pooling, "form": model.form}
-    temporary = path.with_name(f".{path.name}.part")
-    save_file({n: t.detach().cpu().contiguous() for n, t in model.delta().items()}, temporary, metadata=meta)
-    temporary.replace(path)
+
+    method: str
+    tasks: tuple[Task, ...]
+    pooling: str
+    form: str
+    weights: str | None
+
+    @classmethod
+    def of(cls, model: Tuned) -> Header:
+        """Raises:
+            UsageError: the model is merged, or has shapes alone.
+        """
+        if model.weights_digest is None:
+            raise UsageError("a model of shapes alone has no numbers to save: build it on a backbone with weights")
+        if model.merged:
+            raise UsageError(f"{short(str(model.method))} is merged into its backbone, which leaves no delta beside it: save "
+                             "before merging, or write the merged weights with model.backbone.save_pretrained(folder)")
+        return cls(str(model.method), tuple(model.task_table.values()), model.pooling, model.form, model.weights_digest)
+
+    def metadata(self) -> dict[str, str]:
+        return {"format": FORMAT, "method": self.method, "tasks": json.dumps([_written(t) for t in self.tasks]),
+                "pooling": self.pooling, "form": self.form, "weights": self.weights}
+
+    @classmethod
+    def read(cls, found: dict[str, str], source: str) -> Header:
+        """Raises:
+            DeltaError: another format, a field that is missing or too long, or a task that cannot be rebuilt.
+        """
+        if found.get("format") not in (FORMAT, FIRST_FORMAT):
+            raise DeltaError(f"{source}: its format is {short(found.get('format'))}, expected {FORMAT!r}")
+        if found["format"] == FIRST_FORMAT:
+            found = {"form": "heads", "weights": None} | found
+        for name, limit in LIMITS.items():
+            if name not in found:
+                raise DeltaError(f"{source}: its metadata has no {name!r}; save the model again")
+            if len(found[name] or "") > limit:
+                raise DeltaError(f"{source}: {name!r} of its metadata has {len(found[name]):,} characters, expected at most "
+                                 f"{limit:,}")
+        return cls(found["method"], _read_tasks(found["tasks"], source), found["pooling"], found["form"], found["weights"])
+
+    def build(self, backbone: nn.Module) -> Tuned:
+        """The model, on a backbone that is edited in place; its numbers are still to be filled in."""
+        return Tuned(backbone, self.method, self.tasks, pooling=self.pooling, form=self.form)
+
+    def check_weights(self, backbone: nn.Module, source: str, other_weights: bool) -> None:
+        """Raises:
+            DeltaError: the backbone has other weights than the delta was trained on, and that was not asked for.
+        """
+        if self.weights is None:
+            warnings.warn(f"{source}: an older file, which does not say what weights it was trained on", stacklevel=3)
+        elif not other_weights and (ours := weights_digest(backbone)) != self.weights:
+            raise DeltaError(f"{source}: it was trained on weights of digest {short(self.weights)}, and this backbone's is "
+                             f"{ours!r}: load the backbone it was made for, or pass other_weights=True")
+
+
+def _written(task: Task) -> str | dict:
+    """A task of the study by its name; a user's own with what its head follows from."""
+    return task.name if TASKS.get(task.name) == task else {name: getattr(task, name) for name in OF_A_TASK}
+
+
+def _read_tasks(text: str, source: str) -> tuple[Task, ...]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DeltaError(f"{source}: its tasks {short(text)} are no JSON ({error})") from error
+    if not isinstance(found, list):
+        raise DeltaError(f"{source}: its tasks are {short(found)}, expected a list")
+    tasks = tuple(_task(one, source) for one in found)
+    if len({task.name for task in tasks}) != len(tasks):
+        raise DeltaError(f"{source}: a task occurs twice among {short([task.name for task in tasks])}")
+    return tasks
+
+
+def _task(found: object, source: str) -> Task:
+    try:
+        if isinstance(found, str):
+            return get_task(found)
+        if not (isinstance(found, dict) and set(found) == set(OF_A_TASK)):
+            raise UsageError(f"expected a task's name, or its {', '.join(OF_A_TASK)}")
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        return Task(**fields, metrics=("pearson",) if found["kind"] == "score" else ("accuracy",))
+    except (PeftlibError, OverflowError) as error:
+        raise DeltaError(f"{source}: cannot rebuild the task {short(found)}: {error}") from error
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
+    """Write the delta of a model, whole or not at all; returns the file's size in bytes.
+
+    backbone: its name, kept in the file for the reader's sake; that of its weights is their digest.
+
+    Raises:
+        UsageError: the model is merged.
+        DeltaError: the file cannot be written, or a number of the delta is not finite.
+    """
+    path, header = Path(path), Header.of(model)
+    with replacing(path) as (scratch,):
+        write_tensors(scratch, model.delta(), header.metadata() | {"backbone": backbone})
     return path.stat().st_size
 
 
-def load(path: str | Path, backbone: nn.Module) -> Tuned:
-    """Rebuild a model from its delta and the backbone it was made for (edited in place): same outputs as when saved.
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Raises:
+        DeltaError: a number is not finite: what was trained has diverged, and would not be read back.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise DeltaError(f"{name} holds numbers that are not finite: training has diverged, nothing is written")
+    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, path, metadata=metadata)
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Paths to write to, in a scratch folder: what is there takes the places of `paths`, of one folder, once all are whole.
+
+    A failure leaves the old files and no scratch; what a kill leaves is removed by a later write to the same folder.
 
     Raises:
-        DeltaError: no delta, a broken file, or tensors that do not fit this backbone.
+        DeltaError: the folder cannot be written to.
     """
+    folder = paths[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
+            written = [Path(scratch) / path.name for path in paths]
+            yield written
+            for one, path in zip(written, paths, strict=True):
+                one.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise DeltaError(f"{paths[0]}: cannot be written ({short(str(error))})") from error
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for left in folder.glob(f"{SCRATCH}*"):
+        with suppress(OSError):  # another writer may do the same
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+def load(path: str | Path, backbone: nn.Module, other_weights: bool = False) -> Tuned:
+    """Rebuild a model from its delta and the backbone it was made for (edited in place): same outputs as when saved.
+
+    other_weights: put it on a backbone of other weights than it was trained on. What is refused leaves the backbone as it
+    was.
+
+    Raises:
+        DeltaError: no delta, a broken file, other weights, or tensors that do not fit this backbone.
+    """
+    metadata, tensors = read_tensors(path)
+    header = Header.read(metadata, str(path))
+    header.check_weights(backbone, str(path), other_weights)
+
+    def make(backbone: nn.Module) -> Tuned:
+        model = header.build(backbone)
+        load_tensors(model, tensors, str(path))
+        return model
+
+    return rebuild(backbone, make, str(path))
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A safetensors file's metadata and tensors.
+
+    Raises:
+        DeltaError: no such file, or not whole.
+    """
+    if not Path(path).is_file():
+        raise DeltaError(f"{path}: there is no such file")
     try:
         with safe_open(path, "pt") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
-        raise DeltaError(f"{path}: cannot be read as a delta ({error})") from error
-    if meta.get("format") != FORMAT:
-        raise DeltaError(f"{path}: its format is {meta.get('format')!r}, expected {FORMAT!r}")
-    tasks = [get_task(name) for name in json.loads(meta["tasks"])]
-    model = Tuned(backbone, meta["method"], tasks, pooling=meta["pooling"], form=meta.get("form", "heads"))
-    load_tensors(model, tensors, str(path))
-    return model.eval()
+        raise DeltaError(f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such "
+                         "file") from error
 
 
-def load_tensors(model: Tuned, tensors: dict[str, torch.Tensor], source: str = "the delta") -> None:
+def rebuild(backbone: nn.Module, make: Callable[[nn.Module], Tuned], source: str) -> Tuned:
+    """The model that `make` builds on a backbone from what a file says, once it could do so on the backbone's outline: a
+    refusal then leaves the backbone as it was, and nothing is allocated of a size that a file merely names.
+
+    Raises:
+        DeltaError: it cannot be built.
+    """
+    try:
+        with torch.device("meta"):
+            make(outline(backbone))
+    except UsageError as error:
+        raise DeltaError(f"{source}: {error}") from error
+    return make(backbone).eval()
+
+
+def outline(backbone: nn.Module) -> nn.Module:
+    """A copy with shapes and no weights."""
+    def bare(tensor: Tensor) -> Tensor:
+        empty = torch.empty_like(tensor, device="meta")
+        return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+    return copy.deepcopy(backbone, {id(t): bare(t) for t in (*backbone.parameters(), *backbone.buffers())})
+
+
+def load_tensors(model: Tuned, tensors: dict[str, Tensor], source: str = "the delta") -> None:
     """Put a delta's tensors into a model built by the same expression.
 
     Raises:
-        DeltaError: names and shapes do not match.
+        DeltaError: names, shapes or types do not match, or a number is not finite.
     """
     for leaf, at in model.attachments:
         leaf.restore(at, tensors)
-    expected = model.delta()
-    for name in sorted(expected.keys() | tensors.keys()):
-        ours, theirs = expected.get(name), tensors.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            shapes = [None if t is None else tuple(t.shape) for t in (ours, theirs)]
-            raise DeltaError(f"{source}: {name!r} does not fit this backbone (expected {shapes[0]}, found {shapes[1]})")
-    model.load_state_dict(tensors, strict=False)
+    fill(model.delta(), tensors, source)
+
+
+@torch.no_grad()
+def fill(ours: dict[str, Tensor], theirs: dict[str, Tensor], source: str) -> None:
+    """Copy the tensors of a file into those of a model, after a look at all of them.
+
+    Raises:
+        DeltaError: names, shapes or types do not match, or a number is not finite.
+    """
+    for name in sorted(ours.keys() | theirs.keys()):
+        expected, found = ours.get(name), theirs.get(name)
+        if expected is None or found is None or _kind(expected) != _kind(found):
+            raise DeltaError(f"{source}: {short(name)} does not fit this backbone (expected {_named(expected)}, found "
+                             f"{_named(found)})")
+        if not found.to(expected.dtype).isfinite().all():
+            raise DeltaError(f"{source}: {short(name)} holds numbers that are not finite; save the model again")
+    for name, tensor in ours.items():
+        tensor.copy_(theirs[name])
+
+
+def _kind(tensor: Tensor) -> tuple:
+    """Shape and type; any floating type may stand for another."""
+    return tensor.shape, "float" if tensor.is_floating_point() else tensor.dtype
+
+
+def _named(tensor: Tensor | None) -> str:
+    return "none" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {short(tuple(tensor.shape))}"

@@ -1,28 +1,30 @@
 """A LoRA in Hugging Face `peft`'s own format: ``adapter_model.safetensors`` beside ``adapter_config.json``.
 
-`peft` has no per-task heads: they go to ``peftlib_heads.safetensors`` in the same folder, which `peft` ignores.
+`peft` has no per-task heads: they go to ``peftlib_heads.safetensors`` in the same folder, which `peft` ignores, with what
+else a delta says of itself (tasks, pooling, form, digest of the weights) and the digest of the two files beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import Task, get_task
-from peftlib.edits import Edited
-from peftlib.errors import PeftlibError, UsageError
+from peftlib.deltas import DeltaError, Header, fill, outline, read_tensors, rebuild, replacing, write_tensors
+from peftlib.errors import UsageError, short
 from peftlib.methods.reparametrized.lora import SITES, LoRA
 from peftlib.model import Tuned
 
 CONFIG, WEIGHTS, HEADS = "adapter_config.json", "adapter_model.safetensors", "peftlib_heads.safetensors"
 PREFIX = "base_model.model."
+LARGEST_CONFIG = 1 << 20  # bytes; peft writes about a thousand
 
 # Fields of the configuration that are read, or that change nothing in the outputs of a saved adapter. Any other field
 # must be off, whatever later versions of peft add.
@@ -35,7 +37,7 @@ UNDERSTOOD = {
 OWN_BACKBONE = (True, False, "gaussian", "orthogonal", "eva")
 
 
-class PeftFormatError(PeftlibError):
+class PeftFormatError(DeltaError):
     """A folder holds no adapter of `peft`, or one that has no counterpart here."""
 
 
@@ -44,6 +46,14 @@ def _paths(backbone: nn.Module) -> dict[int, str]:
     return {id(m): name for name, m in backbone.named_modules()}
 
 
+def _tensors(model: Tuned) -> dict[str, Tensor]:
+    """A model's LoRA under the names of the headless backbone."""
+    (_, at), names = *model.attachments, _paths(model.backbone)
+    return {f"{names[id(site.module)]}.lora_{letter}.weight": tensor
+            for site, edit in at.edits for letter, tensor in (("A", edit.A), ("B", edit.B))}
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
 def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
     """Write a model's LoRA so that ``peft.PeftModel.from_pretrained(backbone, folder)`` gives the same outputs.
 
@@ -51,100 +61,127 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
 
     Raises:
         UsageError: the model's method is not one LoRA shared by all tasks, or it was merged already.
+        DeltaError: the folder cannot be written to, or a number is not finite; files that were there are as before.
     """
     method = model.method
     if not isinstance(method, LoRA):
         raise UsageError(f"peft's format holds one LoRA shared by all tasks; this model's method is {method}")
-    (_, at), = model.attachments
-    if not at.edits:
-        raise UsageError(f"{method} is merged into its backbone: write it before merging")
-    names, tensors = _paths(model.backbone), {}
-    for site, edit in at.edits:
-        path = PREFIX + names[id(site.module)]
-        tensors |= {f"{path}.lora_A.weight": edit.A, f"{path}.lora_B.weight": edit.B}
+    header, tensors = Header.of(model), _tensors(model)
     config = {
         "peft_type": "LORA", "task_type": None, "base_model_name_or_path": backbone or None, "inference_mode": True,
         "r": method.rank, "lora_alpha": method.alpha or method.rank, "lora_dropout": method.dropout, "bias": "none",
-        "target_modules": sorted(names[id(site.module)] for site, _ in at.edits),
+        "target_modules": sorted({name.rsplit(".lora_", 1)[0] for name in tensors}),
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS, tensors)
-    _write(folder / HEADS, model.heads.state_dict())
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    with replacing(*(Path(folder) / name for name in (CONFIG, WEIGHTS, HEADS))) as (config_path, weights, heads):
+        config_path.write_text(json.dumps(config, indent=2) + "\n")
+        write_tensors(weights, {PREFIX + name: t for name, t in tensors.items()}, {"format": "pt"})
+        beside = {"adapter": _digest(weights, config)}
+        write_tensors(heads, model.heads.state_dict(), header.metadata() | beside)
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, path, metadata={"format": "pt"})
+def _digest(weights: Path, config: dict) -> str:
+    """Of what decides an adapter's outputs: the tensors' file, and the two numbers that scale them."""
+    scale = f"{config['r']} {float(config['lora_alpha'])}"
+    return hashlib.sha256(weights.read_bytes() + scale.encode()).hexdigest()
 
 
-def from_peft(folder: str | Path, backbone: nn.Module, tasks: Iterable[str | Task], pooling: str = "mean") -> Tuned:
+# --- reading ----------------------------------------------------------------------------------------------------------
+def from_peft(folder: str | Path, backbone: nn.Module, tasks: Iterable[str | Task] | None = None,
+              pooling: str | None = None, form: str | None = None, other_weights: bool = False) -> Tuned:
     """A model with the LoRA of a `peft` folder on a backbone (edited in place), in evaluation mode.
 
-    Heads are read when `to_peft` wrote them, for these tasks; else they are new.
+    Heads are read when `to_peft` wrote them, else they are new. What is refused leaves the backbone as it was.
+
+    Args:
+        tasks: by default those that the folder names; of these, some; of a folder of `peft`'s own, any.
+        pooling, form: what the folder says; by default "mean" and "heads" where it says nothing, as `peft`'s own do.
+        other_weights: as for `peftlib.deltas.load`.
 
     Raises:
-        PeftFormatError: files missing or broken, a configuration without counterpart here, or tensors that do not fit.
+        PeftFormatError: no configuration, one without counterpart here, or heads that are not those asked for.
+        DeltaError: other files are missing or broken, other weights, or tensors that do not fit.
+        UsageError: an unknown task, or none for a folder that names none.
     """
-    folder = Path(folder)
-    config, tensors = _read_config(folder), _read_tensors(folder / WEIGHTS)
-    tensors = {_inner(name, backbone): t for name, t in tensors.items()}
-    method = _method(config, {name.rsplit(".lora_", 1)[0] for name in tensors}, Anatomy(backbone), folder)
-    tasks = [get_task(t) if isinstance(t, str) else t for t in tasks]
-    model = Tuned(backbone, method, tasks, pooling=pooling)
-    names, (_, at) = _paths(model.backbone), model.attachments[0]
-    with torch.no_grad():
-        for site, edit in at.edits:
-            for letter, ours in (("A", edit.A), ("B", edit.B)):
-                name = f"{names[id(site.module)]}.lora_{letter}.weight"
-                theirs = tensors.get(name)
-                if theirs is None or theirs.shape != ours.shape:
-                    found = None if theirs is None else tuple(theirs.shape)
-                    raise PeftFormatError(f"{folder / WEIGHTS}: {name!r} is {found}, expected {tuple(ours.shape)} on "
-                                          "this backbone")
-                ours.copy_(theirs)
-    if (folder / HEADS).is_file():
-        _load_heads(model, _read_tensors(folder / HEADS), folder)
-    return model.eval()
+    folder, source = Path(folder), str(Path(folder) / WEIGHTS)
+    config, (_, found) = _read_config(folder / CONFIG), read_tensors(source)
+    tensors = {_inner(name, backbone): t for name, t in found.items()}
+    if len(tensors) < len(found):
+        raise PeftFormatError(f"{source}: a tensor occurs twice, with and without the prefix of a model with a head")
+    method = _method(config, {name.rsplit(".lora_", 1)[0] for name in tensors}, Anatomy(outline(backbone)), source)
+    said, heads = _read_heads(folder, config, pooling, form)
+    if tasks is None and not said.tasks:
+        raise UsageError(f"{folder} names no tasks: pass tasks=[...], whose heads are then new")
+    chosen = said.tasks if tasks is None else tuple(get_task(t) if isinstance(t, str) else t for t in tasks)
+    header = replace(said, method=str(method), tasks=chosen)
+    if heads is not None:
+        heads = _heads_of(chosen, heads, folder) if header.form == "heads" else {}
+    if header.weights is not None:
+        header.check_weights(backbone, str(folder), other_weights)
+
+    def make(backbone: nn.Module) -> Tuned:
+        model = header.build(backbone)
+        fill(_tensors(model), tensors, source)
+        if heads is not None:
+            fill(model.heads.state_dict(), heads, str(folder / HEADS))
+        return model
+
+    return rebuild(backbone, make, str(folder))
 
 
-def _load_heads(model: Tuned, tensors: dict[str, Tensor], folder: Path) -> None:
-    missing = [task for task in model.tasks if f"{task}.weight" not in tensors]
+def _read_heads(folder: Path, config: dict, pooling: str | None, form: str | None) -> tuple[Header, dict | None]:
+    """What the folder says of the model, method apart, and its heads; None where there are none."""
+    path = folder / HEADS
+    metadata, heads = read_tensors(path) if path.is_file() else ({}, None)
+    if "format" not in metadata:  # of peft's own, or an older folder
+        return Header("", (), pooling or "mean", form or "heads", None), heads
+    header = Header.read(metadata, str(path))
+    for name, asked in (("pooling", pooling), ("form", form)):
+        if asked not in (None, getattr(header, name)):
+            raise PeftFormatError(f"{path}: its {name} is {getattr(header, name)!r}, not {asked!r}: ask for that, or for none")
+    if metadata.get("adapter") != _digest(folder / WEIGHTS, config):
+        raise PeftFormatError(f"{path}: was not written with the {CONFIG} and {WEIGHTS} that are there now; write all three "
+                              "again, or remove it to start new heads")
+    return header, heads
+
+
+def _heads_of(tasks: tuple[Task, ...], heads: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """The heads of some tasks."""
+    missing = [task.name for task in tasks if f"{task.name}.weight" not in heads]
     if missing:
-        raise PeftFormatError(f"{folder / HEADS} has no head for {missing}: ask for tasks among "
-                              f"{sorted({n.split('.')[0] for n in tensors})}, or remove the file to start new heads")
-    try:
-        model.heads.load_state_dict({n: t for n, t in tensors.items() if n.split(".")[0] in model.tasks})
-    except RuntimeError as error:
-        raise PeftFormatError(f"{folder / HEADS}: does not fit this backbone and these tasks ({error})") from error
+        raise PeftFormatError(f"{folder / HEADS} has no head for {short(missing)}: ask for tasks among "
+                              f"{short(sorted({n.split('.')[0] for n in heads}))}, or remove the file to start new heads")
+    return {f"{task.name}.{part}": heads.get(f"{task.name}.{part}") for task in tasks for part in ("weight", "bias")}
 
 
-def _read_config(folder: Path) -> dict:
-    path = folder / CONFIG
+def _read_config(path: Path) -> dict:
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PeftFormatError(f"{path}: cannot be read as peft's configuration ({error})") from error
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise ValueError(f"larger than {LARGEST_CONFIG:,} bytes")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PeftFormatError(f"{path}: cannot be read as peft's configuration ({short(str(error))})") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise PeftFormatError(f"{path}: peft_type is {found!r}; only 'LORA' can be read")
+        found = config.get("peft_type") if isinstance(config, dict) else config
+        raise PeftFormatError(f"{path}: peft_type is {short(found)}; only 'LORA' can be read")
     for key, value in config.items():
         if key not in UNDERSTOOD and value not in (None, False, "none", {}, []):
-            raise PeftFormatError(f"{path}: {key}={value!r} has no counterpart in LoRA here; expected it to be off")
-    for key in ("r", "lora_alpha"):
-        if type(config.get(key)) not in (int, float) or config[key] <= 0:
-            raise PeftFormatError(f"{path}: {key} is {config.get(key)!r}, expected a number above zero")
+            raise PeftFormatError(f"{path}: {short(key)} is {short(value)}, which has no counterpart in LoRA here; expected "
+                                  "it to be off")
+    config.setdefault("lora_dropout", 0.0)
+    rank, alpha, dropout = (config.get(key) for key in ("r", "lora_alpha", "lora_dropout"))
+    for key, holds, expected in (("r", type(rank) is int and rank > 0, "a whole number above zero"),
+                                 ("lora_alpha", _number(alpha) and alpha > 0, "a number above zero"),
+                                 ("lora_dropout", _number(dropout) and 0 <= dropout < 1, "a number from 0 to below 1")):
+        if not holds:
+            raise PeftFormatError(f"{path}: {key} is {short(config.get(key))}, expected {expected}")
     if config.get("init_lora_weights", True) not in OWN_BACKBONE:
-        raise PeftFormatError(f"{path}: init_lora_weights={config['init_lora_weights']!r} changed the backbone itself; "
+        raise PeftFormatError(f"{path}: init_lora_weights={short(config['init_lora_weights'])} changed the backbone itself; "
                               "save with path_initial_model_for_weight_conversion, which makes it a plain LoRA")
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise PeftFormatError(f"{path}: cannot be read ({error}); save with safe_serialization=True") from error
+def _number(value: object) -> bool:
+    return type(value) is float and math.isfinite(value) or type(value) is int and abs(value) < 1 << 53
 
 
 def _inner(name: str, backbone: nn.Module) -> str:
@@ -152,18 +189,14 @@ def _inner(name: str, backbone: nn.Module) -> str:
     return name.removeprefix(PREFIX).removeprefix(f"{backbone.base_model_prefix}.")
 
 
-def _method(config: dict, adapted: set[str], anatomy: Anatomy, folder: Path) -> LoRA:
+def _method(config: dict, adapted: set[str], anatomy: Anatomy, source: str) -> LoRA:
     """The LoRA that edits exactly the adapted modules."""
     names = _paths(anatomy.model)
-    places = {}
-    for short, pattern in SITES.items():
-        sites = [s.module for s in anatomy.at(pattern)]
-        places[short] = {names[id(m.base if isinstance(m, Edited) else m)] for m in sites}
-    sites = tuple(short for short, paths in places.items() if paths <= adapted)
+    places = {site: {names[id(s.module)] for s in anatomy.at(pattern)} for site, pattern in SITES.items()}
+    sites = tuple(site for site, paths in places.items() if paths <= adapted)
     stray = sorted(adapted - set().union(*(places[s] for s in sites)))
     if stray or not sites:
-        raise PeftFormatError(f"{folder / WEIGHTS}: {stray[:3] or 'nothing'} adapted; LoRA here adapts all modules of "
-                              f"a kind in a {anatomy.model.config.model_type} backbone: {', '.join(SITES)}")
-    rank, alpha = config["r"], config["lora_alpha"]
-    return LoRA(rank=rank, alpha=None if alpha == rank else float(alpha), sites=sites,
-                dropout=float(config.get("lora_dropout", 0.0)))
+        raise PeftFormatError(f"{source}: {short(stray[:3]) if stray else 'nothing'} adapted; LoRA here adapts all modules "
+                              f"of a kind in a {anatomy.model.config.model_type} backbone: {', '.join(SITES)}")
+    rank, alpha, dropout = (config[key] for key in ("r", "lora_alpha", "lora_dropout"))
+    return LoRA(rank=rank, alpha=None if alpha == rank else float(alpha), sites=sites, dropout=float(dropout))

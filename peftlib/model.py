@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peftlib.anatomy import Anatomy
+from peftlib.backbones import weights_digest
 from peftlib.data.tasks import Task
 from peftlib.edits import Current
 from peftlib.errors import UsageError
@@ -77,6 +78,8 @@ class Tuned(nn.Module):
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
         self.shared = nn.ModuleDict()
         self._merged = False
+        # Now, before a weight is trained or rounded; None for a backbone of shapes alone.
+        self.weights_digest = None if any(p.is_meta for p in backbone.parameters()) else weights_digest(backbone)
         self.attachments: list[tuple] = []
         used: dict[str, int] = {}
         for leaf, task in self.method.leaves(self.tasks):

@@ -197,7 +197,7 @@ class AdaLoRA(Method):
             name = prefixes[id(edit)]
             if f"{name}.kept" in tensors or f"{name}.E" not in tensors:
                 continue  # a checkpoint of unfinished training; or no delta of ours, which the loader reports
-            edit.shrink(torch.arange(len(tensors[f"{name}.E"]), device=edit.E.device).clamp(max=self.rank - 1))
+            edit.shrink(torch.arange(min(tensors[f"{name}.E"].numel(), self.rank), device=edit.E.device))
 
     def formula(self, shape: Shape) -> int:
         attention = sum(s in ("query", "key", "value", "output") for s in self.sites) * shape.attentions

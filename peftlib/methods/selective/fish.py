@@ -90,13 +90,19 @@ class FishMask(Method):
         at.shared = []
 
     def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
+        """Raises:
+            UsageError: the delta's indices are no mask of this size on this backbone.
+        """
         self._unregister(at, fold=False)
         names = {(id(m), n): f"{path}.parametrizations.{n}.0.indices"
                  for path, m in at.model.backbone.named_modules(prefix="backbone") for n in m._parameters}
-        found = [(places, tensors.get(names[id(places[0][0]), places[0][1]]))
-                 for _, places in parametrized.own_tensors(at.model.backbone)]
-        self._register(at, [(places, indices.to(at.model.backbone.device)) for places, indices in found
-                            if indices is not None])
+        found = [(places, tensors.get(names[id(places[0][0]), places[0][1]]), tensor.numel())
+                 for tensor, places in parametrized.own_tensors(at.model.backbone)]
+        found = [(places, indices, size) for places, indices, size in found if indices is not None]
+        k, have = self.formula(at.shape), sum(indices.numel() for _, indices, _ in found)
+        if have != k or not all(_is_mask(indices, size) for _, indices, size in found):
+            raise UsageError(f"{self} expects {k} entries, each once and inside its tensor, and found {have} here")
+        self._register(at, [(places, indices.to(at.model.backbone.device)) for places, indices, _ in found])
 
     def merge(self, at: Attachment) -> None:
         self._unregister(at, fold=True)
@@ -121,6 +127,13 @@ class FishMask(Method):
             found[id(p)] = min(left, p.numel())
             left -= found[id(p)]
         return found
+
+
+def _is_mask(indices: Tensor, size: int) -> bool:
+    """Flat indices as `_largest` gives them: ascending, inside a tensor of `size` entries."""
+    if indices.dtype != torch.int32 or indices.ndim != 1:
+        return False
+    return bool((indices.diff() > 0).all() and (indices >= 0).all() and (indices < size).all())
 
 
 def _examples(batches: Iterable[tuple[str, dict]], limit: int) -> Iterator[tuple[str, dict]]:
