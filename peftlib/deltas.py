@@ -237,6 +237,8 @@ def rebuild(backbone: nn.Module, make: Callable[[nn.Module], Tuned], source: str
             make(outline(backbone))
     except UsageError as error:
         raise DeltaError(f"{source}: {error}") from error
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that torch cannot even describe
+        raise DeltaError(f"{source}: what it describes cannot be built ({short(str(error))})") from error
     return make(backbone).eval()
 
 

@@ -80,9 +80,8 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
 
 
 def _digest(weights: Path, config: dict) -> str:
-    """Of what decides an adapter's outputs: the tensors' file, and the two numbers that scale them."""
-    scale = f"{config['r']} {float(config['lora_alpha'])}"
-    return hashlib.sha256(weights.read_bytes() + scale.encode()).hexdigest()
+    """Of what decides an adapter's outputs: the tensors' file, which holds the rank too, and what scales them."""
+    return hashlib.sha256(weights.read_bytes() + str(float(config["lora_alpha"])).encode()).hexdigest()
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -169,7 +168,7 @@ def _read_config(path: Path) -> dict:
                                   "it to be off")
     config.setdefault("lora_dropout", 0.0)
     rank, alpha, dropout = (config.get(key) for key in ("r", "lora_alpha", "lora_dropout"))
-    for key, holds, expected in (("r", type(rank) is int and rank > 0, "a whole number above zero"),
+    for key, holds, expected in (("r", type(rank) is int and _number(rank) and rank > 0, "a whole number above zero"),
                                  ("lora_alpha", _number(alpha) and alpha > 0, "a number above zero"),
                                  ("lora_dropout", _number(dropout) and 0 <= dropout < 1, "a number from 0 to below 1")):
         if not holds:
