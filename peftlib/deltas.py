@@ -62,8 +62,8 @@ class Header:
         if model.weights_digest is None:
             raise UsageError("a model of shapes alone has no numbers to save: build it on a backbone with weights")
         if model.merged:
-            raise UsageError(f"{short(str(model.method))} is merged into its backbone, which leaves no delta beside it: save "
-                             "before merging, or write the merged weights with model.backbone.save_pretrained(folder)")
+            raise UsageError(f"{short(str(model.method))} is merged into its backbone, and no delta is left beside it: "
+                             "save before merging, or write the merged weights with model.backbone.save_pretrained(folder)")
         return cls(str(model.method), tuple(model.task_table.values()), model.pooling, model.form, model.weights_digest)
 
     def metadata(self) -> dict[str, str]:
@@ -83,8 +83,8 @@ class Header:
             if name not in found:
                 raise DeltaError(f"{source}: its metadata has no {name!r}; save the model again")
             if len(found[name] or "") > limit:
-                raise DeltaError(f"{source}: {name!r} of its metadata has {len(found[name]):,} characters, expected at most "
-                                 f"{limit:,}")
+                raise DeltaError(f"{source}: {name!r} of its metadata has {len(found[name]):,} characters, expected at "
+                                 f"most {limit:,}")
         return cls(found["method"], _read_tasks(found["tasks"], source), found["pooling"], found["form"], found["weights"])
 
     def build(self, backbone: nn.Module) -> Tuned:
@@ -175,6 +175,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             written = [Path(scratch) / path.name for path in paths]
             yield written
             for one, path in zip(written, paths, strict=True):
+                one.chmod(0o644)  # safetensors lets nobody else read
                 one.replace(path)
     except (OSError, SafetensorError) as error:
         raise DeltaError(f"{paths[0]}: cannot be written ({short(str(error))})") from error
@@ -237,7 +238,8 @@ def rebuild(backbone: nn.Module, make: Callable[[nn.Module], Tuned], source: str
             make(outline(backbone))
     except UsageError as error:
         raise DeltaError(f"{source}: {error}") from error
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that torch cannot even describe
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # What torch refuses: sizes that it cannot even describe, names that its modules have taken.
         raise DeltaError(f"{source}: what it describes cannot be built ({short(str(error))})") from error
     return make(backbone).eval()
 

@@ -136,10 +136,11 @@ def _read_heads(folder: Path, config: dict, pooling: str | None, form: str | Non
     header = Header.read(metadata, str(path))
     for name, asked in (("pooling", pooling), ("form", form)):
         if asked not in (None, getattr(header, name)):
-            raise PeftFormatError(f"{path}: its {name} is {getattr(header, name)!r}, not {asked!r}: ask for that, or for none")
+            raise PeftFormatError(f"{path}: its {name} is {short(getattr(header, name))}, not {short(asked)}: ask for that "
+                                  "or for none")
     if metadata.get("adapter") != _digest(folder / WEIGHTS, config):
-        raise PeftFormatError(f"{path}: was not written with the {CONFIG} and {WEIGHTS} that are there now; write all three "
-                              "again, or remove it to start new heads")
+        raise PeftFormatError(f"{path}: was not written with the {CONFIG} and {WEIGHTS} that are there now; write all "
+                              "three again, or remove it to start new heads")
     return header, heads
 
 
@@ -164,8 +165,8 @@ def _read_config(path: Path) -> dict:
         raise PeftFormatError(f"{path}: peft_type is {short(found)}; only 'LORA' can be read")
     for key, value in config.items():
         if key not in UNDERSTOOD and value not in (None, False, "none", {}, []):
-            raise PeftFormatError(f"{path}: {short(key)} is {short(value)}, which has no counterpart in LoRA here; expected "
-                                  "it to be off")
+            raise PeftFormatError(f"{path}: {short(key)} is {short(value)}, which has no counterpart in LoRA here; "
+                                  "expected it to be off")
     config.setdefault("lora_dropout", 0.0)
     rank, alpha, dropout = (config.get(key) for key in ("r", "lora_alpha", "lora_dropout"))
     for key, holds, expected in (("r", type(rank) is int and _number(rank) and rank > 0, "a whole number above zero"),
@@ -174,8 +175,8 @@ def _read_config(path: Path) -> dict:
         if not holds:
             raise PeftFormatError(f"{path}: {key} is {short(config.get(key))}, expected {expected}")
     if config.get("init_lora_weights", True) not in OWN_BACKBONE:
-        raise PeftFormatError(f"{path}: init_lora_weights={short(config['init_lora_weights'])} changed the backbone itself; "
-                              "save with path_initial_model_for_weight_conversion, which makes it a plain LoRA")
+        raise PeftFormatError(f"{path}: init_lora_weights={short(config['init_lora_weights'])} changed the backbone "
+                              "itself; save with path_initial_model_for_weight_conversion, which makes it a plain LoRA")
     return config
 
 

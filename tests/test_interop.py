@@ -4,11 +4,15 @@ import json
 
 import pytest
 import torch
-from tiny import TASKS, backbone, build, inputs_of, outputs, train
+from safetensors.torch import save_file
+from tiny import TASKS, backbone, build, inputs_of, outputs, train, writing_t5
 
 from peftlib import interop
+from peftlib.data.tasks import get_task
+from peftlib.deltas import DeltaError
 from peftlib.errors import UsageError
 from peftlib.interop import PeftFormatError
+from peftlib.model import Tuned
 
 peft = pytest.importorskip("peft")
 SITES = {"bert": ("query", "value", "output", "up", "down"), "t5": ("query", "key", "value", "output", "up")}
@@ -43,10 +47,48 @@ def test_peft_reads_ours(kind, alpha, tmp_path):
 @on_both
 def test_ours_comes_back_with_its_heads(kind, tmp_path):
     model = written(tmp_path, kind, f"LoRA(rank=4, alpha=12.0, sites={SITES[kind]}, dropout=0.1)")
-    back = interop.from_peft(tmp_path, backbone(kind), TASKS, pooling=model.pooling)
-    assert back.method == model.method
+    back = interop.from_peft(tmp_path, backbone(kind))
+    assert back.method == model.method and back.tasks == TASKS and back.pooling == model.pooling
     expected, found = outputs(model, kind), outputs(back, kind)
     assert all(torch.equal(found[task], expected[task]) for task in TASKS)
+
+
+def test_some_of_the_heads_come_back(tmp_path):
+    model = written(tmp_path)
+    back = interop.from_peft(tmp_path, backbone("bert"), ["quora"])
+    assert back.tasks == ("quora",)
+    assert torch.equal(outputs(back, "bert")["quora"], outputs(model, "bert")["quora"])
+
+
+def test_what_writes_text_comes_back_writing(tmp_path):
+    model = Tuned(writing_t5(), "LoRA(rank=4)", [get_task("sst")], form="text").eval()
+    for _, edit in model.attachments[0][1].edits:
+        torch.nn.init.normal_(edit.B, std=0.3)
+    interop.to_peft(model, tmp_path)
+    ids = torch.tensor([[3, 4, 5]])
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "answers": torch.tensor([[5, 6, 1]])}
+    expected = model("sst", given)
+    back = interop.from_peft(tmp_path, writing_t5())
+    assert (back.form, back.tasks) == ("text", ("sst",))
+    assert torch.equal(back("sst", given), expected)
+    theirs = peft.PeftModel.from_pretrained(writing_t5(), tmp_path).eval()
+    found = theirs(input_ids=ids, attention_mask=torch.ones_like(ids), labels=given["answers"]).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_older_folder_is_read_as_it_was(tmp_path):
+    model = written(tmp_path)
+    save_file(model.heads.state_dict(), tmp_path / interop.HEADS)  # which said nothing more
+    back = interop.from_peft(tmp_path, backbone("bert"), TASKS, pooling="cls")
+    expected, found = outputs(model, "bert"), outputs(back, "bert")
+    assert all(torch.equal(found[task], expected[task]) for task in TASKS)
+
+
+def test_other_weights_are_taken_when_asked_for(tmp_path):
+    model = written(tmp_path)
+    with pytest.raises(DeltaError, match=f"{model.weights_digest}.*other_weights=True"):
+        interop.from_peft(tmp_path, backbone("bert", seed=8))
+    assert interop.from_peft(tmp_path, backbone("bert", seed=8), other_weights=True).method == model.method
 
 
 @on_both
@@ -72,7 +114,7 @@ def test_only_a_shared_lora_can_be_written(method, message, tmp_path):
 
 
 def test_a_merged_lora_is_gone(tmp_path):
-    with pytest.raises(UsageError, match="write it before merging"):
+    with pytest.raises(UsageError, match="save before merging"):
         interop.to_peft(build("LoRA(rank=2)", "bert").merge(), tmp_path)
 
 
@@ -116,8 +158,8 @@ def test_files_that_do_not_fit_are_named(tmp_path):
         interop.from_peft(tmp_path, backbone("bert"), ["sts"])
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 5}))
-    with pytest.raises(PeftFormatError, match=r"lora_A.weight' is \(4, 32\), expected \(5, 32\)"):
+    with pytest.raises(DeltaError, match=r"lora_A.weight' does .*expected float32 \(5, 32\), found float32 \(4, 32\)"):
         interop.from_peft(tmp_path, backbone("bert"), TASKS)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
-    with pytest.raises(PeftFormatError, match="adapter_model.safetensors"):
+    with pytest.raises(DeltaError, match="adapter_model.safetensors"):
         interop.from_peft(tmp_path, backbone("bert"), TASKS)

@@ -14,13 +14,12 @@ import torch
 from safetensors.torch import load, save, save_file
 
 from peftlib import deltas, interop
-from peftlib.data.task import Task
-from peftlib.data.tasks import get_task
 from peftlib.model import Tuned
 from tries import Generator, Try
 
 Change = Callable[[dict, dict], object]  # of metadata and tensors, in place
-METHODS = ("LoRA(rank=2)", "FishMask(fraction=0.01, examples=2)", "AdaLoRA(rank=2, target=1)", "BitFit()",
+LORA, FISH = "LoRA(rank=2)", "FishMask(fraction=0.01, examples=2)"
+METHODS = (LORA, FISH, "AdaLoRA(rank=2, target=1)", "BitFit()",
            "PrefixTuning(length=2, mlp=4)", "PerTask(Houlsby(bottleneck=2))", "IntrinsicSAID(dimension=100)")
 A = "backbone.encoder.layer.0.attention.self.query.edits.lora.A"
 INDICES = "backbone.embeddings.word_embeddings.parametrizations.weight.0.indices"
@@ -28,10 +27,11 @@ PEFT_A = "base_model.model.encoder.layer.0.attention.self.query.lora_A.weight"
 
 
 @functools.cache
-def whole(method: str = METHODS[0]) -> bytes:
+def whole(method: str) -> bytes:
     """A delta's file."""
     with tempfile.TemporaryDirectory() as folder:
         model = tiny.build(method, "bert")
+        tiny.train(model, "bert")
         model.finish()
         deltas.save(model, Path(folder) / "delta.safetensors")
         return (Path(folder) / "delta.safetensors").read_bytes()
@@ -49,7 +49,7 @@ def loaded(folder: Path, content: bytes, **options) -> Tuned:
     return deltas.load(path, tiny.backbone("bert"), **options)
 
 
-def changed(change: Change, method: str = METHODS[0]) -> Callable[[Path], object]:
+def changed(change: Change, method: str = LORA) -> Callable[[Path], object]:
     """Load a delta after a change."""
     def go(folder: Path) -> Tuned:
         metadata, tensors = parts(whole(method))
@@ -97,74 +97,74 @@ def _without_permission(folder: Path) -> Tuned:
 
 
 SAVED = [
-    Try("save a delta", "after merging", _save(change=Tuned.merge), ("LoRA(rank=2)", "merged", "save before merging")),
-    Try("save a delta", "a FISH mask after merging", _save(METHODS[1], Tuned.merge), ("FishMask", "save before merging")),
-    Try("save a delta", "weights that are no numbers", _save(change=_diverge), ("heads.sst.bias", "not finite")),
-    Try("save a delta", "in the place of a folder", lambda folder: ((folder / "it").mkdir(), _save(name="it")(folder)),
+    Try("save", "after merging", _save(change=Tuned.merge), ("LoRA(rank=2)", "merged", "save before merging")),
+    Try("save", "a FISH mask after merging", _save(FISH, Tuned.merge), ("FishMask", "save before merging")),
+    Try("save", "weights that are no numbers", _save(change=_diverge), ("heads.sst.bias", "not finite")),
+    Try("save", "in the place of a folder", lambda folder: ((folder / "it").mkdir(), _save(name="it")(folder)),
         ("it", "cannot be written")),
-    Try("save a delta", "below a file", lambda folder: ((folder / "it").touch(), _save(name="it/delta")(folder)),
+    Try("save", "below a file", lambda folder: ((folder / "it").touch(), _save(name="it/delta")(folder)),
         ("it/delta", "cannot be written")),
 ]
 LOADED = [
-    Try("load a delta", "no file", lambda folder: deltas.load(folder / "it", tiny.backbone("bert")), ("it", "no such file")),
-    Try("load a delta", "a folder", lambda folder: deltas.load(folder, tiny.backbone("bert")), ("no such file",)),
-    Try("load a delta", "a file that cannot be opened", _without_permission, ("delta.safetensors",)),
-    Try("load a delta", "an empty file", lambda folder: loaded(folder, b""), ("delta.safetensors", "safetensors")),
-    Try("load a delta", "a picture", lambda folder: loaded(folder, b"\x89PNG" + bytes(99)), ("delta.safetensors", "cut")),
-    Try("load a delta", "half a file", lambda folder: loaded(folder, whole()[:-1000]), ("delta.safetensors", "cut short")),
-    Try("load a delta", "a file with more at its end", lambda folder: loaded(folder, whole() + bytes(9)), ("safetensors",)),
-    Try("load a delta", "a header of 2**60 bytes", lambda folder: loaded(folder, (1 << 60).to_bytes(8, "little") + bytes(99)),
+    Try("load", "no file", lambda folder: deltas.load(folder / "it", tiny.backbone("bert")), ("it", "no such file")),
+    Try("load", "a folder", lambda folder: deltas.load(folder, tiny.backbone("bert")), ("no such file",)),
+    Try("load", "a file that cannot be opened", _without_permission, ("delta.safetensors",)),
+    Try("load", "an empty file", lambda folder: loaded(folder, b""), ("delta.safetensors", "safetensors")),
+    Try("load", "a picture", lambda folder: loaded(folder, b"\x89PNG" + bytes(99)), ("delta.safetensors", "cut")),
+    Try("load", "half a file", lambda folder: loaded(folder, whole(LORA)[:-1000]), ("delta.safetensors", "cut short")),
+    Try("load", "a file with more at its end", lambda folder: loaded(folder, whole(LORA) + bytes(9)), ("safetensors",)),
+    Try("load", "a header of 2**60 bytes", lambda folder: loaded(folder, (1 << 60).to_bytes(8, "little") + bytes(99)),
         ("delta.safetensors", "safetensors")),
-    Try("load a delta", "a shape of 10**18", lambda folder: loaded(folder, header(shape=[10**18])), ("delta.safetensors",)),
-    Try("load a delta", "a tensor outside the file", lambda folder: loaded(folder, header(data_offsets=[0, 1 << 40])),
+    Try("load", "a shape of 10**18", lambda folder: loaded(folder, header(shape=[10**18])), ("delta.safetensors",)),
+    Try("load", "a tensor outside the file", lambda folder: loaded(folder, header(data_offsets=[0, 1 << 40])),
         ("delta.safetensors",)),
-    Try("load a delta", "somebody else's safetensors", lambda folder: loaded(folder, header()), ("format", "peftlib-delta-2")),
-    Try("load a delta", "a format of the future", says(format="peftlib-delta-3"), ("peftlib-delta-3", "peftlib-delta-2")),
-    Try("load a delta", "another backbone of the same shape", says(weights="0" * 64), ("0" * 64, "other_weights=True")),
-    Try("load a delta", "a digest of a million characters", says(weights="0" * 10**6), ("weights", "1,000,000")),
-    Try("load a delta", "no digest", says(weights=None), ("weights", "save the model again")),
-    Try("load a delta", "no method", says(method=None), ("method", "save the model again")),
-    Try("load a delta", "a method that cannot be read", says(method="LoRA(rank="), ("delta.safetensors", "LoRA(rank=")),
-    Try("load a delta", "an unknown method", says(method="Lora()"), ("delta.safetensors", "did you mean LoRA")),
-    Try("load a delta", "a rank of 10**9", says(method=f"LoRA(rank={10**9})"), ("delta.safetensors", "1000000000")),
-    Try("load a delta", "a rank of 10**30", says(method=f"LoRA(rank={10**30})"), ("delta.safetensors",)),
-    Try("load a delta", "a dimension of 10**12", says(method=f"IntrinsicSAID(dimension={10**12})"), ("delta.safetensors",)),
-    Try("load a delta", "a method of a million characters", says(method="LoRA(" * 200_000), ("method", "1,000,000")),
-    Try("load a delta", "an unknown pooling", says(pooling="max"), ("delta.safetensors", "max", "'mean' or 'cls'")),
-    Try("load a delta", "an unknown form", says(form="speech"), ("delta.safetensors", "speech")),
-    Try("load a delta", "form text on an encoder", says(form="text"), ("delta.safetensors", "language-model head")),
-    Try("load a delta", "tasks that are no JSON", says(tasks="[sst"), ("delta.safetensors", "[sst")),
-    Try("load a delta", "tasks nested without end", says(tasks="[" * 90_000), ("delta.safetensors", "tasks")),
-    Try("load a delta", "tasks that are no list", says(tasks='"sst"'), ("'sst'", "expected a list")),
-    Try("load a delta", "no task", says(tasks="[]"), ("delta.safetensors", "at least one task")),
-    Try("load a delta", "an unknown task", says(tasks='["sst", "qora"]'), ("delta.safetensors", "qora", "'quora'")),
-    Try("load a delta", "a task twice", says(tasks='["sst", "sst"]'), ("delta.safetensors", "twice")),
-    Try("load a delta", "a task that is a number", says(tasks="[7]"), ("delta.safetensors", "7", "a task's name")),
-    Try("load a delta", "a task of half its fields", says(tasks='[{"name": "mine"}]'), ("mine", "labels")),
-    Try("load a delta", "a task whose name has a dot", says(tasks=task_of(name="a.b")), ("a.b", "name")),
-    Try("load a delta", "a task of unknown kind", says(tasks=task_of(kind="rank")), ("rank", "'binary'")),
-    Try("load a delta", "a task whose labels are numbers", says(tasks=task_of(labels=[0, 1])), ("labels",)),
-    Try("load a delta", "a score without end", says(tasks=task_of(kind="score", labels=[], high=float("inf"))), ("high",)),
-    Try("load a delta", "a task of other labels", says(tasks=task_of(name="sst", labels=["a", "b", "c"])),
+    Try("load", "somebody else's safetensors", lambda folder: loaded(folder, header()), ("format", "peftlib-delta-2")),
+    Try("load", "a format of the future", says(format="peftlib-delta-3"), ("peftlib-delta-3", "peftlib-delta-2")),
+    Try("load", "another backbone of the same shape", says(weights="0" * 64), ("0" * 64, "other_weights=True")),
+    Try("load", "a digest of a million characters", says(weights="0" * 10**6), ("weights", "1,000,000")),
+    Try("load", "no digest", says(weights=None), ("weights", "save the model again")),
+    Try("load", "no method", says(method=None), ("method", "save the model again")),
+    Try("load", "a method that cannot be read", says(method="LoRA(rank="), ("delta.safetensors", "LoRA(rank=")),
+    Try("load", "an unknown method", says(method="Lora()"), ("delta.safetensors", "did you mean LoRA")),
+    Try("load", "a rank of 10**9", says(method=f"LoRA(rank={10**9})"), ("delta.safetensors", "1000000000")),
+    Try("load", "a rank of 10**30", says(method=f"LoRA(rank={10**30})"), ("delta.safetensors",)),
+    Try("load", "a dimension of 10**12", says(method=f"IntrinsicSAID(dimension={10**12})"), ("delta.safetensors",)),
+    Try("load", "a method of a million characters", says(method="LoRA(" * 200_000), ("method", "1,000,000")),
+    Try("load", "an unknown pooling", says(pooling="max"), ("delta.safetensors", "max", "'mean' or 'cls'")),
+    Try("load", "an unknown form", says(form="speech"), ("delta.safetensors", "speech")),
+    Try("load", "form text on an encoder", says(form="text"), ("delta.safetensors", "language-model head")),
+    Try("load", "tasks that are no JSON", says(tasks="[sst"), ("delta.safetensors", "[sst")),
+    Try("load", "tasks nested without end", says(tasks="[" * 90_000), ("delta.safetensors", "tasks")),
+    Try("load", "tasks that are no list", says(tasks='"sst"'), ("'sst'", "expected a list")),
+    Try("load", "no task", says(tasks="[]"), ("delta.safetensors", "at least one task")),
+    Try("load", "an unknown task", says(tasks='["sst", "qora"]'), ("delta.safetensors", "qora", "'quora'")),
+    Try("load", "a task twice", says(tasks='["sst", "sst"]'), ("delta.safetensors", "twice")),
+    Try("load", "a task that is a number", says(tasks="[7]"), ("delta.safetensors", "7", "a task's name")),
+    Try("load", "a task of half its fields", says(tasks='[{"name": "mine"}]'), ("mine", "labels")),
+    Try("load", "a task whose name has a dot", says(tasks=task_of(name="a.b")), ("a.b", "name")),
+    Try("load", "a task of unknown kind", says(tasks=task_of(kind="rank")), ("rank", "'binary'")),
+    Try("load", "a task whose labels are numbers", says(tasks=task_of(labels=[0, 1])), ("labels",)),
+    Try("load", "a score without end", says(tasks=task_of(kind="score", labels=[], high=float("inf"))), ("high",)),
+    Try("load", "a task of other labels", says(tasks=task_of(name="sst", labels=["a", "b", "c"])),
         ("heads.", "does not fit")),
-    Try("load a delta", "a tensor that is missing", changed(lambda _, t: t.pop(A)), (A, "found none")),
-    Try("load a delta", "a tensor too many", changed(lambda _, t: t.update(more=torch.ones(3))), ("more", "expected none")),
-    Try("load a delta", "a tensor with a name of a million characters",
+    Try("load", "a tensor that is missing", changed(lambda _, t: t.pop(A)), (A, "found none")),
+    Try("load", "a tensor too many", changed(lambda _, t: t.update(more=torch.ones(3))), ("more", "expected none")),
+    Try("load", "a tensor with a name of a million characters",
         changed(lambda _, t: t.update({"a" * 10**6: torch.ones(3)})), ("aaa", "expected none")),
-    Try("load a delta", "another shape", changed(lambda _, t: t.update({A: torch.ones(3, 32)})), (A, "(2, 32)", "(3, 32)")),
-    Try("load a delta", "whole numbers", changed(lambda _, t: t.update({A: t[A].long()})), (A, "int64", "float32")),
-    Try("load a delta", "complex numbers", changed(lambda _, t: t.update({A: t[A] + 0j})), (A, "complex64", "float32")),
-    Try("load a delta", "NaN", changed(lambda _, t: t[A].fill_(float("nan"))), (A, "not finite")),
-    Try("load a delta", "numbers beyond fp32", changed(lambda _, t: t.update({A: t[A].double() + 1e300})), (A, "not finite")),
-    Try("load a delta", "a mask outside its tensor", changed(lambda _, t: t[INDICES].add_(10**6), METHODS[1]),
+    Try("load", "another shape", changed(lambda _, t: t.update({A: torch.ones(3, 32)})), (A, "(2, 32)", "(3, 32)")),
+    Try("load", "whole numbers", changed(lambda _, t: t.update({A: t[A].long()})), (A, "int64", "float32")),
+    Try("load", "complex numbers", changed(lambda _, t: t.update({A: t[A] + 0j})), (A, "complex64", "float32")),
+    Try("load", "NaN", changed(lambda _, t: t[A].fill_(float("nan"))), (A, "not finite")),
+    Try("load", "numbers beyond fp32", changed(lambda _, t: t.update({A: t[A].double() + 1e300})), (A, "not finite")),
+    Try("load", "a mask outside its tensor", changed(lambda _, t: t[INDICES].add_(10**6), FISH),
         ("FishMask", "inside its tensor")),
-    Try("load a delta", "a mask below zero", changed(lambda _, t: t[INDICES].sub_(10**6), METHODS[1]), ("inside its tensor",)),
-    Try("load a delta", "a mask of one entry again and again", changed(lambda _, t: t[INDICES].fill_(1), METHODS[1]),
+    Try("load", "a mask below zero", changed(lambda _, t: t[INDICES].sub_(10**6), FISH), ("inside its tensor",)),
+    Try("load", "a mask of one entry again and again", changed(lambda _, t: t[INDICES].fill_(1), FISH),
         ("each once",)),
-    Try("load a delta", "a mask in floats", changed(lambda _, t: t.update({INDICES: t[INDICES].float()}), METHODS[1]),
+    Try("load", "a mask in floats", changed(lambda _, t: t.update({INDICES: t[INDICES].float()}), FISH),
         ("FishMask",)),
-    Try("load a delta", "a FISH mask of no entries", changed(lambda _, t: [t.pop(n) for n in [*t] if "parametriz" in n],
-                                                            METHODS[1]), ("FishMask", "found 0")),
+    Try("load", "a FISH mask of no entries", changed(lambda _, t: [t.pop(n) for n in [*t] if "parametriz" in n],
+                                                            FISH), ("FishMask", "found 0")),
 ]
 
 
@@ -218,62 +218,64 @@ def _own_only(folder: Path) -> None:
 
 
 PEFT = [
-    Try("write a peft folder", "after merging", lambda folder: interop.to_peft(tiny.build("LoRA(rank=2)", "bert").merge(), folder),
+    Try("to_peft", "after merging", lambda folder: interop.to_peft(tiny.build("LoRA(rank=2)", "bert").merge(), folder),
         ("merged", "save before merging")),
-    Try("write a peft folder", "below a file",
+    Try("to_peft", "below a file",
         lambda folder: ((folder / "it").touch(), interop.to_peft(tiny.build("LoRA(rank=2)", "bert"), folder / "it")),
         ("it", "cannot be written")),
-    Try("read a peft folder", "no folder", lambda folder: interop.from_peft(folder / "it", tiny.backbone("bert")), ("it",)),
-    Try("read a peft folder", "adapter_model.bin", lambda folder: read(folder, _pickled), (interop.WEIGHTS, "no such file")),
-    Try("read a peft folder", "peft's own, without tasks", lambda folder: read(folder, _own_only), ("tasks=",)),
-    Try("read a peft folder", "another pooling than was trained", lambda folder: read(folder, pooling="mean"), ("cls", "mean")),
-    Try("read a peft folder", "another form than was trained", lambda folder: read(folder, form="text"), ("text", "heads")),
-    Try("read a peft folder", "a task without a head", lambda folder: read(folder, tasks=["sts"]), ("sts", "quora", "sst")),
-    Try("read a peft folder", "an adapter trained on, beside old heads", lambda folder: read(folder, _retrained),
+    Try("from_peft", "no folder", lambda folder: interop.from_peft(folder / "it", tiny.backbone("bert")), ("it",)),
+    Try("from_peft", "adapter_model.bin", lambda folder: read(folder, _pickled), (interop.WEIGHTS, "no such file")),
+    Try("from_peft", "peft's own, without tasks", lambda folder: read(folder, _own_only), ("tasks=",)),
+    Try("from_peft", "another pooling than was trained", lambda folder: read(folder, pooling="mean"), ("cls", "mean")),
+    Try("from_peft", "another form than was trained", lambda folder: read(folder, form="text"), ("text", "heads")),
+    Try("from_peft", "a task without a head", lambda folder: read(folder, tasks=["sts"]), ("sts", "quora", "sst")),
+    Try("from_peft", "an adapter trained on, beside old heads", lambda folder: read(folder, _retrained),
         (interop.HEADS, "remove it")),
-    Try("read a peft folder", "another backbone of the same shape",
+    Try("from_peft", "another backbone of the same shape",
         lambda folder: interop.from_peft(read(folder) and folder, tiny.backbone("bert", seed=8)), ("other_weights=True",)),
-    Try("read a peft folder", "half a configuration", config_of(adapter()[interop.CONFIG][:50]), (interop.CONFIG,)),
-    Try("read a peft folder", "a configuration that is a list", config_of(b"[1]"), (interop.CONFIG, "peft_type", "LORA")),
-    Try("read a peft folder", "a configuration nested without end", config_of(b"[" * 10**6), (interop.CONFIG,)),
-    Try("read a peft folder", "a configuration in no UTF-8", config_of(b'{"peft_type": "\xff"}'), (interop.CONFIG,)),
-    Try("read a peft folder", "a configuration of 100 MB", config_of(b" " * 10**8), (interop.CONFIG, "larger")),
-    Try("read a peft folder", "another kind of adapter", configured(peft_type="IA3"), ("IA3", "LORA")),
-    Try("read a peft folder", "a rank of 10**9", configured(r=10**9), ("lora_A", "1000000000")),
-    Try("read a peft folder", "a rank of 10**30", configured(r=10**30), (interop.CONFIG, "r is")),
-    Try("read a peft folder", "a rank of 2.5", configured(r=2.5), ("r is 2.5", "whole number")),
-    Try("read a peft folder", "ranks in a list", configured(r=[2]), ("r is [2]", "whole number")),
-    Try("read a peft folder", "alpha below zero", configured(lora_alpha=-1), ("lora_alpha is -1", "above zero")),
-    Try("read a peft folder", "alpha is NaN", configured(lora_alpha=float("nan")), ("lora_alpha is nan",)),
-    Try("read a peft folder", "alpha is endless", configured(lora_alpha=float("inf")), ("lora_alpha is inf",)),
-    Try("read a peft folder", "alpha of 10**400", configured(lora_alpha=10**400), ("lora_alpha is", "above zero")),
-    Try("read a peft folder", "alpha is true", configured(lora_alpha=True), ("lora_alpha is True",)),
-    Try("read a peft folder", "dropout in words", configured(lora_dropout="a lot"), ("lora_dropout is 'a lot'",)),
-    Try("read a peft folder", "dropout of 1", configured(lora_dropout=1.0), ("lora_dropout is 1.0", "below 1")),
-    Try("read a peft folder", "an unknown bias mode", configured(bias="some"), ("bias", "some")),
-    Try("read a peft folder", "modules to save", configured(modules_to_save=["classifier"]), ("modules_to_save",)),
-    Try("read a peft folder", "a rank pattern", configured(rank_pattern={"query": 4}), ("rank_pattern",)),
-    Try("read a peft folder", "DoRA", configured(use_dora=True), ("use_dora",)),
-    Try("read a peft folder", "a value of 100 kB", configured(some_new_field="x" * 10**5), ("some_new_field", "xxx")),
-    Try("read a peft folder", "weights that are none", lambda folder: read(folder, lambda folder: (
+    Try("from_peft", "half a configuration", config_of(adapter()[interop.CONFIG][:50]), (interop.CONFIG,)),
+    Try("from_peft", "a configuration that is a list", config_of(b"[1]"), (interop.CONFIG, "peft_type", "LORA")),
+    Try("from_peft", "a configuration nested without end", config_of(b"[" * 10**6), (interop.CONFIG,)),
+    Try("from_peft", "a configuration in no UTF-8", config_of(b'{"peft_type": "\xff"}'), (interop.CONFIG,)),
+    Try("from_peft", "a configuration of 100 MB", config_of(b" " * 10**8), (interop.CONFIG, "larger")),
+    Try("from_peft", "another kind of adapter", configured(peft_type="IA3"), ("IA3", "LORA")),
+    Try("from_peft", "a rank of 10**9", configured(r=10**9), ("lora_A", "1000000000")),
+    Try("from_peft", "a rank of 10**30", configured(r=10**30), (interop.CONFIG, "r is")),
+    Try("from_peft", "a rank of 2.5", configured(r=2.5), ("r is 2.5", "whole number")),
+    Try("from_peft", "ranks in a list", configured(r=[2]), ("r is [2]", "whole number")),
+    Try("from_peft", "alpha below zero", configured(lora_alpha=-1), ("lora_alpha is -1", "above zero")),
+    Try("from_peft", "alpha is NaN", configured(lora_alpha=float("nan")), ("lora_alpha is nan",)),
+    Try("from_peft", "alpha is endless", configured(lora_alpha=float("inf")), ("lora_alpha is inf",)),
+    Try("from_peft", "alpha of 10**400", configured(lora_alpha=10**400), ("lora_alpha is", "above zero")),
+    Try("from_peft", "alpha is true", configured(lora_alpha=True), ("lora_alpha is True",)),
+    Try("from_peft", "dropout in words", configured(lora_dropout="a lot"), ("lora_dropout is 'a lot'",)),
+    Try("from_peft", "dropout of 1", configured(lora_dropout=1.0), ("lora_dropout is 1.0", "below 1")),
+    Try("from_peft", "an unknown bias mode", configured(bias="some"), ("bias", "some")),
+    Try("from_peft", "modules to save", configured(modules_to_save=["classifier"]), ("modules_to_save",)),
+    Try("from_peft", "a rank pattern", configured(rank_pattern={"query": 4}), ("rank_pattern",)),
+    Try("from_peft", "DoRA", configured(use_dora=True), ("use_dora",)),
+    Try("from_peft", "a value of 100 kB", configured(some_new_field="x" * 10**5), ("some_new_field", "xxx")),
+    Try("from_peft", "weights that are none", lambda folder: read(folder, lambda folder: (
         folder / interop.WEIGHTS).write_bytes(b"broken")), (interop.WEIGHTS, "safetensors")),
-    Try("read a peft folder", "a tensor that does not belong", adapted(lambda t: t.update(more=torch.ones(2))), ("more",)),
-    Try("read a peft folder", "a third factor", adapted(lambda t: t.update({PEFT_A.replace("_A", "_C"): torch.ones(2)})),
+    Try("from_peft", "a tensor that does not belong", adapted(lambda t: t.update(more=torch.ones(2))), ("more",)),
+    Try("from_peft", "a third factor", adapted(lambda t: t.update({PEFT_A.replace("_A", "_C"): torch.ones(2)})),
         ("lora_C", "expected none")),
-    Try("read a peft folder", "a tensor under two names",
+    Try("from_peft", "a tensor under two names",
         adapted(lambda t: t.update({PEFT_A.replace("encoder", "bert.encoder"): t[PEFT_A].clone()})), ("twice",)),
-    Try("read a peft folder", "one factor missing", adapted(lambda t: t.pop(PEFT_A)), ("lora_A", "found none")),
-    Try("read a peft folder", "whole numbers", adapted(lambda t: t.update({PEFT_A: t[PEFT_A].int()})), ("int32", "float32")),
-    Try("read a peft folder", "NaN", adapted(lambda t: t[PEFT_A].fill_(float("nan"))), ("lora_A", "not finite")),
-    Try("read a peft folder", "heads in whole numbers", adapted(lambda t: t.update({"sst.bias": t["sst.bias"].int()}),
+    Try("from_peft", "one factor missing", adapted(lambda t: t.pop(PEFT_A)), ("lora_A", "found none")),
+    Try("from_peft", "whole numbers", adapted(lambda t: t.update({PEFT_A: t[PEFT_A].int()})), ("int32", "float32")),
+    Try("from_peft", "NaN", adapted(lambda t: t[PEFT_A].fill_(float("nan"))), ("lora_A", "not finite")),
+    Try("from_peft", "heads in whole numbers", adapted(lambda t: t.update({"sst.bias": t["sst.bias"].int()}),
                                                               interop.HEADS), (interop.HEADS, "sst.bias", "int32")),
 ]
 TRIES = SAVED + LOADED + PEFT
 
 
 # --- at random --------------------------------------------------------------------------------------------------------
-ODD = [None, True, -1, 0, 2.5, 1e400, float("nan"), 10**9, 10**30, "", "x" * 1000, "\ud800", "0", [], [[]], [7], ["sst"], {},
-       {"name": "sst"}, ["query"], "LoRA()", "all", "BitFit() + LoRA(rank=2)"]
+TYPES = (torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.uint8, torch.int32,
+         torch.int64, torch.bool, torch.complex64)
+ODD = [None, True, -1, 0, 2.5, 1e400, float("nan"), 10**9, 10**30, "", "x" * 1000, "\ud800", "0", "all", "LoRA()",
+       "BitFit() + LoRA(rank=2)", [], [[]], [7], ["sst"], ["query"], {}, {"name": "sst"}]
 
 
 def _flip(draw: random.Random, content: bytes) -> bytes:
@@ -309,17 +311,18 @@ def _rewrite(draw: random.Random, value: object) -> object:
 def _retype(draw: random.Random, tensors: dict[str, torch.Tensor]) -> None:
     """Some tensors in another type or shape, with other values, under another name, or gone."""
     for name in draw.sample(sorted(tensors), draw.randint(1, 3)):
-        t = tensors.pop(name)
-        types = [torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int32, torch.int64, torch.bool, torch.uint8,
-                 torch.complex64, torch.float8_e4m3fn]
-        made = draw.choice([
-            lambda t: t.to(draw.choice(types)), lambda t: t[:1], lambda t: t.flatten(), lambda t: t[None], lambda t: t.new_zeros(0),
-            lambda t: torch.tensor(draw.choice([0, 1.0, float("nan")])), lambda t: torch.full(t.shape, float("inf")),
-            lambda t: (t * 1e9).to(t.dtype), lambda t: -t, lambda t: torch.cat([t, t]), lambda t: t,
-        ])(t)
-        other = draw.choice([name, name, name, name[:-1], f"{name}.0", draw.choice(sorted(tensors) or [name]), None])
-        if other is not None:
-            tensors[other] = made.contiguous().clone()
+        shape, t = tensors[name].shape, tensors.pop(name).flatten()
+        kind = draw.choice(["type", "shape", "value", "name", "gone"])
+        if kind == "type":
+            t = t.float().to(draw.choice(TYPES))
+        elif kind == "shape":
+            t = draw.choice([t[:1], t[:0], t.sum(), t[None], torch.cat([t, t])])
+        elif kind == "value":
+            t = (t * draw.choice([0, -1, 1e9, 1e39, float("nan")])).to(t.dtype)
+        if kind != "shape":
+            t = t.view(shape)
+        if kind != "gone":
+            tensors[draw.choice([f"{name}.0", name[:-1], *tensors]) if kind == "name" else name] = t.clone()
 
 
 def _delta(draw: random.Random, folder: Path) -> Callable[[], object]:
@@ -334,8 +337,9 @@ def _delta(draw: random.Random, folder: Path) -> Callable[[], object]:
     else:
         metadata, tensors = parts(content)
         if kind == "metadata":
+            texts = [text for text in ODD if isinstance(text, str) and text.isascii()]
             tasks = json.dumps(_rewrite(draw, json.loads(task_of())))
-            metadata[draw.choice(sorted(metadata))] = draw.choice([tasks, task_of(), *(v for v in ODD if isinstance(v, str) and v.isascii())])
+            metadata[draw.choice(sorted(metadata))] = draw.choice([tasks, *texts])
         else:
             _retype(draw, tensors)
         content = save(tensors, metadata)
