@@ -26,12 +26,13 @@ from torch import Tensor, nn
 from peftlib.backbones import weights_digest
 from peftlib.data.tasks import TASKS, Task, get_task
 from peftlib.errors import PeftlibError, UsageError, short
+from peftlib.expressions import LONGEST
 from peftlib.model import Tuned
 
 FORMAT = "peftlib-delta-2"
 FIRST_FORMAT = "peftlib-delta-1"  # says neither which weights it belongs to nor what tasks of a user's own are
-# Longest values of the fields that are read, in characters.
-LIMITS = {"format": 40, "method": 2_000, "tasks": 100_000, "pooling": 40, "form": 40, "weights": 64}
+# Fields that are read, and their longest values in characters.
+LIMITS = {"format": 40, "method": LONGEST, "tasks": 1_000_000, "pooling": 40, "form": 40, "weights": 64}
 # Fields of a task that its head and its answers follow from; the others say where its rows are and how they are scored.
 OF_A_TASK = ("name", "kind", "texts", "labels", "low", "high")
 SCRATCH, ABANDONED = ".peftlib-", 3600.0  # seconds after which a scratch folder belongs to nobody who is alive
@@ -67,8 +68,11 @@ class Header:
         return cls(str(model.method), tuple(model.task_table.values()), model.pooling, model.form, model.weights_digest)
 
     def metadata(self) -> dict[str, str]:
-        return {"format": FORMAT, "method": self.method, "tasks": json.dumps([_written(t) for t in self.tasks]),
-                "pooling": self.pooling, "form": self.form, "weights": self.weights}
+        """Raises:
+            DeltaError: a field is too long to be read again.
+        """
+        return _bounded({"format": FORMAT, "method": self.method, "tasks": json.dumps([_written(t) for t in self.tasks]),
+                         "pooling": self.pooling, "form": self.form, "weights": self.weights}, "this model")
 
     @classmethod
     def read(cls, found: dict[str, str], source: str) -> Header:
@@ -79,12 +83,9 @@ class Header:
             raise DeltaError(f"{source}: its format is {short(found.get('format'))}, expected {FORMAT!r}")
         if found["format"] == FIRST_FORMAT:
             found = {"form": "heads", "weights": None} | found
-        for name, limit in LIMITS.items():
-            if name not in found:
-                raise DeltaError(f"{source}: its metadata has no {name!r}; save the model again")
-            if len(found[name] or "") > limit:
-                raise DeltaError(f"{source}: {name!r} of its metadata has {len(found[name]):,} characters, expected at "
-                                 f"most {limit:,}")
+        if missing := LIMITS.keys() - found.keys():
+            raise DeltaError(f"{source}: its metadata has no {min(missing)!r}; save the model again")
+        _bounded(found, source)
         return cls(found["method"], _read_tasks(found["tasks"], source), found["pooling"], found["form"], found["weights"])
 
     def build(self, backbone: nn.Module) -> Tuned:
@@ -100,6 +101,14 @@ class Header:
         elif not other_weights and (ours := weights_digest(backbone)) != self.weights:
             raise DeltaError(f"{source}: it was trained on weights of digest {short(self.weights)}, and this backbone's is "
                              f"{ours!r}: load the backbone it was made for, or pass other_weights=True")
+
+
+def _bounded(fields: dict[str, str], source: str) -> dict[str, str]:
+    for name, limit in LIMITS.items():
+        if len(fields[name] or "") > limit:
+            raise DeltaError(f"{source}: {name!r} of its metadata has {len(fields[name]):,} characters, expected at most "
+                             f"{limit:,}")
+    return fields
 
 
 def _written(task: Task) -> str | dict:
@@ -177,7 +186,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             for one, path in zip(written, paths, strict=True):
                 one.chmod(0o644)  # safetensors lets nobody else read
                 one.replace(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, UnicodeError, SafetensorError) as error:
         raise DeltaError(f"{paths[0]}: cannot be written ({short(str(error))})") from error
 
 
@@ -221,7 +230,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError) as error:
+    except (OSError, UnicodeError, SafetensorError) as error:
         raise DeltaError(f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such "
                          "file") from error
 

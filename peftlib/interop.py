@@ -65,7 +65,7 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
     """
     method = model.method
     if not isinstance(method, LoRA):
-        raise UsageError(f"peft's format holds one LoRA shared by all tasks; this model's method is {method}")
+        raise UsageError(f"peft's format holds one LoRA shared by all tasks; this model's method is {short(str(method))}")
     header, tensors = Header.of(model), _tensors(model)
     config = {
         "peft_type": "LORA", "task_type": None, "base_model_name_or_path": backbone or None, "inference_mode": True,

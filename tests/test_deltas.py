@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -21,6 +22,7 @@ from peftlib.data.task import Task
 from peftlib.data.tasks import get_task
 from peftlib.deltas import DeltaError
 from peftlib.errors import PeftlibError, UsageError
+from peftlib.methods.reparametrized.lora import LoRA
 from peftlib.model import Tuned
 
 FAMILIES = ["Full()", "BitFit()", "FishMask(fraction=0.05, examples=8)", "LoRA(rank=2)", "AdaLoRA(rank=4, target=2)",
@@ -141,6 +143,13 @@ def test_tasks_of_a_users_own_come_back(tmp_path):
         inputs = tiny.inputs_of("sst", "bert")
         assert torch.equal(again(task.name, inputs), model(task.name, inputs))
     assert again.task_table["quora"] is get_task("quora")
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    model = Tuned(tiny.backbone("bert"), LoRA(rank=np.int64(2), alpha=np.float32(0.5)), [get_task("sst")]).eval()
+    deltas.save(model, tmp_path / "delta")
+    again = deltas.load(tmp_path / "delta", tiny.backbone("bert"))
+    assert str(again.method) == "LoRA(rank=2, alpha=0.5)"
 
 
 # --- what is refused changes nothing ----------------------------------------------------------------------------------
