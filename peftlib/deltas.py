@@ -82,25 +82,39 @@ class Header:
         if found.get("format") not in (FORMAT, FIRST_FORMAT):
             raise DeltaError(f"{source}: its format is {short(found.get('format'))}, expected {FORMAT!r}")
         if found["format"] == FIRST_FORMAT:
+            warnings.warn(f"{source}: an older file, which does not say what weights it was trained on", stacklevel=3)
             found = {"form": "heads", "weights": None} | found
         if missing := LIMITS.keys() - found.keys():
             raise DeltaError(f"{source}: its metadata has no {min(missing)!r}; save the model again")
         _bounded(found, source)
         return cls(found["method"], _read_tasks(found["tasks"], source), found["pooling"], found["form"], found["weights"])
 
-    def build(self, backbone: nn.Module) -> Tuned:
-        """The model, on a backbone that is edited in place; its numbers are still to be filled in."""
-        return Tuned(backbone, self.method, self.tasks, pooling=self.pooling, form=self.form)
+    def rebuild(self, backbone: nn.Module, fill_in: Callable[[Tuned], None], source: str, other_weights: bool) -> Tuned:
+        """The model, on a backbone that is edited in place, with the numbers that `fill_in` puts into it.
 
-    def check_weights(self, backbone: nn.Module, source: str, other_weights: bool) -> None:
-        """Raises:
-            DeltaError: the backbone has other weights than the delta was trained on, and that was not asked for.
+        All this is done on the backbone's outline first: what is refused then leaves the backbone as it was, and nothing is
+        allocated of a size that a file merely names.
+
+        Raises:
+            DeltaError: it cannot be built, or was trained on other weights, unless that is asked for.
         """
-        if self.weights is None:
-            warnings.warn(f"{source}: an older file, which does not say what weights it was trained on", stacklevel=3)
-        elif not other_weights and (ours := weights_digest(backbone)) != self.weights:
+        def make(backbone: nn.Module) -> Tuned:
+            model = Tuned(backbone, self.method, self.tasks, pooling=self.pooling, form=self.form)
+            fill_in(model)
+            return model.eval()
+
+        try:
+            with torch.device("meta"):
+                make(outline(backbone))
+        except UsageError as error:
+            raise DeltaError(f"{source}: {error}") from error
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            # What torch refuses: sizes that it cannot even describe.
+            raise DeltaError(f"{source}: what it describes cannot be built ({short(str(error))})") from error
+        if self.weights is not None and not other_weights and (ours := weights_digest(backbone)) != self.weights:
             raise DeltaError(f"{source}: it was trained on weights of digest {short(self.weights)}, and this backbone's is "
                              f"{ours!r}: load the backbone it was made for, or pass other_weights=True")
+        return make(backbone)
 
 
 def _bounded(fields: dict[str, str], source: str) -> dict[str, str]:
@@ -209,14 +223,7 @@ def load(path: str | Path, backbone: nn.Module, other_weights: bool = False) -> 
     """
     metadata, tensors = read_tensors(path)
     header = Header.read(metadata, str(path))
-    header.check_weights(backbone, str(path), other_weights)
-
-    def make(backbone: nn.Module) -> Tuned:
-        model = header.build(backbone)
-        load_tensors(model, tensors, str(path))
-        return model
-
-    return rebuild(backbone, make, str(path))
+    return header.rebuild(backbone, lambda model: load_tensors(model, tensors, str(path)), str(path), other_weights)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -233,24 +240,6 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (OSError, UnicodeError, SafetensorError) as error:
         raise DeltaError(f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such "
                          "file") from error
-
-
-def rebuild(backbone: nn.Module, make: Callable[[nn.Module], Tuned], source: str) -> Tuned:
-    """The model that `make` builds on a backbone from what a file says, once it could do so on the backbone's outline: a
-    refusal then leaves the backbone as it was, and nothing is allocated of a size that a file merely names.
-
-    Raises:
-        DeltaError: it cannot be built.
-    """
-    try:
-        with torch.device("meta"):
-            make(outline(backbone))
-    except UsageError as error:
-        raise DeltaError(f"{source}: {error}") from error
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # What torch refuses: sizes that it cannot even describe, names that its modules have taken.
-        raise DeltaError(f"{source}: what it describes cannot be built ({short(str(error))})") from error
-    return make(backbone).eval()
 
 
 def outline(backbone: nn.Module) -> nn.Module:

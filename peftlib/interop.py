@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import Task, get_task
-from peftlib.deltas import DeltaError, Header, fill, outline, read_tensors, rebuild, replacing, write_tensors
+from peftlib.deltas import DeltaError, Header, fill, outline, read_tensors, replacing, write_tensors
 from peftlib.errors import UsageError, short
 from peftlib.methods.reparametrized.lora import SITES, LoRA
 from peftlib.model import Tuned
@@ -114,17 +114,13 @@ def from_peft(folder: str | Path, backbone: nn.Module, tasks: Iterable[str | Tas
     header = replace(said, method=str(method), tasks=chosen)
     if heads is not None:
         heads = _heads_of(chosen, heads, folder) if header.form == "heads" else {}
-    if header.weights is not None:
-        header.check_weights(backbone, str(folder), other_weights)
 
-    def make(backbone: nn.Module) -> Tuned:
-        model = header.build(backbone)
+    def fill_in(model: Tuned) -> None:
         fill(_tensors(model), tensors, source)
         if heads is not None:
             fill(model.heads.state_dict(), heads, str(folder / HEADS))
-        return model
 
-    return rebuild(backbone, make, str(folder))
+    return header.rebuild(backbone, fill_in, str(folder), other_weights)
 
 
 def _read_heads(folder: Path, config: dict, pooling: str | None, form: str | None) -> tuple[Header, dict | None]:
