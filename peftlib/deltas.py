@@ -162,12 +162,15 @@ def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
     backbone: its name, kept in the file for the reader's sake; that of its weights is their digest.
 
     Raises:
-        UsageError: the model is merged.
+        UsageError: the model is merged, or its method has not looked at data yet.
         DeltaError: the file cannot be written, or a number of the delta is not finite.
     """
-    path, header = Path(path), Header.of(model)
+    path, header, tensors = Path(path), Header.of(model), model.delta()
+    if model.counts().trainable and all(name.startswith("heads.") for name in tensors):
+        raise UsageError(f"{short(header.method)} has nothing to save yet: it chooses what to train when it has looked at "
+                         "data, see model.prepare(batches)")
     with replacing(path) as (scratch,):
-        write_tensors(scratch, model.delta(), header.metadata() | {"backbone": backbone})
+        write_tensors(scratch, tensors, header.metadata() | {"backbone": backbone})
     return path.stat().st_size
 
 
@@ -213,7 +216,8 @@ def _remove_abandoned(folder: Path) -> None:
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 def load(path: str | Path, backbone: nn.Module, other_weights: bool = False) -> Tuned:
-    """Rebuild a model from its delta and the backbone it was made for (edited in place): same outputs as when saved.
+    """Rebuild a model from its delta and the backbone it was made for (edited in place): same outputs as when saved, but
+    for what frozen weights lose that were kept in bf16.
 
     other_weights: put it on a backbone of other weights than it was trained on. What is refused leaves the backbone as it
     was.
@@ -243,7 +247,14 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def outline(backbone: nn.Module) -> nn.Module:
-    """A copy with shapes and no weights."""
+    """A copy with shapes and no weights.
+
+    Raises:
+        UsageError: no model.
+    """
+    if not isinstance(backbone, nn.Module):
+        raise UsageError(f"expected a backbone's model, got {type(backbone).__name__}: pass backbones.load(name).model")
+
     def bare(tensor: Tensor) -> Tensor:
         empty = torch.empty_like(tensor, device="meta")
         return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

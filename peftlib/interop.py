@@ -101,12 +101,12 @@ def from_peft(folder: str | Path, backbone: nn.Module, tasks: Iterable[str | Tas
         DeltaError: other files are missing or broken, other weights, or tensors that do not fit.
         UsageError: an unknown task, or none for a folder that names none.
     """
-    folder, source = Path(folder), str(Path(folder) / WEIGHTS)
+    folder, source, anatomy = Path(folder), str(Path(folder) / WEIGHTS), Anatomy(outline(backbone))
     config, (_, found) = _read_config(folder / CONFIG), read_tensors(source)
     tensors = {_inner(name, backbone): t for name, t in found.items()}
     if len(tensors) < len(found):
         raise PeftFormatError(f"{source}: a tensor occurs twice, with and without the prefix of a model with a head")
-    method = _method(config, {name.rsplit(".lora_", 1)[0] for name in tensors}, Anatomy(outline(backbone)), source)
+    method = _method(config, {name.rsplit(".lora_", 1)[0] for name in tensors}, anatomy, source)
     said, heads = _read_heads(folder, config, pooling, form)
     if tasks is None and not said.tasks:
         raise UsageError(f"{folder} names no tasks: pass tasks=[...], whose heads are then new")

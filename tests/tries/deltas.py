@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, save, save_file
 
 from peftlib import deltas, interop
+from peftlib.backbones import Backbone
 from peftlib.model import Tuned
 from tries import Generator, Try
 
@@ -99,6 +100,8 @@ def _without_permission(folder: Path) -> Tuned:
 SAVED = [
     Try("save", "after merging", _save(change=Tuned.merge), ("LoRA(rank=2)", "merged", "save before merging")),
     Try("save", "a FISH mask after merging", _save(FISH, Tuned.merge), ("FishMask", "save before merging")),
+    Try("save", "a FISH mask that has seen no data", lambda folder: deltas.save(
+        tiny.build(FISH, "bert", prepared=False), folder / "delta.safetensors"), ("FishMask", "prepare")),
     Try("save", "weights that are no numbers", _save(change=_diverge), ("heads.sst.bias", "not finite")),
     Try("save", "in the place of a folder", lambda folder: ((folder / "it").mkdir(), _save(name="it")(folder)),
         ("it", "cannot be written")),
@@ -122,6 +125,9 @@ LOADED = [
         ("delta.safetensors",)),
     Try("load", "somebody else's safetensors", lambda folder: loaded(folder, header()), ("format", "peftlib-delta-2")),
     Try("load", "a format of the future", says(format="peftlib-delta-3"), ("peftlib-delta-3", "peftlib-delta-2")),
+    Try("load", "a backbone with its tokenizer", lambda folder: (
+        _save()(folder), deltas.load(folder / "delta.safetensors", Backbone("tiny", None, None, "mean", ""))),
+        ("Backbone", "load(name).model")),
     Try("load", "a backbone that has its method already", lambda folder: (
         _save()(folder), deltas.load(folder / "delta.safetensors", tiny.build(LORA, "bert").backbone)),
         ("delta.safetensors",)),
