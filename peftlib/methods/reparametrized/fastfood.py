@@ -84,10 +84,8 @@ class Subspace(nn.Module):
         self.z = nn.Parameter(torch.zeros(dimension - tensors, device=device))
         self.lambdas = nn.Parameter(torch.ones(tensors, device=device))
         self.length = 1 << (len(self.z) - 1).bit_length()
-        B = torch.empty(self.length, dtype=torch.int8, device="meta")
-        if device.type != "meta":  # on the CPU, so that a seed means the same on every device
-            B = (torch.randint(0, 2, B.shape, generator=generator, dtype=torch.int8, device="cpu") * 2 - 1).to(device)
-        self.register_buffer("B", B, persistent=False)
+        signs = torch.randint(0, 2, (self.length,), generator=generator, dtype=torch.int8, device="cpu") * 2 - 1
+        self.register_buffer("B", signs.to(device), persistent=False)
         self.hooks: list = []
         self.single: list[Ref] = []  # projections that are computed together
 
