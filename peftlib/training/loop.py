@@ -28,7 +28,7 @@ from peftlib.data import sampling
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
 from peftlib.data.text import read_answer
-from peftlib.errors import PeftlibError
+from peftlib.errors import PeftlibError, UsageError
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training import fits, metrics
