@@ -28,17 +28,5 @@ def markdown(text: object) -> str:
 def code(text: object) -> str:
     """Text as code inside a sentence, in more backticks than it has in a row; blanks keep it from touching them."""
     shown = line(text)
-    ticks = _more_than(shown)
+    ticks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{ticks} {shown} {ticks}" if "`" in shown or not shown else f"{ticks}{shown}{ticks}"
-
-
-def block(text: object, language: str) -> str:
-    """A line of text as a block of code."""
-    shown = line(text)
-    ticks = _more_than(shown).ljust(3, "`")
-    return f"{ticks}{language}\n{shown}\n{ticks}\n"
-
-
-def _more_than(text: str) -> str:
-    """A row of backticks longer than any of the text's."""
-    return "`" * (1 + max(map(len, re.findall("`+", text)), default=0))

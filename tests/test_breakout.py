@@ -54,7 +54,7 @@ def hostile(payload: str) -> study.Results:
 def shown(payload: str) -> list[Html | Markdown]:
     """What pages make of such records."""
     found = hostile(payload)
-    preset = dataclasses.replace(study.get_preset("published"), name=payload, about=payload, backbone=payload)
+    preset = dataclasses.replace(study.get_preset("published"), about=payload, backbone=payload)
     cells = pd.DataFrame({payload: [payload, None], "method": list(report.by_label(found))[:2]})
     panels = {payload: pd.DataFrame({"method": ["LoRA()"] * 2, "name": payload, "x": [1.0, 2.0], "y": [1.0, 2.0]})}
     return [

@@ -52,8 +52,6 @@ def test_code_holds_its_text_and_nothing_else(parser):
         inline = texts(md.parse(f"It is {markup.code(text)}."))
         assert [kind for kind, _ in inline if kind != "text"] == ["paragraph_open", "code_inline", "paragraph_close"], text
         assert next(content for kind, content in inline if kind == "code_inline").strip() == markup.line(text)
-        assert texts(md.parse(markup.block(text, "bash") + "\nand")) == [
-            ("fence", markup.line(text) + "\n"), ("paragraph_open", ""), ("text", "and"), ("paragraph_close", "")]
 
 
 def test_a_line_can_be_seen_and_written():

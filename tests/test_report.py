@@ -7,6 +7,7 @@ import json
 
 import pandas as pd
 import pytest
+from markupsafe import Markup
 
 from peftlib import records, report, study
 from peftlib.errors import UsageError
@@ -113,6 +114,21 @@ def test_caveats_say_what_of_the_data_was_left_out():
     counted = {"train": {"rte": {"rows": 200, "rows_cut": 50, "tokens_cut": 900}, "qqp": {"rows": 9, "rows_dropped": 2}}}
     said = report.caveats([record | {"left_out": counted} for record in old]).data
     assert "Training rows cut so: RTE at" in said and "25%" in said and "2 of QQP" in said
+
+
+def test_records_that_are_damaged_or_of_no_commit_are_said_to_be():
+    some = made("adaptbert/table1")
+    for r in some:
+        r["commit"] = None
+    lost = study.Results(some[1:], some.wanted, (), some.wanted[:1])
+    assert "3 of 4 runs, 1 damaged · commit unknown" in report.provenance(lost)
+    page = report.Page(study.get_preset("published"), False)
+    assert "1 has a damaged record" in report.rerun("page.ipynb", page, lost).data
+
+
+def test_only_markup_is_shown_as_html():
+    assert report.Html("<b>", "")._repr_html_() == "&lt;b&gt;"
+    assert report.Html(Markup("<b>"), "")._repr_html_() == "<b>"
 
 
 def test_say_names_what_is_missing():

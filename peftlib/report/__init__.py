@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pandas as pd
 from IPython.display import Markdown, display
 
-from peftlib import markup
 from peftlib.errors import UsageError
 from peftlib.records import Run, root
 from peftlib.report import style
@@ -105,7 +104,7 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     """How to make a page again, and what that costs, from its records."""
     made = list({r["digest"]: r for source in sources for r in source}.values())
     wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
-    lines = [markup.block(f"papermill {notebook} out.ipynb -p preset {page.preset.name}", "bash")]
+    lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]
     if made:
         total = cost(made)
         machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
@@ -121,6 +120,6 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
         lines.append(f"{len(damaged)} {'has a damaged record' if len(damaged) == 1 else 'have damaged records'}.")
     missing = len(wanted - {r["digest"] for r in made} - diverged)
     if missing:
-        lines.append(fill("**{missing} of {wanted} runs are missing**; the same command, or {command:code}, trains them.",
-                          missing=missing, wanted=len(wanted), command=f"make train PRESET={page.preset.name}"))
+        lines.append(f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
+                     f"PRESET={page.preset.name}`, trains them.")
     return Markdown(" ".join(lines))
