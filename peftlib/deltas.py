@@ -169,7 +169,7 @@ def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
     if model.counts().trainable and all(name.startswith("heads.") for name in tensors):
         raise UsageError(f"{short(header.method)} has nothing to save yet: it chooses what to train when it has looked at "
                          "data, see model.prepare(batches)")
-    with replacing(path) as (scratch,):
+    with replacing_all(path) as (scratch,):
         write_tensors(scratch, tensors, header.metadata() | {"backbone": backbone})
     return path.stat().st_size
 
@@ -185,10 +185,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 @contextmanager
-def replacing(*paths: Path) -> Iterator[list[Path]]:
+def replacing_all(*paths: Path) -> Iterator[list[Path]]:
     """Paths to write to, in a scratch folder: what is there takes the places of `paths`, of one folder, once all are whole.
 
-    A failure leaves the old files and no scratch; what a kill leaves is removed by a later write to the same folder.
+    As `records.replacing`, for several files and for a writer that wants a path. A failure leaves the old files and no
+    scratch; what a kill leaves is removed by a later write to the same folder.
 
     Raises:
         DeltaError: the folder cannot be written to.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import Task, get_task
-from peftlib.deltas import DeltaError, Header, fill, outline, read_tensors, replacing, write_tensors
+from peftlib.deltas import DeltaError, Header, fill, outline, read_tensors, replacing_all, write_tensors
 from peftlib.errors import UsageError, short
 from peftlib.methods.reparametrized.lora import SITES, LoRA
 from peftlib.model import Tuned
@@ -72,7 +72,7 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
         "r": method.rank, "lora_alpha": method.alpha or method.rank, "lora_dropout": method.dropout, "bias": "none",
         "target_modules": sorted({name.rsplit(".lora_", 1)[0] for name in tensors}),
     }
-    with replacing(*(Path(folder) / name for name in (CONFIG, WEIGHTS, HEADS))) as (config_path, weights, heads):
+    with replacing_all(*(Path(folder) / name for name in (CONFIG, WEIGHTS, HEADS))) as (config_path, weights, heads):
         config_path.write_text(json.dumps(config, indent=2) + "\n")
         write_tensors(weights, {PREFIX + name: t for name, t in tensors.items()}, {"format": "pt"})
         beside = {"adapter": _digest(weights, config)}
