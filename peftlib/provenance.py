@@ -14,7 +14,7 @@ from pathlib import Path
 from peftlib import records
 from peftlib.data.sources import SPLITS, load_split, local_folder
 from peftlib.data.tasks import get_task
-from peftlib.errors import DataError, UsageError
+from peftlib.errors import PeftlibError, UsageError
 from peftlib.names import split_name
 from peftlib.records import Run
 from peftlib.schema import conform, read_json
@@ -99,7 +99,7 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
             folder = local_folder() / found.suite / (found.folder or found.name)
             stamp += "".join(map(_stamp, sorted(folder.glob("*.parquet"))))
         return _kept(f"{source} {task} {split} {limit}", stamp, lambda: load_split(task, split, source, limit=limit).digest)
-    except (DataError, UsageError, OSError):
+    except (PeftlibError, OSError):
         return None
 
 
@@ -109,20 +109,23 @@ def _data_sources() -> str:
 
 
 def weights_digest(backbone: str) -> str | None:
-    """sha256 of a folder's weights; None for the embedded MiniLM, which is checked whenever it is loaded, and for what is
-    no folder with one file of weights."""
+    """Digest of a folder's weights as `peftlib.backbones.load` gives it, kept as those of data are; None for the embedded
+    MiniLM, which is checked whenever it is loaded, and where there is no such folder."""
     name, _ = split_name(backbone)
+    if name == "minilm":
+        return None
     folder = records.root() / "data" / name if name == "t5-embedded" else Path(name)
     try:
-        file = folder / "model.safetensors"
-        return _kept(f"weights {file.resolve()}", _stamp(file), lambda: _sha256(file))
-    except OSError:
+        stamp = "".join(map(_stamp, sorted(folder.glob("*.safetensors*"))))
+        return _kept(f"weights {folder.resolve()}", stamp, lambda: _digest_of_weights(folder)) if stamp else None
+    except (PeftlibError, OSError):
         return None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest_of_weights(folder: Path) -> str:
+    from peftlib import checkpoints
+
+    return checkpoints.digest_of_files(checkpoints.weight_files(folder))
 
 
 def _stamp(file: Path) -> str:

@@ -540,6 +540,16 @@ def test_a_damaged_record_is_left_out_counted_and_trained_again(finished, root, 
     assert states() == {"done": 2}
 
 
+def test_a_batch_plans_to_train_a_damaged_record_again(finished, capsys):
+    """Snakemake goes by whether files are there: what does not stand must be away before it looks."""
+    _, (first, second) = finished
+    first.write_text("{")
+    study.make_ready("smoke")
+    (job,) = study.plan("smoke")
+    assert job.records == (first, second) and not first.exists() and second.exists()
+    assert (first.parent / "aside" / f"{first.stem}.1.json").read_text() == "{" and str(first) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change, word", [
     (lambda record: record["data"]["test"].update(sst="0" * 64), "other data"),
     (lambda record: record.update(backbone_digest="0" * 64), "other weights")])
