@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
 import torch
 
+from peftlib import backbones
 from peftlib.accounting import printed
 from peftlib.accounting.counting import adaptbert_table3, count, rounds_to
 from peftlib.accounting.estimate import estimate
@@ -51,6 +53,25 @@ def test_as_dict_has_percentages_of_the_backbone():
     out = count("LoRA(rank=8)", "bert-base-uncased", 3).as_dict()
     assert out["trainable_percent"] == pytest.approx(100 * 442_368 / 109_482_240)
     assert (out["method"], out["tasks"], out["total"]) == ("LoRA()", 3, 109_482_240)
+
+
+def test_a_slice_is_counted_and_estimated_in_the_form_that_is_asked_for():
+    heads, text = (count("LoRA(rank=8)", "t5-small[:2]", form=form) for form in ("heads", "text"))
+    assert (heads.heads, text.heads) == (513 * 5, 0)
+    assert heads.trainable == text.trainable == count("LoRA(rank=8)", "t5-small").trainable / 3  # both stacks have six blocks
+    assert count("OutputLayer()", "t5-small[:2]", form="text").trainable == 32_128 * 512
+    assert estimate("LoRA()", "t5-small[:2]", 1, 8, answer=2).flops < estimate("LoRA()", "t5-small", 1, 8, answer=2).flops
+
+
+def test_what_is_counted_is_what_is_loaded_recorded_and_estimated():
+    assert count("Full()", "minilm").trainable == backbones.load("minilm").model.num_parameters() == 22_565_376
+    assert estimate("HeadOnly()", "minilm", 1, 8, "fp32").weights == 4 * (22_565_376 + 385 * 5)
+
+
+def test_many_methods_are_counted_in_seconds():
+    started = time.process_time()
+    assert count(" + ".join(["LoRA(rank=8)"] * 30), "bert-base-uncased").trainable == 30 * 442_368
+    assert time.process_time() - started < 6  # it took twenty
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -21,7 +21,7 @@ from peftlib.papers import paper_table
 from peftlib.study import TASKS
 
 BERT = "bert-base-uncased"
-MOST_TASKS = 1000  # each is a copy of what it does not share
+MOST = 1000  # tasks, and copies of methods
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
     if isinstance(tasks, str) or not isinstance(tasks, int | Sequence):
         raise UsageError(f"tasks {short(tasks)}: expected how many, or a sequence of names")
     if isinstance(tasks, int):
-        if not 1 <= tasks <= MOST_TASKS:
-            raise UsageError(f"{short(tasks)} tasks cannot be counted: expected at least 1 and at most {MOST_TASKS:,}")
+        if not 1 <= tasks <= MOST:
+            raise UsageError(f"{short(tasks)} tasks cannot be counted: expected at least 1 and at most {MOST:,}")
         bases = [get_task(TASKS[i % len(TASKS)]) for i in range(tasks)]
         turns = [i // len(TASKS) + 1 for i in range(tasks)]
         return [t if turn == 1 else dataclasses.replace(t, name=f"{t.name}_{turn}")
@@ -58,9 +58,20 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
 
 def shape_model(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads",
                 **options) -> Tuned:
-    """The method on a backbone without weights, everything on the ``meta`` device. form, options: of `Tuned`."""
+    """The method on a backbone without weights, everything on the ``meta`` device. form, options: of `Tuned`.
+
+    Raises:
+        UsageError: an expression, backbone or task that cannot be read, or more than `MOST` methods with all
+            copies of them.
+    """
+    method, tasks = parse(method), make_tasks(tasks)
+    copies = sum(1 for _ in method.leaves(tuple(task.name for task in tasks)))
+    if copies > MOST:
+        raise UsageError(f"{short(str(method))} for {len(tasks):,} tasks is {copies:,} methods: expected at most {MOST:,}")
     with torch.device("meta"):
-        return Tuned(shape_only(backbone, form), method, make_tasks(tasks), form=form, **options)
+        body = shape_only(backbone, form)
+        pooling = "cls" if getattr(body, "pooler", None) is not None else "mean"
+        return Tuned(body, method, tasks, pooling=pooling, form=form, **options)
 
 
 def count(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads") -> Count:

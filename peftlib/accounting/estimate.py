@@ -25,8 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from peftlib.accounting.counting import make_tasks
-from peftlib.backbones import shape_only
+from peftlib.accounting.counting import shape_model
 from peftlib.errors import UsageError, short
 from peftlib.methods.base import Attachment, Expression
 from peftlib.methods.selective.fish import FishMask
@@ -180,10 +179,8 @@ def _spread(leaf: FishMask, at: Attachment) -> None:
 
 def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], precision: str, dropout: float,
            attention_dropout: float, form: str) -> Tuned:
+    model = shape_model(method, backbone, tasks, form, dropout=dropout)
     with torch.device("meta"):
-        body = shape_only(backbone, form)
-        pooling = "cls" if getattr(body, "pooler", None) is not None else "mean"
-        model = Tuned(body, method, make_tasks(tasks), pooling=pooling, dropout=dropout, form=form)
         for leaf, at in model.attachments:
             if isinstance(leaf, FishMask):
                 _spread(leaf, at)

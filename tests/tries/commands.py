@@ -30,6 +30,8 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("count", "LoRA()", "--tasks", "0"), "no task", ("0 tasks", "at least 1")),
     (("count", "LoRA()", "--tasks", "-3"), "fewer tasks than none", ("-3 tasks", "at least 1")),
     (("count", "LoRA()", "--tasks", "1000000000"), "a billion tasks", ("1000000000 tasks", "at most 1,000")),
+    (("count", "PerTask(" + " + ".join(["LoRA()"] * 60) + ")", "--tasks", "90"), "a method for each of many tasks",
+     ("for 90 tasks is 5,400 methods", "at most 1,000")),
     (("count", "LoRA()", "--form", "txt"), "a form misspelt", ("'txt'", "'heads' or 'text'")),
     (("count", "LoRA()", "--form", "text"), "text from an encoder", ("cannot write", "T5")),
     (("count", "adaptbert/table9"), "an unknown table", ("'adaptbert/table9'", "adaptbert/table3", "LoRA(rank=8)")),
