@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from peftlib import parametrized
 from peftlib.accounting.counting import shape_model
 from peftlib.errors import UsageError, short
 from peftlib.methods.base import Attachment, Expression
@@ -171,10 +172,8 @@ class Saved:
 
 def _spread(leaf: FishMask, at: Attachment) -> None:
     """Stand-in for a FISH mask's choice, which needs data: the same share of every tensor."""
-    tensors = {f"{path}.parametrizations.{name}.0.indices": torch.empty(max(1, round(leaf.fraction * p.numel())))
-               for path, module in at.model.backbone.named_modules(prefix="backbone")
-               for name, p in module._parameters.items() if p is not None}
-    leaf.restore(at, tensors)
+    leaf.register(at, [(places, torch.empty(max(1, round(leaf.fraction * tensor.numel())), dtype=torch.int32))
+                       for tensor, places in parametrized.own_tensors(at.model.backbone)])
 
 
 def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], precision: str, dropout: float,

@@ -75,10 +75,11 @@ class FishMask(Method):
         places = parametrized.own_tensors(at.model.backbone)
         fisher = _fisher(at, [tensor for tensor, _ in places], batches, self.examples)
         chosen = _largest(fisher, self.formula(at.shape))
-        self._register(at, [(places[i][1], indices) for i, indices in chosen.items()])
+        self.register(at, [(places[i][1], indices) for i, indices in chosen.items()])
 
     @staticmethod
-    def _register(at: Attachment, chosen: list[tuple[list[Place], Tensor]]) -> None:
+    def register(at: Attachment, chosen: list[tuple[list[Place], Tensor]]) -> None:
+        """Train these entries: for every tensor its places, and flat indices into it."""
         for places, indices in chosen:
             change = SparseChange(indices)
             parametrized.register(places, change)
@@ -102,7 +103,7 @@ class FishMask(Method):
         k, have = self.formula(at.shape), sum(indices.numel() for _, indices, _ in found)
         if have != k or not all(_is_mask(indices, size) for _, indices, size in found):
             raise UsageError(f"{self} expects {k} entries, each once and inside its tensor, and found {have} here")
-        self._register(at, [(places, indices.to(at.model.backbone.device)) for places, indices, _ in found])
+        self.register(at, [(places, indices.to(at.model.backbone.device)) for places, indices, _ in found])
 
     def merge(self, at: Attachment) -> None:
         self._unregister(at, fold=True)
