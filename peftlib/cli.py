@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from peftlib import commandline
+from peftlib.commandline import Parser
 from peftlib.errors import UsageError, short
 
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -36,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     return commandline.run("peftlib", go)
 
 
-def _parser() -> commandline.Parser:
-    parser = commandline.Parser(prog="peftlib",
+def _parser() -> Parser:
+    parser = Parser(prog="peftlib",
                                 description="Parameter-efficient fine-tuning: count, estimate, train, look up.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -70,7 +71,7 @@ def _parser() -> commandline.Parser:
     sub = add("run", run, "Train the runs of an experiment that have no record yet.")
     sub.add_argument("experiment", metavar="EXPERIMENT")
     sub.add_argument("--preset", default="quick", metavar="NAME")
-    sub = add("status", status, "How many runs are done, missing, failed, or made by older code.")
+    sub = add("status", status, "How many runs are done, missing, failed or damaged, or made by other code, data or weights.")
     sub.add_argument("--preset", metavar="NAME", help="default: all of them")
     sub.add_argument("--paper", metavar="NAME")
     add("presets", presets, "How large a study can be.")

@@ -110,9 +110,9 @@ class Preset:
     def learning_rate(self, method: str) -> float:
         """That of the expression, with its hyperparameters or else without; else the lowest that its terms have; else
         the default."""
-        for name in (method, skeleton(method)):
-            if name in self.lr:
-                return self.lr[name]
+        whole = {canonical(name): rate for name, rate in self.lr.items() if "=" in name}
+        if (rate := whole.get(canonical(method), self.lr.get(skeleton(method)))) is not None:
+            return rate
         return min((self.lr[name] for name in names(method) if name in self.lr), default=self.lr["default"])
 
 

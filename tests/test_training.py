@@ -389,7 +389,7 @@ def test_the_precision_of_quick_is_the_machines_or_the_one_that_is_given(monkeyp
 
 @pytest.mark.parametrize("method, rate", [
     ("LoRA(rank=64)", 4.0), ("LoRA(rank=8)", 2.0), ("BitFit()", 1.0), ("Houlsby(bottleneck=24)", 1.0),
-    ("LoRA(rank=8) + OutputLayer()", 2.0), ("LoRA() + FishMask(fraction=0.1)", 2.0)])
+    ("LoRA( rank=64,dropout=0 )", 4.0), ("LoRA(rank=8) + OutputLayer()", 2.0), ("LoRA() + FishMask(fraction=0.1)", 2.0)])
 def test_a_rate_is_that_of_the_expression_or_of_its_terms(method, rate):
     rates = {"default": 1.0, "LoRA": 2.0, "FishMask": 3.0, "LoRA(rank=64)": 4.0}
     assert preset(lr=rates).learning_rate(method) == rate

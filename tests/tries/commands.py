@@ -58,8 +58,8 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("experiments", "--preset", "p" * 10**5), "a preset's name of 10^5 letters", ("unknown preset", "smoke")),
     (("methods", "a\nb\x1b[31m"), "a method's name on two lines", ("'a\\nb\\x1b[31m'", "LoRA")),
 ]
-SIZES = ["", "GB", "24", "24gb", "-1GB", "0GB", "1e9GB", "1e999GB", "nan GB", "infGB", "2,5GB", "101TB", "24GB\nGB",
-         "9" * 400 + "GB", "1." + "9" * 400 + "GB", "\u0662\u0664GB", "24\u00a0GB"]
+SIZES = ["", "GB", "24", "24gb", "-1GB", "0GB", "1e9GB", "1e999GB", "nan GB", "infGB", "24 G", "2,5GB", "101TB",
+         "24GB\nGB", "9" * 400 + "GB", "1." + "9" * 400 + "GB", "\u0662\u0664GB", "24\u00a0GB"]
 TRIES = [Try(" ".join(("peftlib", *argv[:1])).splitlines()[0], given, lambda _, argv=argv: command(*argv), words)
          for argv, given, words in REFUSED]
 TRIES += [Try("a size", ascii(text[:20]), lambda _, text=text: parse_bytes(text), ("cannot read the size", "24GB or 24GiB"))
