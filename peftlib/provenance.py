@@ -39,7 +39,8 @@ def code_digest(method: str) -> str:
 def _digest_of_sources(files: Iterable[Path]) -> str:
     h = hashlib.sha256()
     for file in sorted(files):
-        h.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
+        content = file.read_bytes().replace(b"\r\n", b"\n")  # a clone made on Windows has the same code
+        h.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + content)
     return h.hexdigest()[:16]
 
 
