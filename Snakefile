@@ -5,6 +5,9 @@
 #           output is only the executed notebook, because Snakemake deletes the outputs of failed jobs.
 #   page    one papermill job a page of the book. It reads records and trains nothing.
 #   book    the pages, staged beside the hand-written ones, built by Jupyter Book.
+#
+# A job knows what it reads by the digest of the contents, which is a parameter: dates of files decide nothing ("ancient"),
+# and a graph of few files is quick. Paths are relative to the build's folder: Snakemake reads braces in a path as wildcards.
 import json
 import sys
 
@@ -12,10 +15,13 @@ with open(config["plan"], encoding="utf-8") as file:
     PLAN = json.load(file)
 ROOT, TRAIN, PAGES = PLAN["root"], PLAN["train"], PLAN["pages"]
 
+# What runs elsewhere has to be cancelled, which Snakemake does when it is interrupted; what runs here just ends.
 if workflow.is_main_process and "parent" in config:
-    from peftlib.batch.guard import exit_with
+    from peftlib.batch import guard
 
-    exit_with(int(config["parent"]))
+    guard.exit_with(int(config["parent"]), gently=config["executor"] != "local")
+    if config["executor"] == "local":
+        guard.exit_at_signals()
 
 
 # `exec`: no shell stands between Snakemake and the worker, which ends when its parent does.
@@ -36,11 +42,12 @@ rule trained:
 
 rule train:
     message: "{wildcards.job}"
-    input: lambda w: TRAIN[w.job]["inputs"]
+    input: ancient(lambda w: TRAIN[w.job]["notebook"])
     output: "train/{job}.ipynb"
     log: "logs/train/{job}.log"
     params:
         parameters=lambda w: json.dumps(TRAIN[w.job]["parameters"]),
+        reads=lambda w: TRAIN[w.job]["digest"],
         records=lambda w: TRAIN[w.job]["records"],  # another set of runs is another job
     resources:
         mem_mb=lambda w: TRAIN[w.job]["mem_mb"],
@@ -51,11 +58,12 @@ rule train:
 
 rule page:
     message: "{wildcards.page}"
-    input: lambda w: PAGES[w.page]["inputs"]
+    input: ancient(lambda w: PAGES[w.page]["notebook"])
     output: "pages/{page}.ipynb"
     log: "logs/pages/{page}.log"
     params:
         parameters=lambda w: json.dumps(PAGES[w.page]["parameters"]),
+        reads=lambda w: PAGES[w.page]["digest"],
     resources: mem_mb=3000, runtime=30
     shell: RUN
 
@@ -63,10 +71,10 @@ rule page:
 rule book:
     localrule: True
     message: "the book"
-    input:
-        expand("pages/{page}.ipynb", page=PAGES),
-        PLAN["sources"],
+    input: expand("pages/{page}.ipynb", page=PAGES)
     output: touch("book.done")
     log: "logs/book.log"
+    params:
+        reads=PLAN["digest"],
     shell:
         "exec {sys.executable:q} -m peftlib.batch.site --root {ROOT:q} --build . --log {log[0]:q} --parent $PPID"

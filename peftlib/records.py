@@ -13,7 +13,10 @@ import hashlib
 import itertools
 import json
 import os
+import re
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +30,7 @@ from peftlib.names import canonical_name
 from peftlib.schema import conform, conform_fields, read_json
 
 SCHEMA = 1
+A_DAY = 24 * 3600.0  # seconds; no file takes so long to write
 
 
 class RecordError(PeftlibError):
@@ -153,7 +157,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when all of it is written: readers never see half of it, a kill or a full disk
     leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{_writer(os.getpid())}.")
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file
@@ -161,8 +165,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say which file it has no room for
         raise
 
 
@@ -170,6 +176,26 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def _writer(pid: int | str) -> str:
+    """A process in the name of a file that it is writing."""
+    return f"{socket.gethostname()}-{pid}"
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove the files that writers which are no more left half-written in a folder. Of writers on other machines (a
+    cluster's nodes share folders) only a file's age tells."""
+    import psutil  # the batch's: it alone cleans up
+
+    for file in folder.glob(".*.*"):
+        writer = re.search(re.escape(_writer("")) + r"(\d+)\.\w{8}$", file.name)
+        if writer:
+            gone = not psutil.pid_exists(int(writer[1]))
+        else:
+            gone = re.search(r"\.\w{8}$", file.name) and time.time() - file.stat().st_mtime > A_DAY
+        if gone:
+            file.unlink(missing_ok=True)
 
 
 def write(path: Path, record: dict) -> None:

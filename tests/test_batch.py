@@ -1,5 +1,7 @@
 """The batch, on notebooks that train nothing: what runs again, what a failure and what a kill leave."""
 
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ import nbformat
 import psutil
 import pytest
 
-from peftlib import study
+from peftlib import provenance, records, study
 from peftlib.batch import front, parameters, site, worker
 from peftlib.errors import UsageError
 
@@ -21,9 +23,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DRIVER = """
 import json, sys
 from pathlib import Path
+from peftlib import study
 from peftlib.batch import front
 plan = json.loads(Path(sys.argv[1]).read_text())
-sys.exit(front.run(plan, Path(sys.argv[2]), front.Options(jobs=2), tuple(sys.argv[3:])))
+front.make_plan, study.make_ready = lambda *_: plan, lambda _: None
+sys.exit(front.main(["--preset", "tiny", *sys.argv[2:]]))
 """
 TRAIN = """
 import time
@@ -38,6 +42,14 @@ for i in range(runs):
     scratch = record.with_suffix(".tmp")
     scratch.write_text(str(time.time()))  # Snakemake goes by the content of small files: a new record differs
     scratch.rename(record)
+"""
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from peftlib import records
+with records.replacing(Path(sys.argv[1])) as record, records.replacing(Path(sys.argv[2])) as checkpoint:
+    record.write(b"half of it")
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 PAGE = """
 from pathlib import Path
@@ -64,7 +76,8 @@ class Project:
     def __init__(self, root: Path, runs: int = 1, seconds: float = 0.0):
         self.root, self.build, self.folder = root, root / "_build" / "tiny", root / "records"
         self.folder.mkdir(parents=True)
-        shutil.copy(REPOSITORY / "Snakefile", root)
+        for name in ("Snakefile", "Makefile"):
+            shutil.copy(REPOSITORY / name, root)
         train = notebook(root / "notebooks/train.ipynb", 'shard = 0\nfolder = "."\nruns = 1\nseconds = 0.0', TRAIN)
         self.pages = {name: notebook(root / f"notebooks/{name}.ipynb", 'folder = "."\nname = ""', PAGE)
                       for name in ("sturdy", "fragile")}
@@ -76,20 +89,34 @@ class Project:
         self.records = [[self.folder / f"{shard}-{i}.json" for i in range(runs)] for shard in range(2)]
         jobs = {f"tiny/table-{shard + 1}of2": {
             "parameters": {"shard": shard, "folder": str(self.folder), "runs": runs, "seconds": seconds},
-            "inputs": [str(train)], "records": [str(r) for r in records], "gpu": 0, "mem_mb": 100, "minutes": 1}
+            "notebook": str(train), "reads": [], "records": [str(r) for r in records],
+            "gpu": 0, "mem_mb": 100, "minutes": 1}
             for shard, records in enumerate(self.records)}
-        pages = {f"notebooks/{name}": {"parameters": {"folder": str(self.folder), "name": name}, "inputs": [str(path)],
-                                       "records": [str(r) for records in self.records for r in records]}
+        pages = {f"notebooks/{name}": {"parameters": {"folder": str(self.folder), "name": name}, "notebook": str(path),
+                                       "reads": [], "records": [str(r) for made in self.records for r in made]}
                  for name, path in self.pages.items()}
         self.plan = root / "plan.json"
         self.plan.write_text(json.dumps({"root": str(root), "train": jobs, "pages": pages,
                                          "sources": [str(file) for file in site.sources(root)]}))
 
-    def command(self, *halves: str) -> list[str]:
-        return [sys.executable, "-c", DRIVER, str(self.plan), str(self.build), *(halves or ("train", "book"))]
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", DRIVER, str(self.plan), *arguments]
 
-    def run(self, *halves: str) -> subprocess.CompletedProcess:
-        return subprocess.run(self.command(*halves), capture_output=True, text=True, timeout=600)
+    def environment_with_driver(self) -> Path:
+        """For make: a virtual environment whose `python -m peftlib.batch ARGUMENTS` is the driver."""
+        python = self.root / "env" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        (self.root / "driver.py").write_text(DRIVER)
+        python.write_text(f'#!/bin/sh\nshift 4\nexec {sys.executable} driver.py plan.json "$@"\n')  # -m ... --preset tiny
+        python.chmod(0o755)
+        return self.root / "env"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**os.environ, "PEFTLIB_ROOT": str(self.root), **more}
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=600, cwd=self.root,
+                              env=self.environment(**environment))
 
     def trained(self) -> list[str]:
         trace = self.folder / "trace"
@@ -102,9 +129,15 @@ class Project:
         return {file.relative_to(self.build).as_posix(): file.stat().st_mtime_ns for file in files if file.exists()}
 
 
+ODD = "a {job} #b c 'd' \"e\" $f \\g %h ü [i]*?&;"  # what a folder may be called
+HOSTILE = {"SNAKEMAKE_PROFILE": "cluster", "HOME": "/dev/null/nowhere", "TMPDIR": "/dev/null/nowhere",
+           "PYTHONSTARTUP": "/dev/null/nowhere", "JUPYTER_PATH": "/dev/null", "IPYTHONDIR": "/dev/null",
+           "MPLBACKEND": "none"}
+
+
 @pytest.mark.slow
 def test_only_what_changed_runs_again(tmp_path):
-    project = Project(tmp_path)
+    project = Project(tmp_path / ODD)
     first = project.run()
     assert first.returncode == 0, first.stdout + first.stderr
     assert "[2/2]" in first.stdout and "[3/3]" in first.stdout, "one line a finished job, with the total"
@@ -123,12 +156,23 @@ def test_only_what_changed_runs_again(tmp_path):
     assert same == {"train/tiny/table-1of2.ipynb"}, "what runs again: the lost record's job, its readers, the book"
     assert project.trained() == ["0-0.json", "1-0.json", "1-0.json"]
 
+    page, tomorrow = project.pages["sturdy"], time.time() + 86400
+    page.write_text(page.read_text().replace("# sturdy", "# changed"))
+    os.utime(page, (0, 0))
+    os.utime(project.pages["fragile"], (tomorrow, tomorrow))
+    for name in (*after, "book.done"):
+        os.utime(project.build / name, (tomorrow, tomorrow))
+    last = project.run()
+    assert last.returncode == 0 and "[2/2]" in last.stdout, last.stdout + last.stderr
+    html = site.index(project.build / "site").parent / "notebooks" / "sturdy.html"
+    assert "changed" in html.read_text(), "contents decide, not dates"
+
 
 @pytest.mark.slow
-def test_a_failing_notebook_stops_no_other(tmp_path):
+def test_a_failing_notebook_stops_no_other_in_whatever_surroundings(tmp_path):
     project = Project(tmp_path)
     (project.folder / "broken").touch()
-    failed = project.run()
+    failed = project.run(**HOSTILE)
     assert failed.returncode == 1
     assert "failed: notebooks/fragile" in failed.stdout and "ValueError: the reason it gives" in failed.stdout
     assert "notebooks/sturdy" not in failed.stdout.partition("failed:")[2]
@@ -151,8 +195,16 @@ def until(condition, seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-def find(processes: list[psutil.Process], word: str) -> psutil.Process:
-    return next(p for p in processes if word in " ".join(p.cmdline()))
+def having(word: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have a word in their command line."""
+
+    def line(process: psutil.Process) -> str:
+        try:
+            return " ".join(process.cmdline())
+        except psutil.Error:  # it has ended
+            return ""
+
+    return [process for process in processes if word in line(process)]
 
 
 def alive(process: psutil.Process) -> bool:
@@ -162,23 +214,29 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def started(project: Project, ready, command: list[str] | None = None, **environment: str):
+    """The processes of a batch that trains, the first the one that was started, once it is ready; none is left after."""
+    batch = subprocess.Popen(command or project.command("--only", "train"), stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, cwd=project.root, env=project.environment(**environment))
+    family = [first := psutil.Process(batch.pid)]
+    try:
+        until(lambda: ready(first), 240, "ready")
+        family += first.children(recursive=True)
+        yield family
+    finally:
+        for process in filter(alive, family):
+            process.kill()
+        batch.wait()
+
+
 def kill_amidst(project: Project, victim: str) -> list[str]:
     """Start training, kill `victim` once there is a new record, wait until all is gone; names of the records before."""
     known = len(list(project.folder.glob("*.json")))
-    batch = subprocess.Popen(project.command("train"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    family = []
-    try:
-        until(lambda: len(list(project.folder.glob("*.json"))) > known, 240, "a new record")
-        family = [psutil.Process(batch.pid), *psutil.Process(batch.pid).children(recursive=True)]
+    with started(project, lambda _: len(list(project.folder.glob("*.json"))) > known) as family:
         finished = [record.name for record in project.folder.glob("*.json")]
-        (family[0] if victim == "front" else find(family, victim)).send_signal(signal.SIGKILL)
-        until(lambda: batch.poll() is not None, 240, "the batch has ended")
-        until(lambda: not any(map(alive, family)), 30, "no orphan left")
-    finally:
-        for process in family:
-            if alive(process):
-                process.kill()
-        batch.wait()
+        (family[0] if victim == "front" else having(victim, family)[0]).send_signal(signal.SIGKILL)
+        until(lambda: not any(map(alive, family)), 240, "the batch has ended, with no orphan left")
     return finished
 
 
@@ -187,11 +245,48 @@ def kill_amidst(project: Project, victim: str) -> list[str]:
 def test_kills_lose_no_finished_run_and_leave_no_orphan(tmp_path, victims):
     project = Project(tmp_path, runs=4, seconds=0.8)
     finished = [name for victim in victims for name in kill_amidst(project, victim)]
-    again = project.run("train")
+    again = project.run("--only", "train")
     assert again.returncode == 0, again.stdout + again.stderr
     trained = project.trained()
     assert set(trained) == {record.name for records in project.records for record in records}
     assert all(trained.count(name) == 1 for name in finished), "a finished run was trained again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim, signum", [("front", signal.SIGINT), ("snakemake", signal.SIGTERM),
+                                            ("snakemake", signal.SIGINT), ("make", signal.SIGTERM),
+                                            ("make", signal.SIGKILL)])
+def test_a_signal_to_any_part_of_the_batch_ends_all_of_it(tmp_path, victim, signum):
+    project = Project(tmp_path, seconds=600)
+    make = ["make", "train", "PRESET=tiny", f"VENV={project.environment_with_driver()}"]
+
+    def computing(first: psutil.Process) -> bool:
+        return len(having("ipykernel", first.children(recursive=True))) == 2
+
+    with started(project, computing, make if victim == "make" else None) as family:
+        (having("snakemake", family)[0] if victim == "snakemake" else family[0]).send_signal(signum)
+        until(lambda: not any(map(alive, family)), 20, "all has ended")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_on_a_cluster_are_cancelled(tmp_path, signum):
+    project, told = Project(tmp_path), tmp_path / "told"
+    for name in ("sbatch", "scancel", "sacct", "sacctmgr", "scontrol", "sinfo", "squeue"):  # a cluster that never begins
+        script = tmp_path / "slurm" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\necho {name} >> "{told}"\necho {4242 if name == "sbatch" else "ours"}\n')
+        script.chmod(0o755)
+    command = project.command("--only", "train", "--executor", "slurm", "--", "--default-resources", "slurm_account=ours",
+                              "slurm_partition=gpu")
+
+    def said(word: str, times: int) -> bool:
+        return told.exists() and told.read_text().split().count(word) == times
+
+    with started(project, lambda _: said("sbatch", 2), command,
+                 PATH=f"{tmp_path / 'slurm'}:{os.environ['PATH']}") as family:
+        family[0].send_signal(signum)
+        until(lambda: said("scancel", 1), 30, "both jobs are cancelled, in one call")
 
 
 @pytest.mark.parametrize("preset", ["smoke", "quick", "published"])
@@ -200,21 +295,74 @@ def test_the_plan_trains_every_run_once(tmp_path, preset):
     planned = [record for job in plan["train"].values() for record in job["records"]]
     assert len(planned) == len(set(planned))
     assert {record for page in plan["pages"].values() for record in page["records"]} <= set(planned)
+    own_runs = functools.cache(lambda experiment: study.own_runs(experiment, preset))
     for job in study.plan(preset):
-        trained = study.shard_of(study.own_runs(job.experiment, preset), job.shard, job.shards)
+        trained = study.shard_of(own_runs(job.experiment), job.shard, job.shards)
         assert [run.digest for run in trained] == list(job.digests), "notebooks/train.ipynb would train others"
 
 
-def test_an_unknown_preset_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="'qiuck'.*quick"):
-        front.make_plan("qiuck", REPOSITORY, tmp_path)
+def test_a_start_cleans_up_after_kills(tmp_path):
+    project = Project(tmp_path)
+    plan, checkpoints = json.loads(project.plan.read_text()), project.build / "checkpoints"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(project.folder / "1-0.json"), str(checkpoints / "1-0.pt")])
+    assert killed.returncode == -signal.SIGKILL
+    left = [*project.folder.glob(".1-0.json.*"), *checkpoints.glob(".1-0.pt.*")]
+    assert len(left) == 2, "the test made no scratch files"
+    for name in ("0-0", "1-0", "of-another-plan"):
+        (checkpoints / f"{name}.pt").touch()
+    project.records[0][0].touch()
+    with records.replacing(project.folder / "of-a-living-writer.json") as file:
+        front.clean(plan, project.build)
+        file.write(b"whole")
+    assert not any(map(Path.exists, left))
+    assert [file.name for file in checkpoints.iterdir()] == ["1-0.pt"], "that of the one run that is wanted and unfinished"
+    assert {file.name for file in project.folder.iterdir()} == {"0-0.json", "of-a-living-writer.json"}
 
 
-def test_two_batches_do_not_share_a_folder(tmp_path):
-    with front.alone(tmp_path):
-        code = "import pathlib, sys\nfrom peftlib.batch import front\nwith front.alone(pathlib.Path(sys.argv[1])): pass"
-        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
-    assert other.returncode != 0 and "another batch is running" in other.stderr
+def test_scratch_files_of_other_machines_stay_for_a_day(tmp_path):
+    young, old, foreign = (tmp_path / name for name in (".a.json.node7-1.abcdefgh", ".b.json.abcdefgh", ".gitignore"))
+    for file in (young, old, foreign):
+        file.touch()
+    for file in (old, foreign):
+        os.utime(file, (0, 0))
+    records.remove_scratch(tmp_path)
+    assert young.exists() and foreign.exists() and not old.exists()
+
+
+def test_the_end_of_a_log_is_plain_text_of_bounded_size(tmp_path):
+    log = tmp_path / "log"
+    coloured = b"\x1b[31;1mred\x1b[0m \xff\x1b]0;title\x07\x00 10 %\r20 %"
+    log.write_bytes(b"\n".join([b"first", b"x" * 10**7, coloured, b"last \xc3\xbc", b"", b""]))
+    said = site.tail(log, 4).splitlines()
+    assert said[1:] == ["red \N{REPLACEMENT CHARACTER} 10 %", "20 %", "last ü"]
+    assert said[0].startswith("... x") and len(said[0]) == site.WIDEST
+
+
+@pytest.mark.parametrize("variable", ["PRESET", "JOBS", "EXECUTOR"])
+def test_make_hands_a_value_on_as_it_is(tmp_path, variable):
+    project = Project(tmp_path)
+    python = project.environment_with_driver() / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    value = "a b'; touch broken; \"`touch broken`"
+    made = subprocess.run(["make", "-s", "train", "VENV=env", f"{variable}={value}"], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert f"<--{variable.lower()}><{value}>" in made.stdout, made
+    assert not (tmp_path / "broken").exists()
+
+
+def test_arguments_that_snakemake_does_not_know_are_refused(tmp_path):
+    refused = Project(tmp_path).run("--", "--nonsense")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused
+    assert "unrecognized arguments: --nonsense" in refused.stderr, refused
+
+
+def test_line_ends_are_no_part_of_the_code(tmp_path, monkeypatch):
+    digests = []
+    for end in (b"\n", b"\r\n"):
+        (tmp_path / "a.py").write_bytes(end.join([b"import os", b"os"]))
+        monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+        digests.append(provenance._digest_of_sources([tmp_path / "a.py"]))
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize("given, message", [
@@ -261,14 +409,43 @@ def test_progress_reads_snakemake():
     assert said[1].startswith("[2/2]") and said[1].endswith("done   tiny/table-1of2")
 
 
+def surroundings(**options) -> dict[str, str]:
+    return front.environment(front.Options(**options), Path("/clone"), Path("/clone/_build/tiny"))
+
+
 def test_jobs_compute_in_the_precision_that_was_planned():
-    from peftlib import study
-
-    assert front.environment(front.Options(executor="slurm"))["PEFTLIB_PRECISION"] == study.native_precision()
+    assert surroundings(executor="slurm")["PEFTLIB_PRECISION"] == study.native_precision()
 
 
-def test_threads_are_shared_out():
-    assert front.environment(front.Options(jobs=2))["OMP_NUM_THREADS"] == "1"
-    assert front.environment(front.Options(jobs=1)).get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
+def test_jobs_compute_in_one_thread_however_many_there_are(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setenv("MKL_NUM_THREADS", "4")
+    for jobs, executor in ((1, "local"), (2, "local"), (50, "slurm")):
+        seen = surroundings(jobs=jobs, executor=executor)
+        assert seen["OMP_NUM_THREADS"] == "1" and "MKL_NUM_THREADS" not in seen
+
+
+def test_what_the_shell_holds_for_other_work_decides_nothing(monkeypatch):
+    foreign = ("SNAKEMAKE_PROFILE", "JUPYTER_PATH", "PYTHONSTARTUP", "MATPLOTLIBRC", "MPLBACKEND", "SPHINXOPTS",
+               "ACCELERATE_MIXED_PRECISION", "PAPERMILL_X")
+    for name in (*foreign, "SNAKEMAKE_SLURM_PARTITIONS", "HF_TOKEN", "PATH"):
+        monkeypatch.setenv(name, "left over")
+    assert not set(foreign) & set(surroundings())
+    assert "SNAKEMAKE_SLURM_PARTITIONS" not in surroundings(), "no setting of what is not asked for"
+    assert {"SNAKEMAKE_SLURM_PARTITIONS", "HF_TOKEN", "PATH"} <= set(surroundings(executor="slurm"))
+
+
+def test_arguments_after_two_dashes_come_last():
     cluster = front.Options(jobs=50, executor="slurm", extra=("--default-resources", "slurm_account=x")).arguments()
     assert cluster[:4] == ["--executor", "slurm", "--jobs", "50"] and cluster[-1] == "slurm_account=x"
+
+
+def test_kernels_are_of_this_interpreter(tmp_path, monkeypatch):
+    rogue = tmp_path / "kernels" / "python3"
+    rogue.mkdir(parents=True)
+    (rogue / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "rogue", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    code = "import sys\nfrom pathlib import Path\nPath(out).write_text(sys.executable)"
+    path = notebook(tmp_path / "a.ipynb", "out = ''", code)
+    assert worker.run(path, tmp_path / "out.ipynb", tmp_path / "log", {"out": str(tmp_path / "said")}, tmp_path)
+    assert (tmp_path / "said").read_text() == sys.executable

@@ -9,46 +9,52 @@ import argparse
 import contextlib
 import dataclasses
 import fcntl
+import functools
+import hashlib
 import json
 import os
+import pkgutil
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from peftlib import commandline, records
 from peftlib.batch import guard, parameters, site
-from peftlib.errors import UsageError
+from peftlib.errors import PeftlibError, UsageError, short
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
 FOLDER = {"train": "train", "book": "pages"}  # of each half: where its notebooks land, also its key in the plan
 TARGET = {"train": "trained", "pages": "book"}  # Snakefile's rules
 NOUN = {"train": "training", "pages": "the book"}
+PROGRAM = "python -m peftlib.batch"
+MOST_JOBS = 10_000
+CANCELLING = 120.0  # seconds that Snakemake has to cancel what it submitted to a cluster
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 def write(path: Path, text: str) -> None:
-    """Write in one step, and only if something is new: a newer file makes jobs run again."""
+    """Write in one step, and only if something is new."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
+        records.write_atomically(path, text)
 
 
 def make_plan(preset: str, root: Path, build: Path) -> dict:
-    """The batch's jobs as plain data, which Snakemake reads: every job with its parameters, inputs and resources.
+    """The batch's jobs as plain data: every job with its notebook, parameters, what else it reads, and resources.
 
     The preset's own values are written to ``build/preset.json``: a change of another preset makes no job run again.
 
     Raises:
         UsageError: unknown preset, or a notebook that lacks a parameter it is to be given.
     """
-    from peftlib import records, study
+    from peftlib import study
 
     values, notebook = build / "preset.json", root / "notebooks" / "train.ipynb"
     write(values, json.dumps(dataclasses.asdict(study.get_preset(preset)), indent=1))
@@ -57,39 +63,80 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
-            "parameters": given, "inputs": [str(notebook), str(values)],
+            "notebook": str(notebook), "parameters": given, "reads": [str(values)],
             "records": [str(path) for path in job.records],
             "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
     report, papers = (root / "peftlib" / "report").rglob("*.py"), (root / "data" / "papers").rglob("*.csv")
-    reads = [values, *sorted(report), *sorted(papers)]
+    reads = [str(file) for file in (values, *sorted(report), *sorted(papers))]
+
+    @functools.cache  # several pages read an experiment
+    def read_by(experiment: str) -> list[str]:
+        return [str(records.find(preset, run)) for run in study.runs(experiment, preset)]
+
     pages = {}
     for page in study.pages(preset):
         notebook = root / page.notebook
         given = {"preset": preset, "train": False}  # records are what passes between the halves
         given = {name: given[name] for name in given if name in parameters.declared(notebook)}
         parameters.check(notebook, given)
-        wanted = dict.fromkeys(records.find(preset, run) for name in page.experiments
-                               for run in study.runs(name, preset))
+        wanted = dict.fromkeys(record for name in page.experiments for record in read_by(name))
         pages[page.notebook.removesuffix(".ipynb")] = {
-            "parameters": given, "inputs": [str(notebook), *map(str, reads)], "records": [str(path) for path in wanted]}
+            "notebook": str(notebook), "parameters": given, "reads": reads, "records": list(wanted)}
     return {"root": str(root), "train": train, "pages": pages, "sources": [str(file) for file in site.sources(root)]}
 
 
 def write_plan(plan: dict, build: Path) -> None:
-    """The plan where Snakemake finds it; a page's inputs are those of its records that exist now."""
-    pages = {name: page | {"inputs": page["inputs"] + [r for r in page["records"] if os.path.exists(r)]}
-             for name, page in plan["pages"].items()}
-    write(build / "plan.json", json.dumps(plan | {"pages": pages}, indent=1))
+    """The plan where Snakemake finds it: paths relative to its folder, and the digest of the contents of what each job
+    reads, records that are there now included."""
+
+    @functools.cache
+    def content(file: str) -> str:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+    def digest(files: Iterable[str]) -> str:
+        here = {relative(file): content(file) for file in files if os.path.exists(file)}
+        return hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:16]
+
+    def relative(file: str) -> str:
+        return os.path.relpath(file, build)
+
+    def with_digest(job: dict, records: Iterable[str] = ()) -> dict:
+        given = {key: job[key] for key in job if key not in ("reads", "records")}
+        return given | {"notebook": relative(job["notebook"]), "records": [relative(r) for r in job["records"]],
+                        "digest": digest([job["notebook"], *job["reads"], *records])}
+
+    told = {"root": relative(plan["root"]), "digest": digest(plan["sources"]),
+            "train": {name: with_digest(job) for name, job in plan["train"].items()},
+            "pages": {name: with_digest(page, page["records"]) for name, page in plan["pages"].items()}}
+    write(build / "plan.json", json.dumps(told, indent=1))
 
 
+# --- what earlier batches left ----------------------------------------------------------------------------------------
 def forget_lost_records(plan: dict, build: Path) -> int:
     """Remove the output of every training job that has a record missing, so that it runs again; returns how many."""
-    lost = [build / "train" / f"{name}.ipynb" for name, job in plan["train"].items()
-            if not all(os.path.exists(record) for record in job["records"])]
-    lost = [output for output in lost if output.exists()]
+    outputs = {build / "train" / f"{name}.ipynb": job["records"] for name, job in plan["train"].items()}
+    lost = [output for output, made in outputs.items() if output.exists() and not all(map(os.path.exists, made))]
     for output in lost:
         output.unlink()
     return len(lost)
+
+
+def clean(plan: dict, build: Path) -> None:
+    """Remove what killed batches left half-done, and what nobody asks for any more: files that were being written,
+    checkpoints of runs that the plan does not have or that are finished, what kernels wrote down about themselves."""
+    written = {Path(record) for job in plan["train"].values() for record in job["records"]}
+    for folder in {build, build / "checkpoints", build / "failed", *(record.parent for record in written)}:
+        records.remove_scratch(folder)
+    unfinished = {record.stem for record in written if not record.exists()}
+    for checkpoint in (build / "checkpoints").glob("*.pt"):
+        if checkpoint.stem not in unfinished:
+            checkpoint.unlink()
+    shutil.rmtree(build / "home" / "runtime", ignore_errors=True)
+    for output in (output for half in FOLDER.values() for output in (build / half).rglob("*.ipynb")):
+        if output.stat().st_mtime > time.time():  # Snakemake refuses a book that is older than its pages
+            os.utime(output)
+    if not site.index(build / "site").exists():
+        (build / "book.done").unlink(missing_ok=True)
 
 
 # --- Snakemake --------------------------------------------------------------------------------------------------------
@@ -101,9 +148,28 @@ class Options:
     executor: str = "local"
     extra: tuple[str, ...] = ()
 
+    @property
+    def local(self) -> bool:
+        return self.executor == "local"
+
+    def check(self) -> None:
+        """Refuse what Snakemake would refuse later, and in more words.
+
+        Raises:
+            UsageError: an impossible number of jobs, or an executor that is not installed.
+        """
+        if not 1 <= self.jobs <= MOST_JOBS:
+            raise UsageError(f"--jobs {self.jobs}: expected a number from 1 to {MOST_JOBS}")
+        prefix = "snakemake_executor_plugin_"
+        installed = sorted(m.name.removeprefix(prefix).replace("_", "-") for m in pkgutil.iter_modules()
+                           if m.name.startswith(prefix))
+        if self.executor not in ("local", *installed):
+            raise UsageError(f"--executor {short(self.executor)}: expected local, or one that is installed (a package "
+                             f"snakemake-executor-plugin-NAME): {', '.join(installed) or 'none is'}")
+
     def arguments(self) -> list[str]:
         """Snakemake's arguments. On this machine its memory and GPUs bound what runs at the same time."""
-        if self.executor != "local":
+        if not self.local:
             return ["--executor", self.executor, "--jobs", str(self.jobs), "--latency-wait", "60", *self.extra]
         memory = psutil.virtual_memory().total // 2**20
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
@@ -151,15 +217,30 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def environment(options: Options) -> dict[str, str]:
-    """What jobs see: this same peftlib, installed or not; and one thread each when several share the machine, so that
-    the sums are the same, in the same order, whatever runs beside. A node computes in the precision planned here."""
+# What would decide what runs, where, in how many threads or how it looks, and is often left in a shell by other work.
+FOREIGN = re.compile("(SNAKEMAKE|JUPYTER|PAPERMILL|ACCELERATE|SPHINX|OMP|GOMP|KMP|MKL|ONEDNN|DNNL)_|SPHINXOPTS|SPHINXBUILD"
+                     "|JPY_|IPYTHON|MPL|MATPLOTLIBRC|NVIDIA_TF32|PYTHON(STARTUP|OPTIMIZE|INSPECT|WARNINGS)")
+
+
+def environment(options: Options, root: Path, build: Path) -> dict[str, str]:
+    """What jobs see: the caller's environment but for what is `FOREIGN`, this same peftlib, installed or not, and folders
+    of their own for what tools keep at home.
+
+    One thread a job, whatever the number of jobs: sums are then the same, in the same order, to the last digit. A node
+    computes in the precision planned here. An executor's own settings are let through.
+    """
     from peftlib import study
 
-    threads = {"OMP_NUM_THREADS": "1"} if options.jobs > 1 and options.executor == "local" else {}
-    here = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(here), "PEFTLIB_PRECISION": study.native_precision(),
-            "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **threads}
+    executor = f"SNAKEMAKE_{options.executor.upper().replace('-', '_')}_"
+    kept = {name: value for name, value in os.environ.items() if not FOREIGN.match(name) or name.startswith(executor)}
+    here, home = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])], build / "home"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return {"HF_HOME": os.path.join(cache, "huggingface"), **kept,
+            "PYTHONPATH": os.pathsep.join(here), "PEFTLIB_ROOT": str(root), "PEFTLIB_PRECISION": study.native_precision(),
+            "XDG_CACHE_HOME": str(home / "cache"), "MPLCONFIGDIR": str(home / "matplotlib"),
+            "IPYTHONDIR": str(home / "ipython"), "JUPYTER_CONFIG_DIR": str(home / "jupyter"),
+            "JUPYTER_DATA_DIR": str(home / "jupyter"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def snakemake_log(build: Path) -> Path:
@@ -168,26 +249,42 @@ def snakemake_log(build: Path) -> Path:
 
 
 def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> bool:
-    """Bring targets of the Snakefile up to date in `build`, with progress; True if nothing failed."""
-    base = [sys.executable, "-m", "snakemake", *targets,
-            "--snakefile", str(root / "Snakefile"), "--directory", str(build),
-            "--config", f"plan={build / 'plan.json'}", f"parent={os.getpid()}"]
+    """Bring targets of the Snakefile up to date in `build`, with progress; True if nothing failed.
+
+    Raises:
+        UsageError: Snakemake stopped before its first job: it does not know an argument, or cannot write.
+        KeyboardInterrupt: it was killed.
+    """
+    base = [sys.executable, "-m", "snakemake", *targets, "--snakefile", os.path.relpath(root / "Snakefile", build),
+            "--workflow-profile", "none",
+            "--config", "plan=plan.json", f"parent={os.getpid()}", f"executor={options.executor}"]
+    seen = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
     if any((build / ".snakemake" / "locks").glob("*")):  # left by a kill; ours is held by `alone`
-        subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True)
+        subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True, **seen)
     command = [*base, *options.arguments(), "--keep-going", "--rerun-incomplete", "--nocolor",
-               "--rerun-triggers", "mtime", "params", "input"]
+               "--rerun-triggers", "params", "input"]
     progress, log = Progress(), snakemake_log(build)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                   env=environment(options), errors="replace")
-        for line in process.stdout:
-            file.write(line)
-            if message := progress.feed(line.rstrip("\n")):
-                print(message, flush=True)
-        process.wait()
-    if process.returncode and not progress.total:  # it stopped before its first job: its own words are all there is
-        print(site.tail(log, 15), file=sys.stderr)
+        # On a cluster Snakemake alone can cancel its jobs: it gets a group, and so no Ctrl-C but ours.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **seen,
+                                   process_group=None if options.local else 0)
+        try:
+            for line in process.stdout:
+                file.write(line)
+                if message := progress.feed(line.rstrip("\n")):
+                    print(message, flush=True)
+            process.wait()
+        except KeyboardInterrupt:
+            if not options.local:
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(CANCELLING)
+            raise
+    if process.returncode < 0:
+        raise KeyboardInterrupt(f"Snakemake was killed by signal {-process.returncode}")
+    if process.returncode and not progress.total:
+        raise UsageError(f"Snakemake stopped before its first job: {site.tail(log, 1)} (all it said: {log})")
     return process.returncode == 0
 
 
@@ -245,6 +342,7 @@ def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("t
     """Run the halves of a plan in folder `build`; 0 if everything succeeded, 1 otherwise."""
     started, failed = time.monotonic(), []
     with alone(build):
+        clean(plan, build)
         again = forget_lost_records(plan, build)
         if again:
             print(f"{again} training jobs run again: records of theirs are gone")
@@ -264,21 +362,23 @@ def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("t
 
 # --- the command line -------------------------------------------------------------------------------------------------
 def repository() -> Path:
-    """The folder with Snakefile and notebooks: the current one, else that of an editable install.
+    """The project's folder, see `peftlib.records.root`.
 
     Raises:
-        UsageError: neither.
+        UsageError: it is no clone of the repository, or its path cannot be used.
     """
-    for folder in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (folder / "Snakefile").exists() and (folder / "notebooks").is_dir():
-            return folder
-    raise UsageError(f"{Path.cwd()} has no Snakefile: start the batch in a clone of the repository")
+    root = records.root().absolute()
+    if not ((root / "Snakefile").exists() and (root / "notebooks").is_dir()):
+        raise UsageError(f"{root} has no Snakefile: start the batch in a clone of the repository")
+    if not str(root).isprintable() or os.pathsep in str(root):  # a surrogate, where bytes are no UTF-8, is not printable
+        raise UsageError(f"{str(root)!r}: a path with a {os.pathsep!r}, a line break or bytes that are no text cannot be "
+                         "used (PYTHONPATH and logs could not hold it); move the clone")
+    return root
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Arguments of the front door, and those after ``--``, which are Snakemake's."""
-    parser = argparse.ArgumentParser(prog="python -m peftlib.batch", description=__doc__,
-                                     epilog="Arguments after -- go to Snakemake.")
+    parser = commandline.Parser(prog=PROGRAM, description=__doc__, epilog="Arguments after -- go to Snakemake.")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--jobs", type=int, default=2, help="jobs at a time (default 2)")
     parser.add_argument("--executor", default="local", help="where jobs run: local (default), slurm, ...")
@@ -289,8 +389,23 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_args(argv[:cut]), argv[cut + 1:]
 
 
-def stop(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def stoppable():
+    """SIGINT and SIGTERM end what is done here; and whatever ends it, nothing that it started is left.
+
+    Raises:
+        KeyboardInterrupt: at either signal.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for signum in guard.ENDING:
+        signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        guard.kill_descendants()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -300,22 +415,19 @@ def main(argv: list[str] | None = None) -> int:
     args, extra = parse(argv)
     if args.parent is not None:
         guard.exit_with(args.parent)
-    signal.signal(signal.SIGTERM, stop)
     halves = (args.only,) if args.only else ("book",) if args.preset in RENDER_ONLY else ("train", "book")
     try:
-        if args.jobs < 1:
-            raise UsageError(f"--jobs {args.jobs}: expected at least 1")
+        options = Options(args.jobs, args.executor, tuple(extra))
+        options.check()
         root = repository()
         build = root / "_build" / args.preset
-        options = Options(args.jobs, args.executor, tuple(extra))
         if "train" in halves:
             study.make_ready(args.preset)
-        return run(make_plan(args.preset, root, build), build, options, halves)
-    except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        plan = make_plan(args.preset, root, build)
+        with stoppable():
+            return run(plan, build, options, halves)
+    except (PeftlibError, OSError) as error:
+        return commandline.refuse(PROGRAM, str(error))
+    except KeyboardInterrupt as stopped:
+        print(f"{str(stopped) or 'stopped'}; the same command goes on from here", file=sys.stderr)
         return 130
-    finally:
-        guard.kill_descendants()

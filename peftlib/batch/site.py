@@ -15,8 +15,9 @@ from pathlib import Path
 
 from peftlib import markup
 from peftlib.batch.guard import exit_with
-from peftlib.batch.worker import COLOURS
+from peftlib.batch.worker import plain
 
+WIDEST = 1000  # characters of a log's line that are shown
 BESIDE = ("_config.yml", "_toc.yml", "README.md", "book")  # what a book needs beside executed notebooks
 
 
@@ -52,10 +53,13 @@ def copy(file: Path, there: Path) -> None:
 
 
 def tail(log: Path, lines: int) -> str:
-    """The last lines of a log; a sentence if there is none."""
+    """The last lines of a log, as plain text and of bounded size; a sentence if there is none."""
     if not log.exists() or not log.stat().st_size:
         return "(it left no log: it was killed, or never started; logs/snakemake.log may say why)"
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:])
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - lines * 4 * WIDEST))  # a character has up to 4 bytes
+        said = plain(file.read().decode("utf-8", errors="replace")).rstrip().splitlines()
+    return "\n".join(line if len(line) <= WIDEST else f"... {line[4 - WIDEST:]}" for line in said[-lines:])
 
 
 def stand_in(page: str, why: str) -> dict:
@@ -80,7 +84,7 @@ def build_book(site: Path, log: Path) -> bool:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
                "build", str(site), "--all", "-W", "-n", "--keep-going"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    said = COLOURS.sub("", done.stdout).splitlines()
+    said = plain(done.stdout).splitlines()
     # Repeated at the end of the log, which is what the batch shows.
     faults = [line for line in said if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
     log.write_text("\n".join([*said, *faults]) + "\n", encoding="utf-8")

@@ -19,7 +19,14 @@ from peftlib.batch.guard import exit_with
 from peftlib.batch.parameters import check
 from peftlib.errors import UsageError
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# What moves the cursor, colours or titles a terminal (sequences after ESC), and other characters that are no text.
+CONTROLS = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])"
+                      r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> str:
+    """Text as a log or a page may show it."""
+    return CONTROLS.sub("", text)
 
 
 def run(notebook: Path, output: Path, log: Path, parameters: dict[str, object], root: Path) -> bool:
@@ -34,23 +41,29 @@ def run(notebook: Path, output: Path, log: Path, parameters: dict[str, object], 
         polish(scratch)
         os.replace(scratch, output)
     except Exception as error:  # whatever it is, the log must say it and the batch go on
-        logging.error("%s", COLOURS.sub("", explain(error)))
+        logging.error("%s", plain(explain(error)))
         return False
     return True
 
 
 def execute(notebook: Path, scratch: Path, parameters: dict[str, object], root: Path) -> None:
-    """papermill, with the notebook's own prints in the log.
+    """papermill, with the notebook's own prints in the log and a kernel of this interpreter.
 
     Two kernels that start at the same moment may be given the same port, and one dies before its first cell: it is
     started again.
     """
     import papermill  # a second; a refused parameter should not cost it
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    class KernelManager(AsyncKernelManager):
+        def _kernel_spec_manager_default(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])  # in no folder: what is found there may be another interpreter's
 
     for last in (False, False, True):
         try:
             papermill.execute_notebook(notebook, scratch, parameters, cwd=root, progress_bar=False, log_output=True,
-                                       start_timeout=300)
+                                       start_timeout=300, kernel_manager_class=KernelManager)
             return
         except RuntimeError as error:
             if last or "kernel_info" not in str(error):
