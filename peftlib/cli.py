@@ -38,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="peftlib",
-                                description="Parameter-efficient fine-tuning: count, estimate, train, look up.")
+    parser = Parser(prog="peftlib", description="Parameter-efficient fine-tuning: count, estimate, train, look up.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable, about: str) -> argparse.ArgumentParser:
@@ -71,7 +70,7 @@ def _parser() -> Parser:
     sub = add("run", run, "Train the runs of an experiment that have no record yet.")
     sub.add_argument("experiment", metavar="EXPERIMENT")
     sub.add_argument("--preset", default="quick", metavar="NAME")
-    sub = add("status", status, "How many runs are done, missing, failed or damaged, or made by other code, data or weights.")
+    sub = add("status", status, "How many runs are done, missing, failed, damaged, or of other code, data or weights.")
     sub.add_argument("--preset", metavar="NAME", help="default: all of them")
     sub.add_argument("--paper", metavar="NAME")
     add("presets", presets, "How large a study can be.")
