@@ -16,9 +16,9 @@ from pathlib import Path
 
 from peftlib import study
 from peftlib.accounting.budget import largest_batch, parse_bytes
-from peftlib.accounting.compacter import table3_rows
 from peftlib.accounting.estimate import DEVICES, PRECISIONS, estimate
 from peftlib.commandline import Parser, at_least, run, writable
+from peftlib.papers.compacter.counts import table3_rows
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
 

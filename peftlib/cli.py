@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
 
 from peftlib import commandline
 from peftlib.commandline import Parser
@@ -131,11 +130,12 @@ def describe(cls: type) -> dict:
 
 
 def counts(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib.accounting import compacter, counting
+    from peftlib import papers
+    from peftlib.accounting import counting
 
     if "/" in a.method:
-        tables = {"adaptbert/table3": counting.adaptbert_table3}
-        tables |= {f"compacter/{name}": partial(compacter.table, name) for name in compacter.TABLES}
+        tables = {f"{paper}/{name}": counted for paper in papers.papers()
+                  for name, counted in getattr(papers.part(paper, "counts"), "COUNTED", {}).items()}
         if a.method not in tables:
             raise UsageError(f"no table {short(a.method)} to count: expected one of {', '.join(tables)}, or a method like "
                              "'LoRA(rank=8)'")

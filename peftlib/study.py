@@ -61,6 +61,15 @@ def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, lab
                recipe=Recipe(**given | recipe), seed=seed, limits=tuple(limits), label=label or method)
 
 
+def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe) -> list[Run]:
+    """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
+    from peftlib.data.tasks import available
+
+    tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
+    return [make_run(preset, method, (task,), label=label, **recipe)
+            for label, method in rows.items() for task in tasks]
+
+
 @functools.cache
 def native_precision() -> str:
     """What a preset's "auto" is: the precision that the environment variable PEFTLIB_PRECISION names, else the machine's

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from peftlib import backbones
-from peftlib.accounting import printed
-from peftlib.accounting.counting import adaptbert_table3, count, rounds_to
+from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate
 from peftlib.backbones import anatomy_of
 from peftlib.methods import METHODS
+from peftlib.papers import rounds_to
+from peftlib.papers.adaptbert import counts, printed
 from peftlib.report.memory import memory_table
 
 T5_TOTALS = {"t5-large": 737_668_096, "t5-3b": 2_851_598_336, "t5-11b": 11_307_321_344}
@@ -83,7 +84,7 @@ def test_every_method_is_counted_as_its_formula_says(name):
 # --- AdaptBert's Table 3 ----------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def table3() -> pd.DataFrame:
-    return adaptbert_table3().set_index("method")
+    return counts.table3().set_index("method")
 
 
 def test_table3_lora_rows_agree(table3):

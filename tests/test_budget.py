@@ -10,14 +10,15 @@ import pytest
 from test_report import made
 
 from peftlib import cli, report
-from peftlib.accounting import budget, compacter
+from peftlib.accounting import budget
 from peftlib.accounting.budget import largest_batch, parse_bytes
 from peftlib.accounting.estimate import estimate
 from peftlib.errors import UsageError
 from peftlib.methods.base import parse
+from peftlib.papers.compacter import counts as compacter
+from peftlib.papers.compacter.pages import budget as pages
+from peftlib.papers.compacter.pages import lowdata, tradeoff
 from peftlib.report import efficiency, figures, suites
-from peftlib.report.compacter import budget as pages
-from peftlib.report.compacter import lowdata, tradeoff
 
 SMALL = {"backbone": "minilm[:1]", "length": 8, "precision": "fp32", "device": "cpu"}
 

@@ -5,11 +5,10 @@ import json
 import pytest
 
 from peftlib import cli
-from peftlib.accounting import compacter
-from peftlib.accounting.counting import rounds_to
 from peftlib.backbones import anatomy_of
 from peftlib.errors import UsageError
-from peftlib.papers import paper_table
+from peftlib.papers import paper_table, rounds_to
+from peftlib.papers.compacter import counts
 
 ALONE = {("table6", "PHM-Adapter (n=4)", "trained"), ("table6", "PHM-Adapter (n=4)", "total"),
          *(("table6", f"Intrinsic-SAID (d'={d}K)", "total") for d in ("0.4", "1.4", "2.5", "10"))}
@@ -17,10 +16,10 @@ ALONE = {("table6", "PHM-Adapter (n=4)", "trained"), ("table6", "PHM-Adapter (n=
 
 @pytest.fixture(scope="module")
 def tables():
-    return {name: compacter.table(name) for name in compacter.TABLES}
+    return {name: counts.table(name) for name in counts.TABLES}
 
 
-@pytest.mark.parametrize("name", compacter.TABLES)
+@pytest.mark.parametrize("name", counts.TABLES)
 def test_every_printed_count_is_ours_but_those_with_a_note(tables, name):
     rows = tables[name].to_dict("records")
     assert len(rows) == {"table1": 12, "table2": 12, "table6": 14, "table7": 14, "table8": 9, "table9": 18}[name]
@@ -57,13 +56,13 @@ def test_a_vocabulary_of_32128_words_would_not_print_table7(tables):
 @pytest.mark.parametrize("backbone, a, n", [("t5-base", 24, 4), ("t5-base", 24, 12), ("t5-small", 16, 16),
                                              ("t5-large", 32, 8)])
 def test_section4_leaves_out_biases_and_norms_and_nothing_else(backbone, a, n):
-    rows = compacter.section4(anatomy_of(backbone).shape, a, n)
+    rows = counts.section4(anatomy_of(backbone).shape, a, n)
     assert list(rows["paper"] + rows["biases"] + rows["norms"]) == list(rows["built"])
     assert (rows["biases"] > 0).all()
 
 
 def test_section4_on_t5_base():
-    found = compacter.section4(anatomy_of("t5-base").shape, 24, 4).set_index("method")
+    found = counts.section4(anatomy_of("t5-base").shape, 24, 4).set_index("method")
     assert list(found["paper"]) == [1_769_472, 448_512, 76_096]
     assert set(found["biases"]) == {38_016} and set(found["norms"]) == {47_616}
 
@@ -71,7 +70,7 @@ def test_section4_on_t5_base():
 @pytest.mark.parametrize("expression, norms, biases", [
     ("Compacter(n=4)", 28.49, 23.51), ("CompacterPlusPlus(n=4)", 44.01, 18.15), ("PHMAdapter(n=4)", 8.63, 7.12)])
 def test_shares_in_appendix_b_are_of_the_60_norms_inside_blocks(expression, norms, biases):
-    whole = compacter.built(expression, "t5-base")
+    whole = counts.built(expression, "t5-base")
     adapters = 24 if "PlusPlus" in expression else 48
     assert rounds_to(100 * 60 * 768 / whole, str(norms)) and not rounds_to(100 * 62 * 768 / whole, str(norms))
     assert rounds_to(100 * adapters * (768 + 24) / whole, str(biases))
@@ -87,7 +86,7 @@ def test_table3_compares_time_with_full_tuning_but_memory_with_the_method():
         assert abs(100 * minutes / full["minutes"] - float(row["minutes_change_printed"].strip("%"))) < 0.02, row
 
 
-@pytest.mark.parametrize("name", compacter.TABLES)
+@pytest.mark.parametrize("name", counts.TABLES)
 def test_averages_are_means_over_all_columns(name):
     frame = paper_table("compacter", name).set_index("method")
     scores = frame.drop(columns=["total_printed", "trained_printed", "marks_printed", "average"]).astype(float)
@@ -112,15 +111,15 @@ def test_the_command_prints_a_table(capsys):
 
 def test_an_unknown_table_is_refused(capsys):
     with pytest.raises(UsageError, match="table3.*table9"):
-        compacter.table("table3")
+        counts.table("table3")
     assert cli.main(["count", "compacter/table3"]) == 2
     assert "compacter/table9" in capsys.readouterr().err
 
 
 def test_the_page_shows_which_rows_agree():
-    from peftlib.report.compacter.counts import TITLES, agreement, parameters
+    from peftlib.papers.compacter.pages.counts import TITLES, agreement, parameters
 
-    assert set(TITLES) == set(compacter.TABLES)
+    assert set(TITLES) == set(counts.TABLES)
     assert agreement() == {"cells": 158, "right": 158 - len(ALONE)}
     shown = repr(parameters("table6"))
     assert shown.count(" no ") == 5 and "the total is that of d' = 20K" in shown

@@ -3,9 +3,9 @@
 import pytest
 
 from peftlib import papers
-from peftlib.errors import DataError, PeftlibError, UsageError
-from peftlib.experiments.adaptbert import TABLE3
+from peftlib.errors import DataError, UsageError
 from peftlib.papers import paper_table
+from peftlib.papers.adaptbert.experiments import TABLE3
 from peftlib.study import EXPERIMENTS
 
 
@@ -39,27 +39,21 @@ def test_unknown_names_are_refused(paper, table, hint):
 
 
 def test_a_broken_file_is_named(tmp_path, monkeypatch):
-    home = tmp_path / "data" / "papers" / "one"
+    home = tmp_path / "one" / "numbers"
     home.mkdir(parents=True)
     (home / "table1.csv").write_text("")
-    monkeypatch.setattr(papers.records, "root", lambda: tmp_path)
+    (tmp_path / "one" / "paper.toml").write_text("")
+    monkeypatch.setattr(papers, "FOLDER", tmp_path)
     with pytest.raises(DataError, match="table1.csv"):
         paper_table("one", "table1")
-
-
-def test_no_folder_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(papers.records, "root", lambda: tmp_path)
-    monkeypatch.setattr(papers, "BESIDE_THE_PACKAGE", tmp_path)
-    with pytest.raises(PeftlibError, match="PEFTLIB_ROOT"):
-        papers.papers()
 
 
 # --- errata -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def errata():
-    from peftlib.report.errata import adaptbert_errata
+    from peftlib.papers.adaptbert.errata import errata
 
-    return adaptbert_errata()
+    return errata()
 
 
 def rows(errata, text: str, where: str = ""):
@@ -101,7 +95,7 @@ def test_storage_of_table4_and_the_formula_disagree(errata):
 
 @pytest.fixture(scope="module")
 def compacter():
-    from peftlib.report.errata import compacter_errata
+    from peftlib.papers.compacter.errata import errata as compacter_errata
 
     return compacter_errata()
 

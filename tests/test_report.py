@@ -13,9 +13,10 @@ from peftlib import records, report, study
 from peftlib.errors import UsageError
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
-from peftlib.report import figures, search, shares, style, verdicts
-from peftlib.report.verdicts import adaptbert
-from peftlib.report.verdicts.common import Evidence
+from peftlib.papers.adaptbert import checks as adaptbert
+from peftlib.papers.adaptbert import growth, search
+from peftlib.report import figures, shares, style, verdicts
+from peftlib.report.verdicts import Evidence
 
 FULL_SIZE = 22_565_376
 
@@ -99,13 +100,14 @@ def test_table_escapes_text():
 
 
 def test_caveats_follow_the_data():
-    assert "MiniLM has seen Quora pairs" in report.caveats(made("adaptbert/table3")).data
-    assert "MiniLM has seen" not in report.caveats(made("adaptbert/table1")).data
+    assert "MiniLM has seen Quora pairs" in report.caveats(made("adaptbert/table3"), "adaptbert").data
+    assert "MiniLM has seen" not in report.caveats(made("adaptbert/table1"), "adaptbert").data
     embedded = made("adaptbert/table3")
     for record in embedded:
         record["run"]["source"] = "embedded"
-    assert "MiniLM has seen" not in report.caveats(embedded).data and "Embedded data" in report.caveats(embedded).data
-    assert report.caveats([]).data == ""
+    said = report.caveats(embedded, "adaptbert").data
+    assert "MiniLM has seen" not in said and "Embedded data" in said
+    assert report.caveats([], "adaptbert").data == ""
 
 
 def test_caveats_say_what_of_the_data_was_left_out():
@@ -302,15 +304,13 @@ def test_an_empty_search_says_nothing(tmp_path):
 # --- many tasks -------------------------------------------------------------------------------------------------------
 def test_growth_is_what_a_model_for_ten_tasks_counts():
     from peftlib.accounting.counting import BERT, count
-    from peftlib.report import growth
 
     for method in ("LoRA(rank=8) + PerTask(AdaptBertAdapter(bottleneck=8))", "AdaptBertHypernet(bottleneck=8)"):
         assert growth.counted(method, 10) == count(method, BERT, 10).stored
 
 
 def test_the_lines_cross_where_it_says():
-    from peftlib.experiments.adaptbert import ADAPTER, HYPERNET
-    from peftlib.report import growth
+    from peftlib.papers.adaptbert.experiments import ADAPTER, HYPERNET
 
     row = growth.crossings((16,)).iloc[0]
     hypernet, adapter = HYPERNET.format(a=16), ADAPTER.format(a=16)

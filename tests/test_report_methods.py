@@ -6,9 +6,9 @@ import matplotlib
 import pytest
 
 from peftlib import records, report, study
+from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
-from peftlib.experiments.methods import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.model import Tuned
 from peftlib.report import blocks, methods

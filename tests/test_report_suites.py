@@ -11,8 +11,8 @@ from test_report import FULL_SIZE, made
 from peftlib import records, report, study
 from peftlib.data import get_task, load_split
 from peftlib.papers import paper_table
+from peftlib.papers.compacter.pages import rates, score_tables
 from peftlib.report import commonest, environment, figures, suites
-from peftlib.report.compacter import rates, score_tables
 
 TABLES = ("table1", "table2", "table6", "table7", "table8", "table9")
 

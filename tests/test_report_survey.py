@@ -3,14 +3,14 @@
 import json
 
 import matplotlib
-import pandas as pd
 import pytest
 
 from peftlib import records
-from peftlib.experiments.methods import METHOD_RUNS
+from peftlib.comparison import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
-from peftlib.report import efficiency, environment, survey
+from peftlib.papers.survey import taxonomy as survey
+from peftlib.report import efficiency, environment
 from peftlib.study import Results
 
 matplotlib.use("Agg")
@@ -71,7 +71,7 @@ def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
     assert "python benchmarks/training_speed.py" in efficiency.training_speed().data
     assert "python benchmarks/batch_overhead.py" in efficiency.batch_overhead().data
-    assert "python benchmarks/step.py" in efficiency.steps().data
+    assert "python benchmarks/step.py" in efficiency.steps({}, "").data
     assert "python benchmarks/kronecker.py" in efficiency.kronecker().data
     assert efficiency.ratios().data == ""
     folder = tmp_path / "benchmarks" / "results"
@@ -101,9 +101,8 @@ def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monk
         "methods": methods, "backbone": "minilm", "batch": 32, "length": 32, "precision": "bf16",
         "machine": {"device": "a CPU", "threads": 2, "cores": 2}, "versions": {"torch": "2"}, "date": "2026-11-21",
         "commit": "abc"}))
-    monkeypatch.setattr(efficiency, "paper_table", lambda paper, name: pd.DataFrame({
-        "method": ["T5-Base", "BitFit"], "minutes": [40.0, 20.0], "memory_mb": [100.0, 75.0]}))
-    shown = repr(efficiency.steps()).split("BitFit()")[1].split("\n")[0].split()
+    printed = {"T5-Base": {"time": 1.0, "memory": 1.0}, "BitFit": {"time": 0.5, "memory": 0.75}}
+    shown = repr(efficiency.steps(printed, "As printed.")).split("BitFit()")[1].split("\n")[0].split()
     assert shown == ["0.75", "0.50", "0.25", "0.75"]  # time, the paper's, memory, the paper's
     assert repr(efficiency.beside_peft()).split("LoRA(rank=8)")[1].split()[:4] == ["120", "160", "0.75", "0.80"]
 

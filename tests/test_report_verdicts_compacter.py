@@ -11,12 +11,12 @@ from peftlib import study
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.papers import paper_table
+from peftlib.papers.compacter import checks as compacter
+from peftlib.papers.compacter.checks import evidence as sources_of
+from peftlib.papers.compacter.errata import errata as compacter_errata
+from peftlib.papers.compacter.pages.ledger import doubts
 from peftlib.report import verdicts
 from peftlib.report.averages import TEST_ROWS, margin, rows_tested
-from peftlib.report.errata import compacter_errata
-from peftlib.report.verdicts import compacter
-from peftlib.report.verdicts.compacter import evidence as sources_of
-from peftlib.report.verdicts.compacter.page import doubts
 
 CLAIMS = compacter.CLAIMS
 # Claims that the paper's own numbers do not bear out, by an erratum that says so.

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import torch
 
 from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError, short
-from peftlib.experiments.adaptbert import TABLE3
-from peftlib.methods import AdaptBertHypernet
-from peftlib.methods.base import Expression, parse
+from peftlib.methods.base import Expression
 from peftlib.model import Counts, Tuned
-from peftlib.papers import paper_table
 from peftlib.study import TASKS
 
 BERT = "bert-base-uncased"
@@ -89,41 +84,3 @@ def count(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 
     model = shape_model(method, backbone, tasks, form)
     counts = dataclasses.asdict(model.counts())
     return Count(**counts, method=str(model.method), backbone=backbone, tasks=len(model.tasks))
-
-
-# --- AdaptBert's Table 3 ----------------------------------------------------------------------------------------------
-@functools.cache
-def updated_and_stored(method: str) -> tuple[float, int]:
-    """What the two parameter columns of AdaptBert's tables count, on BERT-base with three tasks, heads apart.
-
-    "Updated per task": what all tasks share and one task's copy; of a hypernetwork a third of the whole. "Additional
-    stored": everything kept for three tasks beside one backbone, which full fine-tuning replaces: nothing.
-    """
-    whole = count(method, BERT, 3)
-    if isinstance(parse(method), AdaptBertHypernet):
-        return whole.stored / 3, whole.stored
-    return count(method, BERT, 1).trainable, whole.stored if whole.changed < whole.total else 0
-
-
-def rounds_to(value: float, printed: str) -> bool:
-    """Does a number round to a printed one, at the digits that it is printed with? Halves may go either way."""
-    number = printed.strip("%+")
-    half = 0.5 * 10.0 ** -len(number.partition(".")[2])
-    return abs(value - float(number)) <= half * (1 + 1e-9)
-
-
-def adaptbert_table3() -> pd.DataFrame:
-    """The 19 rows of AdaptBert's Table 3: our counts, their percentages of BERT-base, and the paper's two columns.
-
-    Columns: method, expression; for ``updated`` and ``stored`` each the count, ``_percent``, ``_printed`` (the paper's
-    text) and ``_agrees`` (rounded as printed). `peftlib.accounting.printed` examines the cells that disagree.
-    """
-    paper, total, rows = paper_table("adaptbert", "table3").set_index("method"), count("HeadOnly()", BERT).total, []
-    for name, (method, _) in TABLE3.items():
-        row = {"method": name, "expression": method}
-        for column, number in zip(("updated", "stored"), updated_and_stored(method), strict=True):
-            percent, printed = 100 * number / total, paper.loc[name, f"{column}_printed"]
-            row |= {column: number, f"{column}_percent": percent, f"{column}_printed": printed,
-                    f"{column}_agrees": rounds_to(percent, printed)}
-        rows.append(row)
-    return pd.DataFrame(rows)

@@ -66,8 +66,8 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
             "notebook": str(notebook), "parameters": given, "reads": [str(values)],
             "records": [str(path) for path in job.records],
             "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
-    report, papers = (root / "peftlib" / "report").rglob("*.py"), (root / "data" / "papers").rglob("*.csv")
-    reads = [str(file) for file in (values, *sorted(report), *sorted(papers))]
+    shown = [file for room in ("report", "papers") for file in sorted((root / "peftlib" / room).rglob("*.*"))]
+    reads = [str(file) for file in (values, *shown) if file.suffix in (".json", ".py", ".csv", ".toml")]
 
     @functools.cache  # several pages read an experiment
     def read_by(experiment: str) -> list[str]:

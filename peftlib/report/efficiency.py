@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
 from peftlib import records as store
-from peftlib.papers import paper_table
 from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.sentences import fill
@@ -77,28 +76,25 @@ def batch_overhead() -> Html | Markdown:
                  formats={"value": ".2f"}, note=where(result))
 
 
-def steps() -> Html | Markdown:
-    """A training step of every method relative to full fine-tuning, beside the ratios of Compacter's Table 3."""
+def steps(printed: Mapping[str, Mapping[str, float]], about: str) -> Html | Markdown:
+    """A training step of every method relative to full fine-tuning, beside a paper's ratios.
+
+    printed: "time" and "memory" by the paper's row. about: what the reader must know of the paper's numbers.
+    """
     result = benchmark("step")
     if result is None:
         return not_measured("step")
-    printed = paper_table("compacter", "table3").set_index("method")
-    full, theirs = result["methods"]["Full()"]["ours"], printed.loc["T5-Base"]
-    rows = []
+    full, rows = result["methods"]["Full()"]["ours"], []
     for method, found in result["methods"].items():
         row = {"method": method, "time": found["ours"]["milliseconds"] / full["milliseconds"],
                "memory": found["ours"]["peak_bytes"] / full["peak_bytes"]}
-        if found["row"]:
-            paper = printed.loc[found["row"]]
-            row |= {"time, paper": paper["minutes"] / theirs["minutes"],
-                    "memory, paper": paper["memory_mb"] / theirs["memory_mb"]}
+        row |= {f"{name}, paper": ratio for name, ratio in printed.get(found["row"], {}).items()}
         rows.append(row)
-    about = (f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
-             f"{full['peak_bytes'] / 2**20:.0f} MiB. The paper: T5-Base on MNLI, its own batch size for every method; its "
-             f"memory is taken from its megabytes, not from its percentages (see its errata). {where(result)}")
+    note = (f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
+            f"{full['peak_bytes'] / 2**20:.0f} MiB. {about} {where(result)}")
     names = ("time", "time, paper", "memory", "memory, paper")
     return table(pd.DataFrame(rows)[["method", *names]], caption="A training step relative to full fine-tuning",
-                 formats=dict.fromkeys(names, ".2f"), note=about)
+                 formats=dict.fromkeys(names, ".2f"), note=note)
 
 
 def beside_peft() -> Html | Markdown:

@@ -20,17 +20,16 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from peftlib import backbones
-from peftlib.accounting.counting import BERT, count, rounds_to, updated_and_stored
+from peftlib.accounting.counting import BERT, count
 from peftlib.accounting.estimate import estimate
+from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
-from peftlib.experiments.adaptbert import TABLE3
-from peftlib.experiments.methods import METHOD_RUNS
 from peftlib.expressions import names
 from peftlib.methods.base import Method, parse
 from peftlib.model import Tuned
-from peftlib.papers import paper_table
+from peftlib.papers import paper_table, papers, part, rounds_to, tables
 from peftlib.report import style
 from peftlib.report.blocks import picture, tiny
 from peftlib.report.figures import figure
@@ -81,7 +80,7 @@ def _code(text: str) -> Markup:
 def printed_counts() -> pd.DataFrame:
     """What papers print about parameters of methods that are here: paper, row, expression, backbone, printed, unit,
     of (what a percentage is of), section, note."""
-    frames = [paper_table(paper, "counts").assign(paper=paper) for paper in ("survey", "compacter")]
+    frames = [paper_table(paper, "counts").assign(paper=paper) for paper in papers() if "counts" in tables(paper)]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -109,7 +108,8 @@ def printed(method: str) -> Html:
     """What papers print for configurations of these methods beside what we count for the same configuration."""
     known = printed_counts()
     mine = known[[names(expression) == names(method) for expression in known["expression"]]]
-    rows = [_beside(row) for row in mine.to_dict("records")] + _adaptbert_rows(method)
+    rows = [_beside(row) for row in mine.to_dict("records")]
+    rows += [row for paper in papers() for row in getattr(part(paper, "counts"), "of_method", lambda _: [])(method)]
     if not rows:
         return Html(Markup("<p>The papers of this study print no parameter count of it.</p>"),
                     "The papers of this study print no parameter count of it.")
@@ -124,19 +124,6 @@ def _beside(row: dict) -> dict:
     return {"paper": row["paper"], "row": row["row"], "configuration": row["expression"], "backbone": row["backbone"],
             "printed": f"{row['printed']} {'M' if row['unit'] == 'millions' else '%'}",
             "ours": f"{value:.{digits}f}", "agree": "yes" if rounds_to(value, row["printed"]) else f"no: {row['note']}"}
-
-
-def _adaptbert_rows(method: str) -> list[dict]:
-    """Rows of AdaptBert's Table 3 with the same methods, whatever their sizes."""
-    paper, rows = paper_table("adaptbert", "table3").set_index("method"), []
-    for name, (expression, _) in TABLE3.items():
-        if names(expression) == names(method):
-            percent = 100 * updated_and_stored(expression)[0] / count("HeadOnly()", BERT).total
-            text = paper.loc[name, "updated_printed"]
-            rows.append({"paper": "adaptbert", "row": name, "configuration": expression, "backbone": BERT,
-                         "printed": text, "ours": f"{percent:.2f}",
-                         "agree": "yes" if rounds_to(percent, text) else "no: see the errata"})
-    return rows
 
 
 # --- its run ----------------------------------------------------------------------------------------------------------

@@ -8,17 +8,17 @@ from IPython.display import Markdown
 
 from peftlib import markup
 from peftlib.data.tasks import SUITES, available
+from peftlib.papers import About, about
 from peftlib.report.averages import TEST_ROWS, TINY
 from peftlib.report.suites import STANDS_FOR, TITLES, real
 
-BACKBONES = {"adaptbert": ("BERT-base", ("bert-base",)), "compacter": ("T5-Base or T5-Small", ("t5-base", "t5-small"))}
 SEEN = {"mnli": "sentences of SNLI and MultiNLI", "qnli": "SQuAD's questions with their paragraphs"}  # says its model card
 
 
-def caveats(source: Sequence[dict], paper: str = "adaptbert") -> Markdown:
+def caveats(source: Sequence[dict], paper: str) -> Markdown:
     """What limits the comparison of these records with a paper's numbers; nothing if there is nothing."""
     runs = [r["run"] for r in source]
-    notes = [*_data(runs), *_left_out(source), *(_suites(runs) if paper == "compacter" else ()), *_backbone(runs, paper)]
+    notes = [*_data(runs), *_left_out(source), *(_suites(runs) if about(paper).suites else ()), *_backbone(runs, about(paper))]
     return Markdown("\n".join(f"- {note}" for note in notes))
 
 
@@ -65,11 +65,10 @@ def _left_out(source: Sequence[dict]) -> Iterator[str]:
                f"{_listed([f'{count} of {title}' for title, count in dropped.items()])}.")
 
 
-def _backbone(runs: Sequence[dict], paper: str) -> Iterator[str]:
-    name, known = BACKBONES[paper]
-    if any(not r["backbone"].startswith(known) for r in runs):
-        yield (f"**Another backbone.** The paper's is {name}; where ours differs, compare the order of rows and the "
-               "distances between them, not the scores.")
+def _backbone(runs: Sequence[dict], paper: About) -> Iterator[str]:
+    if any(not r["backbone"].startswith(paper.backbones) for r in runs):
+        yield (f"**Another backbone.** The paper's is {paper.backbone}; where ours differs, compare the order of rows and "
+               "the distances between them, not the scores.")
 
 
 # --- GLUE and SuperGLUE -----------------------------------------------------------------------------------------------

@@ -51,17 +51,3 @@ def recorded(source: Sequence[dict]) -> pd.DataFrame:
             row |= {"total": first[0]["counts"]["total"], "updated %": updated(first[0]), "stored %": stored(first)}
         rows.append({"method": label, **row})
     return frame(rows)
-
-
-def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
-    """`peftlib.accounting.counting.adaptbert_table3` for readers: counts on BERT-base, percentages as the paper rounds
-    them beside the printed ones, and whether they agree."""
-    rows = []
-    for row in table.to_dict("records"):
-        shown = {"method": row["method"]}
-        for name in ("updated", "stored"):
-            shown |= {f"{name}, count": round(row[name]), f"{name}, ours": f"{row[f'{name}_percent']:.2f}%",
-                      f"{name}, paper": row[f"{name}_printed"],
-                      f"{name}, agree": "yes" if row[f"{name}_agrees"] else "no"}
-        rows.append(shown)
-    return pd.DataFrame(rows)

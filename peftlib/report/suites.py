@@ -46,7 +46,7 @@ def heading(key: str) -> str:
 
 
 def printed_column(key: str) -> str:
-    """The column of a paper's table (data/papers/README.md) that a number stands beside: "mrpc_f1" for "mrpc.f1"."""
+    """The column of a paper's table (peftlib/papers/README.md) that a number stands beside: "mrpc_f1" for "mrpc.f1"."""
     task, _, metric = key.partition(".")
     known = get_task(real(task)).metrics
     return real(task) if len(known) == 1 else f"{real(task)}_{METRICS[metric or get_task(task).metric].lower()}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from peftlib import expressions
 from peftlib.experiments.methods import METHOD_RUNS
+
+from peftlib import expressions
 from peftlib.methods import parse
 from tries import Try, command
 

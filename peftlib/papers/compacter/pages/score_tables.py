@@ -1,0 +1,160 @@
+"""Compacter's score tables (1, 2, 6, 7, 8, 9): the paper's rows beside ours, and what each table adds to that."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from peftlib.papers import paper_table
+from peftlib.papers.compacter.experiments import expression, size_of
+from peftlib.report import figures, suites
+from peftlib.report.tables import Html, Spread, by_label, frame, table, union
+from peftlib.study import Results
+
+FULL = {"table9": "T5-Small"}  # label of full fine-tuning's row, else T5-Base
+FULL_FROM = {"table6": "table1", "table8": "table2"}  # tables without such a row, and where the same one stands
+MARKS = {"†": "the best of six seeds", "∗": "repeated with other seeds without success"}
+
+
+def full_of(name: str) -> str:
+    """Label of full fine-tuning's row of a table."""
+    return FULL.get(name, "T5-Base")
+
+
+def printed(name: str) -> Html:
+    """A table of the paper, its scores to two digits."""
+    paper = paper_table("compacter", name)
+    if not paper["marks_printed"].any():
+        paper = paper.drop(columns="marks_printed")
+    keys = [key for task in suites.TITLES for key in suites.keys(task)]
+    titles = {suites.printed_column(key): suites.heading(key) for key in keys}
+    titles |= {"total_printed": "all tasks, x T5", "trained_printed": "trained for a task", "marks_printed": "marks"}
+    shown = paper.rename(columns=titles)
+    marks = "".join(shown.get("marks", ()))
+    note = [f"{mark} {what}" for mark, what in MARKS.items() if mark in marks]
+    return table(shown, formats=dict.fromkeys(shown.columns, ".2f"), note="; ".join(note),
+                 caption=f"Compacter, {name.replace('table', 'Table ')}: as printed, scores out of 100")
+
+
+def rows(name: str) -> pd.DataFrame:
+    """A table of the paper by the labels of our runs, with full fine-tuning's row of Table 1 or 2 where it has none."""
+    paper = paper_table("compacter", name).set_index("method")
+    if name not in FULL_FROM:
+        return paper
+    return pd.concat([paper_table("compacter", FULL_FROM[name]).set_index("method").loc[[full_of(name)]], paper])
+
+
+def with_full(source: Sequence[dict], full: Results) -> Results:
+    """The runs of a table after those of full fine-tuning on the same tasks."""
+    return union(suites.only(full, suites.tasks(source)), source)
+
+
+def beside(name: str, source: Sequence[dict]) -> pd.DataFrame:
+    """The averages of a table and ours, see `peftlib.report.suites.beside`. source: with full fine-tuning's runs."""
+    return suites.beside(rows(name), source, full_of(name))
+
+
+# --- Tables 6 and 8: by size ------------------------------------------------------------------------------------------
+def by_size(both: pd.DataFrame, symbol: str) -> Figure | None:
+    """Averages of the paper and of ours by ``n`` or ``d'``, one line a method, from a table of `beside`. None if
+    nothing of ours is there."""
+    sized = both[both["method"].str.contains(f"({symbol}=", regex=False)]
+    if sized["average, ours"].isna().all():
+        return None
+    points = pd.DataFrame({"method": [expression(label, 24) for label in sized["method"]],
+                           "x": [size_of(label) for label in sized["method"]]})
+    panels = {who: points.assign(y=list(sized[column]))
+              for who, column in (("paper, same tasks", "same tasks, paper"), ("ours", "average, ours"))}
+    fig = figures.over(panels, symbol, "average (points)")
+    ticks = sorted(set(points["x"]))
+    for ax in fig.axes:
+        ax.set_xticks(ticks, [f"{x:g}" if x < 100 else f"{x / 1000:g}K" for x in ticks])
+        ax.minorticks_off()
+    return fig
+
+
+# --- Table 7: with and without the output layer -----------------------------------------------------------------------
+def output_layer(trained: Sequence[dict], frozen: Sequence[dict]) -> pd.DataFrame:
+    """What training the output layer gains, one row a method of Table 7.
+
+    Returns:
+        ``method``; the averages with ``layer trained`` and ``layer frozen`` and the ``gain``, of the paper (the frozen
+        ones from Tables 1 and 6) and of ours; ``unreadable``, the percentage of written answers that are no label of
+        their task, for both; ``n`` seeds. None where something that ours needs has not been run.
+    """
+    tables = {"trained": rows("table7"), "frozen": _frozen()}
+    paper = {name: suites.paper_averages(found, trained) for name, found in tables.items()}
+    sources = {"trained": trained, "frozen": frozen}
+    ours = {name: suites.numbers(source) for name, source in sources.items()}
+    groups = {name: by_label(source) for name, source in sources.items()}
+    out = []
+    for label in tables["trained"].index:
+        own = {name: found.get(label, {}).get("average") for name, found in ours.items()}
+        records = {name: found.get(label, []) for name, found in groups.items()}
+        row = {"method": label} | {f"layer {name}, paper": float(found[label]) for name, found in paper.items()}
+        row |= {"gain, paper": row["layer trained, paper"] - row["layer frozen, paper"]}
+        row |= {f"layer {name}, ours": found for name, found in own.items()}
+        row |= {"gain, ours": _less(own["trained"], own["frozen"])}
+        row |= {f"unreadable %, {name}": unreadable(found) for name, found in records.items()}
+        out.append(row | {"n": min(map(suites.seeds, records.values()))})
+    return frame(out)
+
+
+def gaining(both: pd.DataFrame) -> dict[str, int | None]:
+    """Of a table of `output_layer`: how many methods gain by it; see `peftlib.report.suites.tally`."""
+    return suites.tally(both, "gain", lambda points: points > 0)
+
+
+def unreadable(records: Sequence[dict]) -> float | None:
+    """Percent of the answers written for the test split that are no label of their task, mean over runs; None without
+    runs that write answers."""
+    found = [100 * r["test"]["unreadable"] for r in records if "unreadable" in r["test"]]
+    return statistics.fmean(found) if found else None
+
+
+def _frozen() -> pd.DataFrame:
+    """Rows with the output layer frozen, all sizes: Tables 1 and 6."""
+    both = pd.concat([rows("table1"), rows("table6")])
+    return both[~both.index.duplicated()]
+
+
+def _less(one: Spread | None, other: Spread | None) -> float | None:
+    return None if one is None or other is None else float(one) - float(other)
+
+
+# --- Table 9: a smaller backbone --------------------------------------------------------------------------------------
+def smaller(small: Sequence[dict], *large: Sequence[dict]) -> pd.DataFrame:
+    """What each method loses on the smaller backbone, one row for each that the paper has on both.
+
+    large: records of Tables 1 and 6, of which only the tasks of `small` are taken.
+
+    Returns:
+        ``method``; averages on the ``large`` and on the ``small`` backbone and what is ``lost``, of the paper (on the
+        tasks that we run) and of ours; ``more than full``: does it lose more than full fine-tuning does? yes, no, or
+        None where something that it needs has not been run.
+    """
+    paper = {"large": suites.paper_averages(_frozen(), small), "small": suites.paper_averages(rows("table9"), small)}
+    found = {label: row["average"] for source in large
+             for label, row in suites.numbers(suites.only(source, suites.tasks(small))).items()}
+    own = {label: row["average"] for label, row in suites.numbers(small).items()}
+    labels = {full_of("table9"): "T5-Base"} | {label: label for label in paper["small"].index if label in paper["large"]}
+    out = []
+    for label, before in labels.items():
+        ours = {"large": found.get(before), "small": own.get(label)}
+        out.append({
+            "method": label, "large, paper": float(paper["large"][before]), "small, paper": float(paper["small"][label]),
+            "lost, paper": float(paper["large"][before] - paper["small"][label]), "large, ours": ours["large"],
+            "small, ours": ours["small"], "lost, ours": _less(ours["large"], ours["small"])})
+    for who in ("paper", "ours"):
+        for row in out:
+            pair = (row[f"lost, {who}"], out[0][f"lost, {who}"])
+            row[f"more than full, {who}"] = None if None in pair else "yes" if pair[0] > pair[1] else "no"
+    return frame(out)
+
+
+def losing(lost: pd.DataFrame) -> dict[str, int | None]:
+    """Of a table of `smaller`: how many methods lose more than full fine-tuning; see `peftlib.report.suites.tally`."""
+    return suites.tally(lost[1:], "more than full", lambda answer: answer == "yes")
