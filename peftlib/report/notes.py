@@ -17,8 +17,8 @@ SEEN = {"mnli": "sentences of SNLI and MultiNLI", "qnli": "SQuAD's questions wit
 
 def caveats(source: Sequence[dict], paper: str) -> Markdown:
     """What limits the comparison of these records with a paper's numbers; nothing if there is nothing."""
-    runs = [r["run"] for r in source]
-    notes = [*_data(runs), *_left_out(source), *(_suites(runs) if about(paper).suites else ()), *_backbone(runs, about(paper))]
+    runs, its = [r["run"] for r in source], about(paper)
+    notes = [*_data(runs), *_left_out(source), *(_suites(runs) if its.suites else ()), *_backbone(runs, its)]
     return Markdown("\n".join(f"- {note}" for note in notes))
 
 
