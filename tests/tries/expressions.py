@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from peftlib.experiments.methods import METHOD_RUNS
-
 from peftlib import expressions
+from peftlib.comparison import METHOD_RUNS
 from peftlib.methods import parse
 from tries import Try, command
 
