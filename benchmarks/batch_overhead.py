@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from peftlib import records, study
+from peftlib import provenance, records
 from peftlib.commandline import Parser, at_least, run, writable
 
 RESULT = Path(__file__).parent / "results" / "batch_overhead.json"
@@ -87,8 +87,8 @@ def account(args: argparse.Namespace) -> str:
     """A whole batch, measured, and where its time went."""
     load = os.getloadavg()[0]
     result = {"preset": args.preset, "jobs": args.jobs, **measure(args.preset, args.jobs),
-              "machine": {**study.machine(), "cores": os.cpu_count(), "load_before": load},
-              "versions": study.versions(), "date": datetime.date.today().isoformat(), "commit": study.commit()}
+              "machine": {**provenance.machine(), "cores": os.cpu_count(), "load_before": load},
+              "versions": provenance.versions(), "date": datetime.date.today().isoformat(), "commit": provenance.commit()}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return "\n".join(f"{name:26} {value:.2f}" if isinstance(value, float) else f"{name:26} {value}"
                      for name, value in result.items())

@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from peftlib import study
+from peftlib import provenance
 from peftlib.accounting.budget import largest_batch, parse_bytes
 from peftlib.accounting.estimate import DEVICES, PRECISIONS, estimate
 from peftlib.commandline import Parser, at_least, run, writable
@@ -48,8 +48,8 @@ def compare(args: argparse.Namespace) -> str:
         methods[row] = {"method": method, "one": one.as_dict(), "largest": largest.as_dict()}
         print(f"{row}: {one.peak / 2**30:.2f} GiB at {args.batch}, {largest.batch} within {args.budget}", flush=True)
     result = {"backbone": args.backbone, "budget": budget, "batch": args.batch, **options,
-              "methods": methods, "versions": study.versions(), "date": datetime.date.today().isoformat(),
-              "commit": study.commit()}
+              "methods": methods, "versions": provenance.versions(), "date": datetime.date.today().isoformat(),
+              "commit": provenance.commit()}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from peftlib import study
+from peftlib import provenance
 from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.methods.adapters import kronecker
 
@@ -88,7 +88,7 @@ def compare_all(args: argparse.Namespace) -> str:
     right = sum(row["chosen"] == row["faster"] for row in rows)
     result = {"rows": rows, "chosen_was_faster": right, "repeats": args.repeats, "threads": 1,
               "load_before": load, "torch": version("torch"), "date": datetime.date.today().isoformat(),
-              "commit": study.commit()}
+              "commit": provenance.commit()}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"the order with fewer products was the faster one in {right} of {len(rows)}"
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from peftlib import backbones, study
+from peftlib import backbones, grids, provenance
 from peftlib.accounting.memory import PeakMemory
 from peftlib.anatomy import Anatomy
 from peftlib.commandline import Parser, at_least, run, writable
@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=at_least(1), default=10)
     parser.add_argument("--rounds", type=at_least(1), default=3)
     parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default=study.native_precision())
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default=grids.native_precision())
     parser.add_argument("--output", type=writable, default=RESULT)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
@@ -205,9 +205,9 @@ def compare(args: argparse.Namespace) -> str:
     rows = {method: {"row": row, "ours": summary(rounds[method, False]),
                      "peft": summary(rounds[method, True]) if method in PEERS else None} for method, row in METHODS.items()}
     options = {name: getattr(args, name) for name in ("backbone", "batch", "length", "steps", "rounds", "precision")}
-    result = {**options, "methods": rows, "machine": {**study.machine(), "threads": args.threads, "cores": os.cpu_count(),
-              "load_before": load}, "versions": study.versions(), "date": datetime.date.today().isoformat(),
-              "commit": study.commit()}
+    where = {**provenance.machine(), "threads": args.threads, "cores": os.cpu_count(), "load_before": load}
+    result = {**options, "methods": rows, "machine": where, "versions": provenance.versions(),
+              "date": datetime.date.today().isoformat(), "commit": provenance.commit()}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"
 

@@ -207,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> str:
     """All variants in turn, round by round."""
-    from peftlib import study
+    from peftlib import provenance
 
     where = machine(args.threads)
     runs: dict[str, list[dict]] = {name: [] for name in VARIANTS}
@@ -222,7 +222,7 @@ def compare(args: argparse.Namespace) -> str:
         **{k: getattr(args, k) for k in ("source", "examples", "validation", "epochs", "repeats")}, "lr": LR,
         "variants": by_variant, "ratios": ratios(by_variant), "runs": runs, "machine": where,
         "versions": {p: version(p) for p in ("torch", "transformers", "accelerate", "peft")},
-        "date": datetime.date.today().isoformat(), "commit": study.commit(),
+        "date": datetime.date.today().isoformat(), "commit": provenance.commit(),
     }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     lines = [f"{name:44} {row['examples_per_second']:7.1f} examples/s  {row['peak_bytes'] / 2**20:6.0f} MiB  "

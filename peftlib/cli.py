@@ -176,31 +176,29 @@ def run(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def status(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import experiments as _  # noqa: F401 (fills EXPERIMENTS)
-    from peftlib import study
+    from peftlib import grids, study
 
-    papers = sorted({name.split("/")[0] for name in study.EXPERIMENTS})
+    papers = sorted({name.split("/")[0] for name in grids.experiments()})
     if a.paper not in (None, *papers):
         raise UsageError(f"no experiment of paper {short(a.paper)}: expected one of {', '.join(papers)}")
-    names = [a.preset] if a.preset is not None else list(study.presets())
+    names = [a.preset] if a.preset is not None else list(grids.presets())
     rows = [{"preset": name, **row} for name in names for row in study.status(name) if a.paper in (None, row["paper"])]
     return rows, columns(rows)
 
 
 def presets(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import study
+    from peftlib import grids
 
-    rows = [dataclasses.asdict(p) for p in study.presets().values()]
+    rows = [dataclasses.asdict(p) for p in grids.presets().values()]
     return rows, columns(rows, ["name", "backbone", "source", "epochs", "about"])
 
 
 def experiments(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import experiments as _  # noqa: F401 (fills EXPERIMENTS)
-    from peftlib import study
+    from peftlib import grids
 
-    preset = study.get_preset(a.preset)
-    rows = [{"experiment": name, "runs": len(study.runs(name, preset)), "about": _first_sentence(build)}
-            for name, build in study.EXPERIMENTS.items()]
+    preset = grids.get_preset(a.preset)
+    rows = [{"experiment": name, "runs": len(grids.runs(name, preset)), "about": _first_sentence(build)}
+            for name, build in grids.experiments().items()]
     return rows, columns(rows)
 
 

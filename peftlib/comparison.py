@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from peftlib.grids import Preset, experiment, make_run
 from peftlib.records import Run
-from peftlib.study import Preset, experiment, make_run
 
 # One configuration a method, on one task: what each method's own page trains, and what they are compared by.
 METHOD_RUNS = {

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
-from peftlib.data.tasks import SUITES, available
+from peftlib.data.sources import available
+from peftlib.data.tasks import SUITES
 from peftlib.errors import UsageError, short
 from peftlib.expressions import canonical, names, skeleton
 from peftlib.records import Limit
-from peftlib.schema import conform, conform_fields, near, read_json
+from peftlib.schema import conform, conform_fields, near
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Preset:
     PerTask(Houlsby)``). rows: at most so many runs an experiment (None: all). trials: of a hyperparameter search. limits:
     examples a task in multi-task runs, (train, validation, test); limits_single: in single-task runs. search_lr: the
     grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
-    whichever of bf16 and fp32 the machine computes faster (`peftlib.study.native_precision`); a run's recipe holds what
+    whichever of bf16 and fp32 the machine computes faster (`peftlib.grids.native_precision`); a run's recipe holds what
     that was. suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training
     sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs): see
     `peftlib.records.Recipe`. changes: what differs for a paper or for one of its experiments, field by field; see `at`.
@@ -114,51 +112,3 @@ class Preset:
         if (rate := whole.get(canonical(method), self.lr.get(skeleton(method)))) is not None:
             return rate
         return min((self.lr[name] for name in names(method) if name in self.lr), default=self.lr["default"])
-
-
-@functools.cache
-def presets() -> dict[str, Preset]:
-    """All presets by name.
-
-    Raises:
-        UsageError: presets.json holds something that cannot be used; names the file, the preset and the value.
-    """
-    with resources.as_file(resources.files("peftlib") / "presets.json") as path:
-        return read_presets(path)
-
-
-def read_presets(path: Path) -> dict[str, Preset]:
-    """The presets of a file, by name, checked with all their changes.
-
-    Raises:
-        UsageError: names the file, the preset and the value that cannot be used.
-    """
-    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
-    from peftlib.study import EXPERIMENTS
-
-    content = conform(read_json(path), dict[str, dict[str, Any]], f"{path}: ")
-    known = {*EXPERIMENTS, *(name.split("/")[0] for name in EXPERIMENTS)}
-    try:
-        found = {name: conform({**fields, "name": name}, Preset, f"preset {short(name)}: ")
-                 for name, fields in content.items()}
-        for preset in found.values():
-            for part in preset.changes:
-                if part not in known:
-                    raise UsageError(f"preset {preset.name!r}: changes: {short(part)} is no paper and no experiment"
-                                     f"{near(part, known)}")
-                preset.at(part)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    return found
-
-
-def get_preset(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        UsageError: unknown; names the known ones.
-    """
-    known = presets()
-    if name not in known:
-        raise UsageError(f"unknown preset {short(name)}: expected one of {', '.join(known)}")
-    return known[name]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
-import os
 import sys
 import time
 import traceback
@@ -19,113 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftlib import records
-from peftlib.errors import PeftlibError, UsageError, short
-from peftlib.presets import Preset, get_preset, presets
+from peftlib.errors import PeftlibError, UsageError
+from peftlib.grids import Preset, emulated, experiments, get_preset, runs
 from peftlib.provenance import changed_inputs, code_digest, commit, machine, versions
-from peftlib.records import Recipe, RecordError, Run
-from peftlib.schema import near
-
-__all__ = ["Preset", "code_digest", "commit", "get_preset", "machine", "presets", "versions"]
-
-TASKS = ("sst", "quora", "sts")  # AdaptBert's three, in its order
+from peftlib.records import RecordError, Run
 
 
 class Incomplete(PeftlibError):
     """Some runs of an experiment failed; the others are recorded."""
-
-
-# --- experiments ------------------------------------------------------------------------------------------------------
-EXPERIMENTS: dict[str, Callable[[Preset], list[Run]]] = {}
-
-
-def experiment(name: str):
-    """Register a function that gives the runs of an experiment under a preset."""
-
-    def register(build: Callable[[Preset], list[Run]]):
-        EXPERIMENTS[name] = build
-        return build
-
-    return register
-
-
-def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, label: str = "", seed: int = 0,
-             limits: tuple | None = None, **recipe) -> Run:
-    """A run as the preset would do it; keyword arguments override fields of the recipe."""
-    given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
-             "max_length": preset.max_length, "form": preset.form,
-             "precision": native_precision() if preset.precision == "auto" else preset.precision}
-    if len(tasks) > 1:  # in a run of one task there is nothing to sample
-        given["sampling"] = preset.sampling
-    limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
-    return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source,
-               recipe=Recipe(**given | recipe), seed=seed, limits=tuple(limits), label=label or method)
-
-
-def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe) -> list[Run]:
-    """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
-    from peftlib.data.tasks import available
-
-    tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
-    return [make_run(preset, method, (task,), label=label, **recipe)
-            for label, method in rows.items() for task in tasks]
-
-
-@functools.cache
-def native_precision() -> str:
-    """What a preset's "auto" is: the precision that the environment variable PEFTLIB_PRECISION names, else the machine's
-    faster one. The batch sets the variable, so that the jobs on a cluster's nodes train what was planned elsewhere.
-
-    Raises:
-        UsageError: the variable names no precision.
-    """
-    given = os.environ.get("PEFTLIB_PRECISION")
-    if given and given not in ("bf16", "fp32"):
-        raise UsageError(f"PEFTLIB_PRECISION is {short(given)}: expected bf16 or fp32")
-    return given or fast_precision()
-
-
-def fast_precision() -> str:
-    """"bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32"."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-
-
-def emulated(preset: Preset) -> str | None:
-    """What to tell whoever is about to train bf16 on a machine that has no such instructions; None elsewhere."""
-    wanted = native_precision() if preset.precision == "auto" else preset.precision
-    if wanted == "fp32" or fast_precision() == "bf16":
-        return None
-    mend = "unset PEFTLIB_PRECISION" if preset.precision == "auto" else 'give the preset the precision "auto" or "fp32"'
-    return (f"preset {preset.name} trains in bf16, which this machine has no instructions for: about 17 times slower than "
-            f"fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them")
-
-
-def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:
-    """The runs of an experiment, all seeds; fewer rows if the preset says so, or those of the labels.
-
-    Raises:
-        UsageError: no such experiment, or no row of such a label.
-    """
-    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
-
-    preset = get_preset(preset) if isinstance(preset, str) else preset
-    if name not in EXPERIMENTS:
-        raise UsageError(f"unknown experiment {short(name)}{near(name, EXPERIMENTS)} Known: {', '.join(EXPERIMENTS)}")
-    preset = preset.at(name)
-    rows = EXPERIMENTS[name](preset)
-    if labels is None:
-        rows = rows if preset.rows is None else rows[: preset.rows]
-    else:
-        known = {run.label for run in rows}
-        if unknown := set(labels) - known:
-            missing = ", ".join(map(repr, sorted(unknown)))
-            raise UsageError(f"{name} has no row {missing}; it has {', '.join(sorted(known))}")
-        rows = [run for run in rows if run.label in labels]
-    return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
 
 
 # --- what is done, and doing the rest -------------------------------------------------------------------------------
@@ -325,15 +224,13 @@ def pages(preset_name: str) -> list[Page]:
     Raises:
         UsageError: a notebook names an experiment that does not exist.
     """
-    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
-
     get_preset(preset_name)
     out = []
     for path in sorted((records.root() / "notebooks").glob("*/*.ipynb")):
         named = json.loads(path.read_text())["metadata"].get("peftlib", {}).get("experiments", [])
-        unknown = set(named) - set(EXPERIMENTS)
+        unknown = set(named) - set(experiments())
         if unknown:
-            raise UsageError(f"{path.name} reads unknown experiments {sorted(unknown)}; known: {', '.join(EXPERIMENTS)}")
+            raise UsageError(f"{path.name} reads unknown experiments {sorted(unknown)}; known: {', '.join(experiments())}")
         out.append(Page(path.relative_to(records.root()).as_posix(), tuple(named)))
     return out
 
@@ -360,10 +257,8 @@ def own_runs(name: str, preset: Preset | str) -> list[Run]:
 
 
 def _each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
-    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
-
     seen: set[str] = set()
-    for name in EXPERIMENTS:
+    for name in experiments():
         own = [run for run in runs(name, preset) if run.digest not in seen]
         seen |= {run.digest for run in own}
         yield name, own
@@ -398,10 +293,8 @@ def status(preset_name: str) -> list[dict]:
 
     Stale: done, but by sources that have changed since. Failed ones are not counted as missing.
     """
-    from peftlib import experiments  # noqa: F401 (fills EXPERIMENTS)
-
     preset, rows, digests = get_preset(preset_name), [], {}
-    for name in EXPERIMENTS:
+    for name in experiments():
         words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
         row = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
         for run in runs(name, preset):

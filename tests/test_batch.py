@@ -15,7 +15,7 @@ import nbformat
 import psutil
 import pytest
 
-from peftlib import provenance, records, study
+from peftlib import grids, provenance, records, study
 from peftlib.batch import front, parameters, site, worker
 from peftlib.errors import UsageError
 
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DRIVER = """
 import json, sys
 from pathlib import Path
-from peftlib import study
+from peftlib import grids, provenance, study
 from peftlib.batch import front
 plan = json.loads(Path(sys.argv[1]).read_text())
 front.make_plan, study.make_ready = lambda *_: plan, lambda _: None
@@ -414,7 +414,7 @@ def surroundings(**options) -> dict[str, str]:
 
 
 def test_jobs_compute_in_the_precision_that_was_planned():
-    assert surroundings(executor="slurm")["PEFTLIB_PRECISION"] == study.native_precision()
+    assert surroundings(executor="slurm")["PEFTLIB_PRECISION"] == grids.native_precision()
 
 
 def test_jobs_compute_in_one_thread_however_many_there_are(monkeypatch):

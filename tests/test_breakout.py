@@ -13,7 +13,7 @@ from browser import Browser, executable
 from IPython.display import Markdown
 from test_report import synthetic
 
-from peftlib import markup, report, study
+from peftlib import grids, markup, report, study
 from peftlib.batch import site
 from peftlib.report import environment, survey
 from peftlib.report.tables import Html
@@ -42,8 +42,8 @@ LOGS = {"log": "\n".join(PAYLOADS.values()),
 
 def hostile(payload: str) -> study.Results:
     """Records of an experiment whose every free text is the payload."""
-    preset = dataclasses.replace(study.get_preset("published"), backbone=payload)
-    runs = study.runs("methods/sst", preset)[:5]
+    preset = dataclasses.replace(grids.get_preset("published"), backbone=payload)
+    runs = grids.runs("methods/sst", preset)[:5]
     wanted = [dataclasses.replace(run, label=f"{payload} {i}") for i, run in enumerate(runs)]
     made = [synthetic(run, 0.5) | {"commit": payload, "machine": {"device": payload, "threads": 1},
                                    "versions": {payload: payload}} for run in wanted]
@@ -54,7 +54,7 @@ def hostile(payload: str) -> study.Results:
 def shown(payload: str) -> list[Html | Markdown]:
     """What pages make of such records."""
     found = hostile(payload)
-    preset = dataclasses.replace(study.get_preset("published"), about=payload, backbone=payload)
+    preset = dataclasses.replace(grids.get_preset("published"), about=payload, backbone=payload)
     cells = pd.DataFrame({payload: [payload, None], "method": list(report.by_label(found))[:2]})
     panels = {payload: pd.DataFrame({"method": ["LoRA()"] * 2, "name": payload, "x": [1.0, 2.0], "y": [1.0, 2.0]})}
     return [

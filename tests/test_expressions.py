@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from peftlib import experiments, expressions, study  # noqa: F401 (fills EXPERIMENTS)
+from peftlib import expressions, grids
 from peftlib.errors import WIDTH, UsageError, short
 from peftlib.expressions import canonical, names, per_task, skeleton
 from peftlib.methods import METHODS, Method, parse
 
-OF_RUNS = sorted({run.method for preset in study.presets() for name in study.EXPERIMENTS
-                  for run in study.runs(name, preset)})
+OF_RUNS = sorted({run.method for preset in grids.presets() for name in grids.experiments()
+                  for run in grids.runs(name, preset)})
 WRITTEN = ["LoRA", " LoRA( rank = 8,alpha=16 )", "LoRA(dropout=0.1, sites=('query', 'up'), alpha=None, rank=2)",
            "PerTask(LoRA(rank=4)+(BitFit()+HeadOnly())) + Full", "FishMask(fraction=+1)",
            "AdapterDrop(init='bert', drop=1)", "Houlsby(train_norms=True,)", "GaLore(rank=0x10, scale=1)"]

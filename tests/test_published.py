@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_data import real_data
 
-from peftlib import provenance, records, report, study
+from peftlib import grids, provenance, records, report, study
 from peftlib.methods import parse
 from peftlib.report import commonest
 from peftlib.report.suites import keys
@@ -27,8 +27,8 @@ def test_a_record_is_that_of_its_run(path):
     if len(run.tasks) > 1:  # made when "proportional" still meant to draw with replacement
         assert (run.recipe.sampling, run.recipe.temperature) == ("temperature", 1.0)
     if "diverged" in record:
-        study.plan("published")  # fills EXPERIMENTS
-        served = {run.digest for name in study.EXPERIMENTS if name not in SEARCHES for run in study.runs(name, "published")}
+        tables = set(grids.experiments()) - set(SEARCHES)
+        served = {run.digest for name in tables for run in grids.runs(name, "published")}
         assert run.digest not in served, "only a search may have a run without scores"
         return
     assert len(record["history"]) == run.recipe.epochs
@@ -40,17 +40,16 @@ def test_a_record_is_that_of_its_run(path):
 
 
 def test_every_record_belongs_to_an_experiment():
-    preset = study.get_preset("published")
-    study.plan("published")  # fills EXPERIMENTS
-    known = {records.find("published", run) for name in study.EXPERIMENTS for run in study.runs(name, preset)}
+    preset = grids.get_preset("published")
+    known = {records.find("published", run) for name in grids.experiments() for run in grids.runs(name, preset)}
     assert set(PATHS) <= known, "records that no table reads"
 
 
 def test_pages_say_how_the_batches_of_several_tasks_were_drawn():
     records_of = partial(study.results, preset="published", train=False)
-    assert "drawn with replacement" in report.caveats(records_of("adaptbert/table3")).data
+    assert "drawn with replacement" in report.caveats(records_of("adaptbert/table3"), "adaptbert").data
     assert "drawn with replacement" not in report.caveats(records_of("compacter/table9"), "compacter").data
-    every = [run for name in ("smoke", "quick", "paper") for run in study.runs("adaptbert/table3", name)]
+    every = [run for name in ("smoke", "quick", "paper") for run in grids.runs("adaptbert/table3", name)]
     assert {run.recipe.sampling for run in every} == {"proportional"}
 
 
@@ -59,7 +58,7 @@ def test_pages_say_how_the_batches_of_several_tasks_were_drawn():
     ("compacter/table5", "compacter/table7"), ("compacter/table10", "compacter/table9"),
     ("compacter/table11", "compacter/table2"), ("compacter/table11", "compacter/table8")])
 def test_learning_rates_are_those_the_search_chose(search, used):
-    tried = rate_grid(study.results(search, "published", train=False), study.get_preset("published").at(used).learning_rate)
+    tried = rate_grid(study.results(search, "published", train=False), grids.get_preset("published").at(used).learning_rate)
     if tried.empty:
         pytest.skip("no record of this search")
     assert dict(zip(tried["method"], tried["used"], strict=True)) == dict(zip(tried["method"], tried["best"], strict=True))

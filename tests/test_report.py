@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from peftlib import records, report, study
+from peftlib import grids, records, report, study
 from peftlib.errors import UsageError
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
@@ -37,8 +37,8 @@ def synthetic(run: records.Run, score: float, stored: int = 1000) -> dict:
 
 def made(experiment: str, score=lambda run: 0.5, keep=lambda run: True, seeds: tuple[int, ...] = (0,)) -> study.Results:
     """Records of an experiment under the published preset, made up."""
-    preset = dataclasses.replace(study.get_preset("published"), seeds=seeds)
-    wanted = study.runs(experiment, preset)
+    preset = dataclasses.replace(grids.get_preset("published"), seeds=seeds)
+    wanted = grids.runs(experiment, preset)
     return study.Results([synthetic(run, score(run)) for run in wanted if keep(run)], wanted)
 
 
@@ -112,9 +112,10 @@ def test_caveats_follow_the_data():
 
 def test_caveats_say_what_of_the_data_was_left_out():
     old = made("adaptbert/table3")
-    assert "Inputs end at" in report.caveats(old).data and "Training rows cut" not in report.caveats(old).data
+    said = report.caveats(old, "adaptbert").data
+    assert "Inputs end at" in said and "Training rows cut" not in said
     counted = {"train": {"rte": {"rows": 200, "rows_cut": 50, "tokens_cut": 900}, "qqp": {"rows": 9, "rows_dropped": 2}}}
-    said = report.caveats([record | {"left_out": counted} for record in old]).data
+    said = report.caveats([record | {"left_out": counted} for record in old], "adaptbert").data
     assert "Training rows cut so: RTE at" in said and "25%" in said and "2 of QQP" in said
 
 
@@ -124,7 +125,7 @@ def test_records_that_are_damaged_or_of_no_commit_are_said_to_be():
         r["commit"] = None
     lost = study.Results(some[1:], some.wanted, (), some.wanted[:1])
     assert "3 of 4 runs, 1 damaged · commit unknown" in report.provenance(lost)
-    page = report.Page(study.get_preset("published"), False)
+    page = report.Page(grids.get_preset("published"), False)
     assert "1 has a damaged record" in report.rerun("page.ipynb", page, lost).data
 
 
@@ -146,7 +147,7 @@ def test_begin_refuses_bad_parameters_before_anything_runs():
 
 
 def test_rerun_counts_what_is_missing():
-    page = report.Page(study.get_preset("published"), False)
+    page = report.Page(grids.get_preset("published"), False)
     some = made("adaptbert/table1", keep=lambda run: run.label == "Finetune")
     text = report.rerun("notebooks/adaptbert/table1.ipynb", page, some, some).data
     assert "2 of 4 runs are missing" in text and "The 2 runs recorded took 12 s" in text
@@ -292,7 +293,7 @@ def test_a_run_that_was_made_again_replaces_its_trial(tmp_path):
     journal = tmp_path / "study.log"
     search.register(made("adaptbert/section62", lambda run: run.recipe.dropout), journal)
     again = search.register(made("adaptbert/section62", lambda run: 1 - run.recipe.dropout), journal)
-    assert len(again.trials) == len(study.runs("adaptbert/section62", "published"))
+    assert len(again.trials) == len(grids.runs("adaptbert/section62", "published"))
     assert search.best(again)["score"] == pytest.approx(1 - search.best(again)["dropout"])
 
 

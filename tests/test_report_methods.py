@@ -5,7 +5,7 @@ import json
 import matplotlib
 import pytest
 
-from peftlib import records, report, study
+from peftlib import grids, records, report
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
@@ -122,7 +122,7 @@ def test_source_is_the_librarys(label):
 
 
 def test_pages_cope_with_no_records():
-    empty = Results([], study.runs("methods/sst", "smoke", ["LoRA"]))
+    empty = Results([], grids.runs("methods/sst", "smoke", ["LoRA"]))
     for shown in (methods.curve(empty), methods.compare(empty, "LoRA"), methods.cost(empty, "LoRA")):
         assert "0 of 1 runs" in repr(shown)
     assert "not run" in repr(methods.cost(empty, "LoRA"))
@@ -177,9 +177,9 @@ def test_own_row_refuses_an_unknown_label():
 
 
 def test_results_by_label_reach_rows_that_a_small_preset_leaves_out():
-    assert [r.label for r in study.runs("methods/sst", "smoke", ["GaLore"])] == ["GaLore"]
+    assert [r.label for r in grids.runs("methods/sst", "smoke", ["GaLore"])] == ["GaLore"]
     with pytest.raises(UsageError, match="no row 'Nothing'"):
-        study.runs("methods/sst", "smoke", ["Nothing"])
+        grids.runs("methods/sst", "smoke", ["Nothing"])
 
 
 # --- the notebooks ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from test_report import FULL_SIZE, made
 
-from peftlib import records, report, study
+from peftlib import grids, records, report, study
 from peftlib.data import get_task, load_split
 from peftlib.papers import paper_table
 from peftlib.papers.compacter.pages import rates, score_tables
@@ -47,7 +47,7 @@ def test_a_number_has_a_title_and_a_place_in_the_papers_table(key, title, printe
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("preset", ["quick", "published", "paper"])
 def test_every_number_of_ours_stands_beside_one_of_the_papers(name, preset):
-    wanted = study.Results([], study.runs(f"compacter/{name}", preset))
+    wanted = study.Results([], grids.runs(f"compacter/{name}", preset))
     ours = [suites.printed_column(key) for task in suites.tasks(wanted) for key in suites.keys(task)]
     assert set(ours) <= set(suites.score_columns(paper_table("compacter", name)))
     assert len(set(ours)) == len(ours)
@@ -261,7 +261,7 @@ def test_rates_that_were_not_tried_are_not_run():
 
 
 def test_a_rate_that_diverged_is_named_and_not_chosen():
-    high = [run.digest for run in study.runs("compacter/table4", "published") if run.recipe.lr == 0.3]
+    high = [run.digest for run in grids.runs("compacter/table4", "published") if run.recipe.lr == 0.3]
     source = searched({"BitFit": 0.3}, lambda run: run.recipe.lr < 0.3)
     source.diverged = [r | {"diverged": "the loss is nan"} for r in searched({}) if r["digest"] in high]
     found = rates.rates("table4", source, "published")

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from test_report import made, synthetic
 
-from peftlib import study
+from peftlib import grids, study
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.papers import paper_table
@@ -38,11 +38,11 @@ def no_benchmark(monkeypatch):
 
 def records(experiment: str, score, keep=lambda run: True, seeds=(0,), preset="published", **changes) -> study.Results:
     """Made-up records of an experiment: every metric of a task has the score, a fraction."""
-    chosen = dataclasses.replace(study.get_preset(preset), seeds=seeds, **changes)
+    chosen = dataclasses.replace(grids.get_preset(preset), seeds=seeds, **changes)
     if preset == "published":
         source = made(experiment, score, keep, seeds)
     else:
-        wanted = study.runs(experiment, chosen)
+        wanted = grids.runs(experiment, chosen)
         source = study.Results([synthetic(run, score(run)) for run in wanted if keep(run)], wanted)
     for record in source:
         for split in ("validation", "test"):
@@ -67,7 +67,7 @@ def test_every_claim_has_a_check_or_a_reason_and_a_source():
     assert set(claims["id"]) == set(CLAIMS.checks) | set(CLAIMS.untestable)
     assert not set(CLAIMS.checks) & set(CLAIMS.untestable)
     named = {name for cell in claims["experiment"] if cell for name in cell.split("; ")}
-    assert named <= {*study.EXPERIMENTS, "benchmarks/step"}
+    assert named <= {*grids.experiments(), "benchmarks/step"}
     assert set(claims["check"]) <= {"score_gap", "score_order", "score_ratio", "correlation", "cost", "count", "search"}
 
 
@@ -129,10 +129,10 @@ def test_the_margin_is_two_standard_errors():
 
 
 def test_no_task_is_tested_on_more_rows_than_it_has():
-    rows = rows_tested(study.Results([], study.runs("compacter/table2", "published")))
+    rows = rows_tested(study.Results([], grids.runs("compacter/table2", "published")))
     assert rows["cb"] == TEST_ROWS["cb"] and max(rows.values()) <= 500
-    assert rows_tested(study.Results([], study.runs("compacter/table1", "paper")))["qqp"] == TEST_ROWS["qqp"]
-    quick = study.runs("compacter/table2", "quick")  # embedded: as many as are asked for
+    assert rows_tested(study.Results([], grids.runs("compacter/table1", "paper")))["qqp"] == TEST_ROWS["qqp"]
+    quick = grids.runs("compacter/table2", "quick")  # embedded: as many as are asked for
     assert rows_tested(study.Results([], quick)) == {run.tasks[0]: run.limits[2] for run in quick}
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import TASKS, build, inputs_of
 
-from peftlib import edits, experiments, provenance, records, report, study
+from peftlib import edits, grids, provenance, records, report, study
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods.reparametrized.lora import LowRank
@@ -21,8 +21,6 @@ from peftlib.report import suites
 from peftlib.study import Incomplete
 from peftlib.training import loop
 from peftlib.training.loop import Diverged, Trainer, digest_of
-
-assert experiments  # importing it fills the registry that some tests here replace
 
 
 @pytest.fixture(autouse=True)
@@ -357,34 +355,34 @@ def test_frozen_weights_are_cast_once():
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
-    study.presets()  # checked against the true experiments
-    monkeypatch.setattr(study, "EXPERIMENTS", {})
+    grids.presets()  # checked against the true experiments
+    monkeypatch.setattr(grids, "EXPERIMENTS", {})
     return tmp_path
 
 
 def preset(**options):
-    return dataclasses.replace(study.get_preset("smoke"), precision="fp32", **options)
+    return dataclasses.replace(grids.get_preset("smoke"), precision="fp32", **options)
 
 
 def grid(name, *methods):
-    @study.experiment(name)
+    @grids.experiment(name)
     def rows(preset):
-        return [study.make_run(preset, method, tasks=("sst",), label=f"row {i}") for i, method in enumerate(methods)]
+        return [grids.make_run(preset, method, tasks=("sst",), label=f"row {i}") for i, method in enumerate(methods)]
 
 
 def test_the_precision_of_quick_is_the_machines_or_the_one_that_is_given(monkeypatch):
-    quick = study.get_preset("quick")
+    quick = grids.get_preset("quick")
     for flags, expected in (({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "fp32")):
         monkeypatch.delenv("PEFTLIB_PRECISION", raising=False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
-        study.native_precision.cache_clear()
-        assert study.make_run(quick, "LoRA()").recipe.precision == expected
+        grids.native_precision.cache_clear()
+        assert grids.make_run(quick, "LoRA()").recipe.precision == expected
     monkeypatch.setenv("PEFTLIB_PRECISION", "bf16")
-    study.native_precision.cache_clear()
-    assert study.make_run(quick, "LoRA()").recipe.precision == "bf16"
-    assert study.make_run(study.get_preset("smoke"), "LoRA()").recipe.precision == "fp32"
-    study.native_precision.cache_clear()
+    grids.native_precision.cache_clear()
+    assert grids.make_run(quick, "LoRA()").recipe.precision == "bf16"
+    assert grids.make_run(grids.get_preset("smoke"), "LoRA()").recipe.precision == "fp32"
+    grids.native_precision.cache_clear()
 
 
 @pytest.mark.parametrize("method, rate", [
@@ -446,7 +444,7 @@ def test_a_folder_of_a_backbones_name_is_another_backbone():
 def test_a_record_under_the_digest_of_its_spelling_is_found(root):
     """Records are older than the rule that expressions of one meaning have one digest, and keep their names."""
     grid("paper/table", "LoRA(rank=8)")
-    (wanted,) = study.runs("paper/table", preset())
+    (wanted,) = grids.runs("paper/table", preset())
     assert wanted.digest != wanted.digest_as_spelt
     record = study.execute(preset(), wanted, progress=False)
     path = records.path_of("smoke", wanted.digest)
@@ -513,7 +511,7 @@ def finished(root):
     """An experiment of two runs that are done: their preset and the paths of their records."""
     grid("paper/table", "HeadOnly()", "LoRA(rank=2)")
     study.results("paper/table", preset(), progress=False)
-    return preset(), [records.find("smoke", run) for run in study.runs("paper/table", preset())]
+    return preset(), [records.find("smoke", run) for run in grids.runs("paper/table", preset())]
 
 
 def states():
@@ -625,12 +623,12 @@ def test_a_folder_that_takes_no_records_is_refused_before_training(root, monkeyp
 def test_who_trains_bf16_without_the_instructions_is_told(root, monkeypatch, capsys, given, precision, said):
     monkeypatch.setattr(study, "fast_precision", lambda: "fp32")
     monkeypatch.setenv("PEFTLIB_PRECISION", precision)
-    study.native_precision.cache_clear()
+    grids.native_precision.cache_clear()
     grid("paper/table", "HeadOnly()")
     wanted = dataclasses.replace(preset(), precision=given)
     study.results("paper/table", wanted, progress=False)
     study.results("paper/table", wanted, progress=False)
-    study.native_precision.cache_clear()
+    grids.native_precision.cache_clear()
     lines = [line for line in capsys.readouterr().err.splitlines() if "17 times slower" in line]
     assert len(lines) == (said is not None) and all(said.lower() in line.lower() for line in lines)
 
@@ -651,10 +649,10 @@ def test_a_killed_run_goes_on_from_its_last_epoch(root, monkeypatch):
 
 
 def test_status_counts_done_missing_failed_and_stale(root):
-    smoke = study.get_preset("smoke")
+    smoke = grids.get_preset("smoke")
     grid("paper/table", "HeadOnly()", "PerTask(BitFit())", "LoRA(rank=2)")
     assert states() == {"missing": 3}
-    wanted = study.runs("paper/table", smoke)
+    wanted = grids.runs("paper/table", smoke)
     with pytest.raises(Incomplete):
         study.run_missing("paper/table", smoke, wanted[:2], progress=False)
     assert states() == {"done": 1, "missing": 1, "failed": 1}
@@ -666,9 +664,9 @@ def test_status_counts_done_missing_failed_and_stale(root):
 def test_unknown_names_get_a_suggestion(root):
     grid("adaptbert/table3", "HeadOnly()")
     with pytest.raises(UsageError, match="did you mean 'adaptbert/table3'"):
-        study.runs("adaptbert/tabel3", "smoke")
+        grids.runs("adaptbert/tabel3", "smoke")
     with pytest.raises(UsageError, match="unknown preset 'smok'"):
-        study.runs("adaptbert/table3", "smok")
+        grids.runs("adaptbert/table3", "smok")
 
 
 def test_a_base_edit_changes_nothing():

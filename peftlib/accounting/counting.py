@@ -11,9 +11,9 @@ import torch
 from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError, short
+from peftlib.grids import TASKS
 from peftlib.methods.base import Expression
 from peftlib.model import Counts, Tuned
-from peftlib.study import TASKS
 
 BERT = "bert-base-uncased"
 MOST = 1000  # tasks, and copies of methods

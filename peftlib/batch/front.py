@@ -54,10 +54,10 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
     Raises:
         UsageError: unknown preset, or a notebook that lacks a parameter it is to be given.
     """
-    from peftlib import study
+    from peftlib import grids, study
 
     values, notebook = build / "preset.json", root / "notebooks" / "train.ipynb"
-    write(values, json.dumps(dataclasses.asdict(study.get_preset(preset)), indent=1))
+    write(values, json.dumps(dataclasses.asdict(grids.get_preset(preset)), indent=1))
     train = {}
     for job in study.plan(preset):
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
@@ -71,7 +71,7 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
 
     @functools.cache  # several pages read an experiment
     def read_by(experiment: str) -> list[str]:
-        return [str(records.find(preset, run)) for run in study.runs(experiment, preset)]
+        return [str(records.find(preset, run)) for run in grids.runs(experiment, preset)]
 
     pages = {}
     for page in study.pages(preset):
@@ -229,14 +229,14 @@ def environment(options: Options, root: Path, build: Path) -> dict[str, str]:
     One thread a job, whatever the number of jobs: sums are then the same, in the same order, to the last digit. A node
     computes in the precision planned here. An executor's own settings are let through.
     """
-    from peftlib import study
+    from peftlib import grids
 
     executor = f"SNAKEMAKE_{options.executor.upper().replace('-', '_')}_"
     kept = {name: value for name, value in os.environ.items() if not FOREIGN.match(name) or name.startswith(executor)}
     here, home = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])], build / "home"
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return {"HF_HOME": os.path.join(cache, "huggingface"), **kept,
-            "PYTHONPATH": os.pathsep.join(here), "PEFTLIB_ROOT": str(root), "PEFTLIB_PRECISION": study.native_precision(),
+            "PYTHONPATH": os.pathsep.join(here), "PEFTLIB_ROOT": str(root), "PEFTLIB_PRECISION": grids.native_precision(),
             "XDG_CACHE_HOME": str(home / "cache"), "MPLCONFIGDIR": str(home / "matplotlib"),
             "IPYTHONDIR": str(home / "ipython"), "JUPYTER_CONFIG_DIR": str(home / "jupyter"),
             "JUPYTER_DATA_DIR": str(home / "jupyter"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),

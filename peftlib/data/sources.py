@@ -17,7 +17,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from peftlib.data import embedded
-from peftlib.data.tasks import Task, get_task
+from peftlib.data.suites import resplit
+from peftlib.data.tasks import SUITES, Task, get_task
 from peftlib.errors import DataError, UsageError, short
 
 SOURCES = ("embedded", "local", "hub")
@@ -55,6 +56,15 @@ class Examples:
     def segments(self) -> list[tuple[str, ...]]:
         """What an encoder reads of each row: one text or two."""
         return [self.task.segments(row) for row in self.texts] if self.task.segments else self.texts
+
+
+def available(suite: str, source: str) -> dict[str, str | None]:
+    """The tasks of a suite by their real names, and what a source has for each: the task itself, a stand-in under its
+    own name, or None. source: "embedded", "local" or "hub"."""
+    names = [task.name for task in SUITES[suite]]
+    if source == "embedded":
+        return {name: name if name in embedded.SIZES else None for name in names}
+    return {name: resplit.STAND_INS.get(name, name) if source == "local" else name for name in names}
 
 
 def load_split(

@@ -11,7 +11,7 @@ from peftlib.errors import UsageError, short
 SUITES = {"cs224n": cs224n.TASKS, "glue": glue.TASKS, "superglue": superglue.TASKS, "resplit": resplit.TASKS}
 TASKS: dict[str, Task] = {task.name: task for tasks in SUITES.values() for task in tasks}
 
-__all__ = ["SUITES", "TASKS", "Task", "available", "get_task"]
+__all__ = ["SUITES", "TASKS", "Task", "get_task"]
 
 
 def get_task(name: str) -> Task:
@@ -21,14 +21,3 @@ def get_task(name: str) -> Task:
     close = difflib.get_close_matches(short(name).strip("'").lower(), TASKS, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise UsageError(f"unknown task {short(name)}; known tasks: {', '.join(TASKS)}{hint}")
-
-
-def available(suite: str, source: str) -> dict[str, str | None]:
-    """The tasks of a suite by their real names, and what a source has for each: the task itself, a stand-in under its
-    own name, or None. source: "embedded", "local" or "hub"."""
-    from peftlib.data.embedded import SIZES
-
-    names = [task.name for task in SUITES[suite]]
-    if source == "embedded":
-        return {name: name if name in SIZES else None for name in names}
-    return {name: resplit.STAND_INS.get(name, name) if source == "local" else name for name in names}

@@ -4,7 +4,7 @@
 finds what these folders hold. ``paper.toml`` says what it is (`About`); ``numbers/*.csv`` are its tables (columns: see
 README.md beside this file); of the modules, each of which a paper may lack,
 
-``experiments``   registers the runs behind its tables with `peftlib.study.experiment`
+``experiments``   registers the runs behind its tables with `peftlib.grids.experiment`
 ``counts``        ``COUNTED``: tables that need no training, by name; ``of_method``: what it prints of one method's size
 ``errata``        ``errata()``: all that it prints and that can be recomputed, as `peftlib.report.arithmetic` has it
 ``checks``        ``CLAIMS``: what decides each of its claims, as `peftlib.report.verdicts` has it

@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from peftlib.errors import UsageError
+from peftlib.grids import Preset, get_preset, runs
 from peftlib.records import Run, root
 from peftlib.report import style
 from peftlib.report.figures import figure
@@ -39,7 +40,6 @@ from peftlib.report.tables import (
     table,
     union,
 )
-from peftlib.study import Preset, get_preset, runs
 
 __all__ = [
     "Html", "Page", "Spread", "begin", "beside", "by_label", "caveats", "cost", "course", "duration", "epoch_seconds",

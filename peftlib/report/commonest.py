@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from peftlib import records, study
+from peftlib import grids, records
 from peftlib.data import get_task, load_split
 from peftlib.records import Run
 from peftlib.training import metrics
@@ -68,7 +68,7 @@ def write(preset: str, experiments: list[str]) -> int:
         UsageError: no such preset or experiment.
         DataError: the data is not at hand.
     """
-    runs = [run for name in experiments for run in study.runs(name, preset)]
+    runs = [run for name in experiments for run in grids.runs(name, preset)]
     asked = {_key(run, task) for run in runs for task in run.tasks if run.source != "embedded"}
     computed = {_text(key): _computed(*key) for key in asked}
     before = pd.read_csv(path(), dtype=str).to_dict("records") if path().is_file() else []

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from IPython.display import Markdown
 
 from peftlib import markup
-from peftlib.data.tasks import SUITES, available
+from peftlib.data.sources import available
+from peftlib.data.tasks import SUITES
 from peftlib.papers import About, about
 from peftlib.report.averages import TEST_ROWS, TINY
 from peftlib.report.suites import STANDS_FOR, TITLES, real

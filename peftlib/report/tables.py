@@ -11,7 +11,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from peftlib import markup
-from peftlib.study import TASKS, Results
+from peftlib.grids import TASKS
+from peftlib.study import Results
 
 MISSING = "not run"
 NO_COMMIT = "unknown (made outside a repository)"

@@ -12,7 +12,7 @@ from IPython.display import Markdown
 from markdown_it import MarkdownIt
 from test_report import synthetic
 
-from peftlib import report, study
+from peftlib import grids, report
 from peftlib.report import efficiency, environment, figures, methods, shares, survey, verdicts
 from peftlib.study import Results
 from tries import Try
@@ -31,9 +31,9 @@ PIECES = ["<script>", "</script>", "<img src=x onerror=f()>", '"', "'", "`", "``
 SHOWS: dict[str, Callable[[Results, str], object]] = {
     "table": lambda found, text: report.table(
         pd.DataFrame({text: [text, None, 1.5]}), caption=text, note=text, source=found),
-    "rerun": lambda found, text: report.rerun("page.ipynb", report.Page(study.get_preset("published"), False), found),
+    "rerun": lambda found, text: report.rerun("page.ipynb", report.Page(grids.get_preset("published"), False), found),
     "say": lambda found, text: report.say("{text} and {text:code}", text=text),
-    "caveats": lambda found, text: report.caveats(found),
+    "caveats": lambda found, text: report.caveats(found, "adaptbert"),
     "advice": lambda found, text: survey.advice(found),
     "choices": lambda found, text: survey.choices(found),
     "machines": lambda found, text: environment.machines(found),
@@ -69,8 +69,8 @@ def _record(draw: random.Random, run) -> dict:
 
 
 def _shown(draw: random.Random, _):
-    preset = dataclasses.replace(study.get_preset("published"), backbone=f"x{_text(draw)}")
-    runs = draw.sample(study.runs("methods/sst", preset), k=draw.randrange(8))
+    preset = dataclasses.replace(grids.get_preset("published"), backbone=f"x{_text(draw)}")
+    runs = draw.sample(grids.runs("methods/sst", preset), k=draw.randrange(8))
     wanted = [dataclasses.replace(run, label=draw.choice([run.label, _text(draw)])) for run in runs]
     found = Results([_record(draw, run) for run in wanted if draw.random() < 0.8], wanted)
     name, text = draw.choice(list(SHOWS)), _text(draw)

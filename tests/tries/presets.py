@@ -8,7 +8,7 @@ import random
 from importlib import resources
 from pathlib import Path
 
-from peftlib import presets, study
+from peftlib import grids, presets
 from tries import Try, command
 from tries.records import GONE, JUNK, places, put
 
@@ -77,7 +77,7 @@ TRIES = [
     _at("a change to rates of a method that there is not", (*CHANGES, "compacter", "lr", "PromptTunning"), 1.0,
         "changes: compacter: preset 'quick': lr: unknown method 'PromptTunning'", "did you mean PromptTuning"),
     _at("a change to rates as a list", (*CHANGES, "compacter", "lr"), [1e-3], "changes: compacter: lr: expected a table"),
-    Try("a preset", "a name that there is not", lambda _: study.get_preset("qiuck"), ("unknown preset 'qiuck'", "quick")),
+    Try("a preset", "a name that there is not", lambda _: grids.get_preset("qiuck"), ("unknown preset 'qiuck'", "quick")),
     Try("peftlib status", "a preset that there is not", lambda _: command("status", "--preset", "qiuck"), ("'qiuck'",)),
 ]
 FREE = {"about", "backbone"}

@@ -7,7 +7,7 @@ import json
 import random
 from pathlib import Path
 
-from peftlib import records, study
+from peftlib import grids, records
 from peftlib.records import Recipe, Run
 from tries import Try
 
@@ -142,7 +142,7 @@ def _precision(name: str) -> str:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFTLIB_PRECISION", name)
-        return study.native_precision.__wrapped__()
+        return grids.native_precision.__wrapped__()
 
 
 def places(value: object, path: tuple = ()) -> list[tuple]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from peftlib.comparison import METHOD_RUNS
+from peftlib.grids import TASKS, Preset, experiment, make_run
 from peftlib.records import Run
-from peftlib.study import TASKS, Preset, experiment, make_run
 
 ADAPTER, HYPERNET = "PerTask(AdaptBertAdapter(bottleneck={a}))", "AdaptBertHypernet(bottleneck={a})"
 COMBINED = "LoRA(rank={r}) + " + ADAPTER

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
+from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.papers import paper_table
 from peftlib.records import Run
-from peftlib.study import Preset, each_on_each, experiment
 
 # Printed name -> expression. {a}: the bottleneck. {n}: the number in the printed name's brackets. {drop}: see `DROPPED`.
 EXPRESSIONS = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.records import Run
-from peftlib.study import Preset, each_on_each, experiment
 
 # Full fine-tuning, and methods that train less and less.
 ROWS = {"Full fine-tuning": "Full()", "Adapter": "Houlsby(bottleneck=24, train_norms=True)",

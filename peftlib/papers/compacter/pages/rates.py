@@ -10,10 +10,10 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from peftlib.grids import get_preset
 from peftlib.papers import paper_table
 from peftlib.report import say, style
 from peftlib.report.tables import frame, rate_grid
-from peftlib.study import get_preset
 
 GRID = (3e-5, 3e-4, 3e-3, 3e-2, 3e-1)  # the paper's, appendix A
 OTHERS = ("method", "best, paper", "best, ours", "used", "agree", "at the edge", "paper's rate costs")  # but the scores

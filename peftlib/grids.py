@@ -1,0 +1,170 @@
+"""Experiments are named grids of runs, one function each, that a preset scales. This finds them all, and the presets.
+
+Light to import (no torch); a preset that leaves the precision to the machine asks torch for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+from collections.abc import Callable, Collection
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from peftlib.data.sources import available
+from peftlib.errors import UsageError, short
+from peftlib.papers import papers, part
+from peftlib.presets import Preset
+from peftlib.records import Recipe, Run
+from peftlib.schema import conform, near, read_json
+
+TASKS = ("sst", "quora", "sts")  # of a run that names none
+
+# --- experiments ------------------------------------------------------------------------------------------------------
+EXPERIMENTS: dict[str, Callable[[Preset], list[Run]]] = {}
+
+
+def experiment(name: str):
+    """Register a function that gives the runs of an experiment under a preset. name: paper/experiment."""
+
+    def register(build: Callable[[Preset], list[Run]]):
+        EXPERIMENTS[name] = build
+        return build
+
+    return register
+
+
+def experiments() -> dict[str, Callable[[Preset], list[Run]]]:
+    """All experiments by name: the comparison of all methods first, then paper by paper. A run that several experiments
+    share is trained by the first."""
+    importlib.import_module("peftlib.comparison")
+    for paper in papers():
+        part(paper, "experiments")
+    return EXPERIMENTS
+
+
+# --- presets ----------------------------------------------------------------------------------------------------------
+@functools.cache
+def presets() -> dict[str, Preset]:
+    """All presets by name.
+
+    Raises:
+        UsageError: presets.json holds something that cannot be used; names the file, the preset and the value.
+    """
+    with resources.as_file(resources.files("peftlib") / "presets.json") as path:
+        return read_presets(path)
+
+
+def read_presets(path: Path) -> dict[str, Preset]:
+    """The presets of a file, by name, checked with all their changes.
+
+    Raises:
+        UsageError: names the file, the preset and the value that cannot be used.
+    """
+    content = conform(read_json(path), dict[str, dict[str, Any]], f"{path}: ")
+    known = {*experiments(), *(name.split("/")[0] for name in experiments())}
+    try:
+        found = {name: conform({**fields, "name": name}, Preset, f"preset {short(name)}: ")
+                 for name, fields in content.items()}
+        for preset in found.values():
+            for part in preset.changes:
+                if part not in known:
+                    raise UsageError(f"preset {preset.name!r}: changes: {short(part)} is no paper and no experiment"
+                                     f"{near(part, known)}")
+                preset.at(part)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return found
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        UsageError: unknown; names the known ones.
+    """
+    known = presets()
+    if name not in known:
+        raise UsageError(f"unknown preset {short(name)}: expected one of {', '.join(known)}")
+    return known[name]
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, label: str = "", seed: int = 0,
+             limits: tuple | None = None, **recipe) -> Run:
+    """A run as the preset would do it; keyword arguments override fields of the recipe."""
+    given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
+             "max_length": preset.max_length, "form": preset.form,
+             "precision": native_precision() if preset.precision == "auto" else preset.precision}
+    if len(tasks) > 1:  # in a run of one task there is nothing to sample
+        given["sampling"] = preset.sampling
+    limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
+    return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source,
+               recipe=Recipe(**given | recipe), seed=seed, limits=tuple(limits), label=label or method)
+
+
+def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe) -> list[Run]:
+    """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
+    tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
+    return [make_run(preset, method, (task,), label=label, **recipe)
+            for label, method in rows.items() for task in tasks]
+
+
+@functools.cache
+def native_precision() -> str:
+    """What a preset's "auto" is: the precision that the environment variable PEFTLIB_PRECISION names, else the machine's
+    faster one. The batch sets the variable, so that the jobs on a cluster's nodes train what was planned elsewhere.
+
+    Raises:
+        UsageError: the variable names no precision.
+    """
+    given = os.environ.get("PEFTLIB_PRECISION")
+    if given and given not in ("bf16", "fp32"):
+        raise UsageError(f"PEFTLIB_PRECISION is {short(given)}: expected bf16 or fp32")
+    return given or fast_precision()
+
+
+def fast_precision() -> str:
+    """"bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def emulated(preset: Preset) -> str | None:
+    """What to tell whoever is about to train bf16 on a machine that has no such instructions; None elsewhere."""
+    wanted = native_precision() if preset.precision == "auto" else preset.precision
+    if wanted == "fp32" or fast_precision() == "bf16":
+        return None
+    mend = "unset PEFTLIB_PRECISION" if preset.precision == "auto" else 'give the preset the precision "auto" or "fp32"'
+    return (f"preset {preset.name} trains in bf16, which this machine has no instructions for: about 17 times slower than "
+            f"fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them")
+
+
+def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:
+    """The runs of an experiment, all seeds; fewer rows if the preset says so, or those of the labels.
+
+    Raises:
+        UsageError: no such experiment, or no row of such a label.
+    """
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    known = experiments()
+    if name not in known:
+        raise UsageError(f"unknown experiment {short(name)}{near(name, known)} Known: {', '.join(known)}")
+    preset = preset.at(name)
+    rows = known[name](preset)
+    if labels is None:
+        rows = rows if preset.rows is None else rows[: preset.rows]
+    else:
+        there = {run.label for run in rows}
+        if unknown := set(labels) - there:
+            missing = ", ".join(map(repr, sorted(unknown)))
+            raise UsageError(f"{name} has no row {missing}; it has {', '.join(sorted(there))}")
+        rows = [run for run in rows if run.label in labels]
+    return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
