@@ -15,7 +15,8 @@ from test_report import synthetic
 
 from peftlib import grids, markup, report, study
 from peftlib.batch import site
-from peftlib.report import environment, survey
+from peftlib.papers.survey import taxonomy as survey
+from peftlib.report import environment
 from peftlib.report.tables import Html
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 from test_report import synthetic
 
 from peftlib import grids, report
-from peftlib.report import efficiency, environment, figures, methods, shares, survey, verdicts
+from peftlib.papers.survey import taxonomy as survey
+from peftlib.report import efficiency, environment, figures, methods, shares, verdicts
 from peftlib.study import Results
 from tries import Try
 
