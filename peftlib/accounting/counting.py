@@ -12,7 +12,7 @@ from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError, short
 from peftlib.grids import TASKS
-from peftlib.methods.base import Expression
+from peftlib.methods.base import Expression, parse
 from peftlib.model import Counts, Tuned
 
 BERT = "bert-base-uncased"
