@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # A SLURM cluster of one node, this machine, without an accounting database: for trying the batch on one.
 #
-#   tests/slurm_node.sh start FOLDER     writes FOLDER/slurm.conf and starts munged, slurmctld and slurmd
-#   export SLURM_CONF=FOLDER/slurm.conf  then sbatch, squeue and `make book EXECUTOR=slurm` use it
+#   tests/slurm_node.sh start FOLDER     starts munged, slurmctld and slurmd; sbatch, squeue and
+#                                        `make book EXECUTOR=slurm` then use this cluster
 #   tests/slurm_node.sh stop FOLDER
 #
-# Everything it makes lies in FOLDER, which should be on a local disk with a short path (a socket's path has 107 characters).
-# Needs Debian's packages slurm-wlm and munge; run it as the user who submits.
+# Everything it makes lies in FOLDER, which should be on a local disk with a short path (a socket's path has 107 characters),
+# but for a link to its configuration where SLURM's commands, inside jobs too, look for it; a cluster that is there already
+# is left alone. Needs Debian's packages slurm-wlm and munge, and root.
 set -euo pipefail
-
 
 configuration() {
     local user name memory
@@ -52,14 +52,15 @@ start() {
             exit 1
         }
     done
-    mkdir -p "$FOLDER/state" "$FOLDER/spool"
+    [ ! -e "$LINK" ] || { echo "error: $LINK exists: this machine belongs to a cluster" >&2; exit 1; }
+    mkdir -p "$FOLDER/state" "$FOLDER/spool" "$(dirname "$LINK")"
     chmod 755 "$FOLDER"
     head -c 1024 /dev/urandom > "$FOLDER/munge.key"
     chmod 400 "$FOLDER/munge.key"
     munged --force --key-file="$FOLDER/munge.key" --socket="$FOLDER/munge.socket" --pid-file="$FOLDER/munged.pid" \
         --log-file="$FOLDER/munged.log" --seed-file="$FOLDER/munged.seed"
     configuration > "$FOLDER/slurm.conf"
-    export SLURM_CONF=$FOLDER/slurm.conf
+    ln -sfn "$FOLDER/slurm.conf" "$LINK"
     slurmctld -c
     slurmd -c
     for _ in $(seq 30); do
@@ -73,6 +74,7 @@ start() {
 
 stop() {
     local pid
+    [ "$(readlink "$LINK")" != "$FOLDER/slurm.conf" ] || rm "$LINK"
     for pid in slurmd slurmctld munged; do
         [ -s "$FOLDER/$pid.pid" ] && kill "$(cat "$FOLDER/$pid.pid")" 2>/dev/null || true
     done
@@ -80,7 +82,8 @@ stop() {
 
 PATH="$PATH:/usr/sbin:/sbin"
 PORT=${SLURM_NODE_PORT:-16817}
-[ $# = 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+LINK=/etc/slurm/slurm.conf
+[ $# = 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 FOLDER=$(mkdir -p "$2" && cd "$2" && pwd)
 case $1 in
     start | stop) "$1" ;;

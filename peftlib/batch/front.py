@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from peftlib import commandline, records
-from peftlib.batch import guard, parameters, site
+from peftlib.batch import guard, parameters, site, slurm
 from peftlib.errors import PeftlibError, UsageError, short
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
@@ -156,7 +156,7 @@ class Options:
         """Refuse what Snakemake would refuse later, and in more words.
 
         Raises:
-            UsageError: an impossible number of jobs, or an executor that is not installed.
+            UsageError: an impossible number of jobs, an executor that is not installed, or a cluster out of reach.
         """
         if not 1 <= self.jobs <= MOST_JOBS:
             raise UsageError(f"--jobs {self.jobs}: expected a number from 1 to {MOST_JOBS}")
@@ -166,11 +166,14 @@ class Options:
         if self.executor not in ("local", *installed):
             raise UsageError(f"--executor {short(self.executor)}: expected local, or one that is installed (a package "
                              f"snakemake-executor-plugin-NAME): {', '.join(installed) or 'none is'}")
+        if self.executor == "slurm":
+            slurm.status_arguments()
 
     def arguments(self) -> list[str]:
         """Snakemake's arguments. On this machine its memory and GPUs bound what runs at the same time."""
         if not self.local:
-            return ["--executor", self.executor, "--jobs", str(self.jobs), "--latency-wait", "60", *self.extra]
+            asking = slurm.status_arguments() if self.executor == "slurm" else []
+            return ["--executor", self.executor, *asking, "--jobs", str(self.jobs), "--latency-wait", "60", *self.extra]
         memory = psutil.virtual_memory().total // 2**20
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         limits = [f"mem_mb={memory}", f"gpu={max(1, gpus)}"]

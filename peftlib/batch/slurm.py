@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 
 from peftlib.errors import UsageError
 
-MISSING = ("--executor slurm: {} is not here; submit from a node of the cluster, where SLURM's commands are (on Debian they "
-           "come with the package slurm-client)")
 
-
+@functools.cache
 def status_arguments() -> list[str]:
     """Snakemake's arguments for the command that says how jobs are.
 
@@ -21,13 +20,13 @@ def status_arguments() -> list[str]:
         UsageError: jobs cannot be submitted here, or nothing can say how they are.
     """
     if not shutil.which("sbatch"):
-        raise UsageError(MISSING.format("sbatch"))
+        raise UsageError("--executor slurm: sbatch is not here; start the batch on a node of the cluster that has SLURM's "
+                         "commands (on Debian they come with the package slurm-client)")
     if _answers("sacct", "--allocations", "--noheader", "--starttime=now-1minute"):
         return []
     if _answers("squeue", "--noheader"):
         return ["--slurm-status-command", "squeue"]
-    raise UsageError("--executor slurm: neither sacct nor squeue gets an answer: is the cluster's controller up? `sinfo` says "
-                     "more")
+    raise UsageError("--executor slurm: neither sacct nor squeue gets an answer: is the cluster's controller up? See sinfo")
 
 
 def _answers(*command: str) -> bool:
