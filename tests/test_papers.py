@@ -7,6 +7,7 @@ from peftlib.errors import DataError, UsageError
 from peftlib.grids import experiments
 from peftlib.papers import paper_table
 from peftlib.papers.adaptbert.experiments import TABLE3
+from peftlib.report import arithmetic
 
 
 def test_table3_has_the_rows_that_are_run():
@@ -51,9 +52,7 @@ def test_a_broken_file_is_named(tmp_path, monkeypatch):
 # --- errata -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def errata():
-    from peftlib.papers.adaptbert.errata import errata
-
-    return errata()
+    return arithmetic.errata("adaptbert")
 
 
 def rows(errata, text: str, where: str = ""):
@@ -95,9 +94,7 @@ def test_storage_of_table4_and_the_formula_disagree(errata):
 
 @pytest.fixture(scope="module")
 def compacter():
-    from peftlib.papers.compacter.errata import errata as compacter_errata
-
-    return compacter_errata()
+    return arithmetic.errata("compacter")
 
 
 def test_compacters_consequences_stand_where_numbers_disagree(compacter):

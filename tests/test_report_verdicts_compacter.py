@@ -13,9 +13,8 @@ from peftlib.errors import UsageError
 from peftlib.papers import paper_table
 from peftlib.papers.compacter import checks as compacter
 from peftlib.papers.compacter.checks import evidence as sources_of
-from peftlib.papers.compacter.errata import errata as compacter_errata
 from peftlib.papers.compacter.pages.ledger import doubts
-from peftlib.report import verdicts
+from peftlib.report import arithmetic, verdicts
 from peftlib.report.averages import TEST_ROWS, margin, rows_tested
 
 CLAIMS = compacter.CLAIMS
@@ -80,7 +79,7 @@ def test_unknown_papers_and_claims_are_refused():
 
 # --- the paper's own numbers ------------------------------------------------------------------------------------------
 def test_the_papers_numbers_say_what_its_text_says_or_an_erratum_stands():
-    errata, own = compacter_errata(), compacter.from_paper()
+    errata, own = arithmetic.errata("compacter"), compacter.from_paper()
     wrong = errata[~errata["agrees"].astype(bool)]["item"]
     for claim in CLAIMS.checks:
         found = CLAIMS.judge(claim, own)
@@ -103,7 +102,7 @@ def test_claims_that_rest_on_two_tiny_tasks():
     turned = {claim for claim in CLAIMS.checks
               if CLAIMS.judge(claim, own).outcome == "reproduced" != CLAIMS.judge(claim, again).outcome}
     assert turned == DOUBTED
-    errata = compacter_errata()
+    errata = arithmetic.errata("compacter")
     wrong = errata[~errata["agrees"].astype(bool)]["item"]
     assert wrong.str.contains("CB and COPA left out", regex=False).any()
 

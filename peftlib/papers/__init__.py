@@ -6,8 +6,10 @@ README.md beside this file); of the modules, each of which a paper may lack,
 
 ``experiments``   registers the runs behind its tables with `peftlib.grids.experiment`
 ``counts``        ``COUNTED``: tables that need no training, by name; ``of_method``: what it prints of one method's size
-``errata``        ``errata()``: all that it prints and that can be recomputed, as `peftlib.report.arithmetic` has it
+``errata``        ``FUNCTIONS``: what formulas of ``errata.toml`` may call
 ``checks``        ``CLAIMS``: what decides each of its claims, as `peftlib.report.verdicts` has it
+
+``errata.toml``, if it has one, recomputes what it prints from what else it prints (`peftlib.report.arithmetic`).
 """
 
 from __future__ import annotations
@@ -15,16 +17,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 
-from peftlib.errors import DataError, UsageError
+from peftlib.errors import DataError, UsageError, short
 
 FOLDER = Path(__file__).resolve().parent
+_NUMBER = re.compile(r"≈?\s*([-−+]?(?:\d[\d,]*)?\.?\d+)(?:e([-+]?\d{1,2}))?\s*(%|×1|×|x|K|M|B)?")
+_POWERS = {"K": 3, "M": 6, "B": 9}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def about(paper: str) -> About:
     Raises:
         UsageError: no such paper; names the known ones.
     """
-    text = (FOLDER / _known(papers(), paper, "paper") / "paper.toml").read_text(encoding="utf-8")
+    text = (FOLDER / known(papers(), paper, "paper") / "paper.toml").read_text(encoding="utf-8")
     fields = tomllib.loads(text)
     return About(**fields | {"backbones": tuple(fields["backbones"])})
 
@@ -60,7 +66,7 @@ def part(paper: str, name: str) -> ModuleType | None:
     Raises:
         UsageError: no such paper; names the known ones.
     """
-    module = f"{__name__}.{_known(papers(), paper, 'paper')}.{name}"
+    module = f"{__name__}.{known(papers(), paper, 'paper')}.{name}"
     return importlib.import_module(module) if importlib.util.find_spec(module) else None
 
 
@@ -69,12 +75,17 @@ def tables(paper: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER / paper / "numbers").glob("*.csv"))
 
 
-def _known(names: list[str], name: str, what: str) -> str:
+def known(names: Collection[str], name: str, what: str) -> str:
+    """The name, if it is one of these.
+
+    Raises:
+        UsageError: it is none; names the nearest and all.
+    """
     if name in names:
         return name
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"no {what} {name!r}{hint} Known: {', '.join(names)}")
+    raise UsageError(f"no {what} {short(name)}{hint or '.'} Known: {', '.join(names)}")
 
 
 def paper_table(paper: str, table: str) -> pd.DataFrame:
@@ -90,12 +101,8 @@ def paper_table(paper: str, table: str) -> pd.DataFrame:
         UsageError: no such paper or table; names the known ones.
         DataError: a file that is no such table.
     """
-    home = FOLDER / _known(papers(), paper, "paper") / "numbers"
-    path = home / f"{_known(tables(paper), table, f'table of {paper}')}.csv"
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    home = FOLDER / known(papers(), paper, "paper") / "numbers"
+    frame = read_table(home / f"{known(tables(paper), table, f'table of {paper}')}.csv")
     for name in frame.columns:
         if not name.endswith("printed") and name != "section":
             values = pd.to_numeric(frame[name].replace("", None), errors="coerce")
@@ -104,8 +111,38 @@ def paper_table(paper: str, table: str) -> pd.DataFrame:
     return frame
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """One file of numbers, every cell as the text that it is.
+
+    Raises:
+        DataError: a file that is no such table.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def number(printed: str) -> tuple[float, float] | None:
+    """A printed number, and half a unit of its last digit: ``-35.45%``, ``8.0×1``, ``10,000``, ``+200%``, ``3x``, ``1e-5``,
+    ``88.5M``. None for any other text.
+    """
+    found = _NUMBER.fullmatch(printed.strip())
+    if not found:
+        return None
+    digits, power, unit = found.groups()
+    scale = 10.0 ** (int(power or 0) + _POWERS.get(unit, 0))
+    digits = digits.replace(",", "").replace("−", "-")
+    return float(digits) * scale if scale != 1 else float(digits), 0.5 * 10.0 ** -len(digits.partition(".")[2]) * scale
+
+
 def rounds_to(value: float, printed: str) -> bool:
-    """Does a number round to a printed one, at the digits that it is printed with? Halves may go either way."""
-    number = printed.strip("%+")
-    half = 0.5 * 10.0 ** -len(number.partition(".")[2])
-    return abs(value - float(number)) <= half * (1 + 1e-9)
+    """Does a number round to a printed one, at the digits that it is printed with? Halves may go either way.
+
+    Raises:
+        DataError: what is printed is no number.
+    """
+    read = number(printed)
+    if read is None:
+        raise DataError(f"{short(printed)} is no printed number such as '-35.45%', '8.0×1' or '10,000'")
+    return abs(value - read[0]) <= read[1] * (1 + 1e-9)

@@ -90,10 +90,9 @@ def n_changes_little(evidence: Evidence) -> Found:
 
 @CLAIMS.check("B7")
 def norms_and_biases_weigh(evidence: Evidence) -> Found:
-    from peftlib.papers.compacter.errata import norm_and_bias_shares
+    from peftlib.papers.compacter.errata import METHODS, PARTS, share  # brings torch
 
-    shares = norm_and_bias_shares()
-    both = {name: shares[f"B.{name}_norms"][0] + shares[f"B.{name}_biases"][0] for name in ("compacter", "plusplus", "phm")}
+    both = {method: sum(share(method, part) for part in PARTS) for method in METHODS}
     return min(both["compacter"], both["plusplus"]) > 50 > both["phm"], (
         f"norms and biases: {both['compacter']:.1f}% of Compacter, {both['plusplus']:.1f}% of Compacter++, "
         f"{both['phm']:.1f}% of PHM-Adapter, all with n = 4 (counted)")
@@ -101,11 +100,11 @@ def norms_and_biases_weigh(evidence: Evidence) -> Found:
 
 @CLAIMS.check("B8")
 def their_shares_are_as_printed(evidence: Evidence) -> Found:
-    from peftlib.papers.compacter.errata import norm_and_bias_shares
+    from peftlib.papers.compacter.errata import METHODS, PARTS, share
 
-    shares = {key: right for key, (right, _) in norm_and_bias_shares().items()}
-    said = ", ".join(f"{key.removeprefix('B.').replace('_', ' ')} {right:.2f}%" for key, right in shares.items())
-    return all(as_printed(right, key) for key, right in shares.items()), f"{said} (counted)"
+    shares = {f"{method}_{part}": share(method, part) for method in METHODS for part in PARTS}
+    said = ", ".join(f"{key.replace('_', ' ')} {right:.2f}%" for key, right in shares.items())
+    return all(as_printed(right, f"B.{key}") for key, right in shares.items()), f"{said} (counted)"
 
 
 @CLAIMS.check("M13")
