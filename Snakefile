@@ -64,6 +64,7 @@ rule page:
     params:
         parameters=lambda w: json.dumps(PAGES[w.page]["parameters"]),
         reads=lambda w: PAGES[w.page]["digest"],
+        shows=lambda w: PAGES[w.page]["shows"],
     resources: mem_mb=3000, runtime=30
     shell: RUN
 

@@ -183,7 +183,13 @@ def status(a: argparse.Namespace) -> tuple[object, str]:
         raise UsageError(f"no experiment of paper {short(a.paper)}: expected one of {', '.join(papers)}")
     names = [a.preset] if a.preset is not None else list(grids.presets())
     rows = [{"preset": name, **row} for name in names for row in study.status(name) if a.paper in (None, row["paper"])]
-    return rows, columns(rows)
+    stale = {}
+    for row in rows:
+        if row["changed"]:
+            stale.setdefault((row["preset"], ", ".join(row["changed"])), []).append(row["experiment"])
+    since = [f"\n{preset}: changed since the stale runs of {', '.join(where)}: {files}"
+             for (preset, files), where in stale.items()]
+    return rows, columns(rows, [name for name in rows[0] if name != "changed"]) + "".join(since)
 
 
 def presets(a: argparse.Namespace) -> tuple[object, str]:

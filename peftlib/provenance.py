@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from peftlib import records
+from peftlib import closure, records
+from peftlib.data import embedded
 from peftlib.data.sources import SPLITS, load_split, local_folder
-from peftlib.data.tasks import get_task
+from peftlib.data.tasks import SUITES, get_task
 from peftlib.errors import PeftlibError, UsageError
+from peftlib.expressions import names
 from peftlib.names import split_name
 from peftlib.records import Run
 from peftlib.schema import conform, read_json
 
-PACKAGE = Path(__file__).parent
-CORE = ("anatomy.py", "edits.py", "model.py", "backbones.py", "checkpoints.py", "names.py", "methods/base.py", "training",
-        "data")
+# What a run imports and its numbers cannot depend on: how it is described, written down, and what is said of errors.
+NO_NUMBERS = {"closure.py", "errors.py", "provenance.py", "records.py", "schema.py"}
+# What is imported so that one can choose from it. Only what a run has chosen is its own.
+CHOICES = ("methods/", "data/suites/", "data/embedded.py", "data/grammar/")
+NOT_KEPT = "unknown (a record without digests of files)"
 
 
-def code_digest(method: str) -> str:
-    """Digest of the sources that decide a run of `method`: the core, the files of its methods and of what those import."""
-    from peftlib.methods import parse
-
-    files = {f for part in CORE for f in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))}
-    for leaf, _ in parse(method).leaves(("task",)):
-        module = sys.modules[type(leaf).__module__]
-        used = {getattr(value, "__module__", None) or "" for value in vars(module).values()} | {module.__name__}
-        files |= {Path(sys.modules[name].__file__) for name in used if name.startswith("peftlib.methods.")}
-    return _digest_of_sources(files)
+# --- the code ---------------------------------------------------------------------------------------------------------
+def sources_of(run: Run) -> dict[str, str]:
+    """Digest by file of the package of what decides a run: the training loop, the methods and the sources of the data, with
+    all that they import."""
+    methods = closure.homes(names(run.method), "methods")
+    return _digests({"training/loop.py", "methods/base.py", *methods, *_of_data(run.tasks, run.source)})
 
 
-def _digest_of_sources(files: Iterable[Path]) -> str:
-    h = hashlib.sha256()
-    for file in sorted(files):
-        content = file.read_bytes().replace(b"\r\n", b"\n")  # a clone made on Windows has the same code
-        h.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + content)
-    return h.hexdigest()[:16]
+def code_digest(sources: dict[str, str]) -> str:
+    """16 hexadecimal digits over digests of files."""
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def changed_sources(record: dict, now: dict[str, str]) -> list[str]:
+    """The files that decide a record's run now, or did then, and are not what they were; `NOT_KEPT` if the record does not
+    say what they were."""
+    then = record.get("sources")
+    if then is None:
+        return [NOT_KEPT]
+    return sorted(file for file in then.keys() | now.keys() if then.get(file) != now.get(file))
+
+
+def _digests(roots: Iterable[str]) -> dict[str, str]:
+    def chosen(file: str, used: str) -> bool:
+        return not used.startswith(CHOICES) or any(file.startswith(room) and used.startswith(room) for room in CHOICES)
+
+    return closure.digests(closure.closure(roots, follow=chosen) - NO_NUMBERS)
+
+
+def _of_data(tasks: Iterable[str], source: str) -> set[str]:
+    """The files that make these tasks' data."""
+    files = {f"data/suites/{suite}.py" for suite, there in SUITES.items() for task in there if task.name in tasks}
+    if source == "embedded":
+        modules = (embedded.GRAMMAR[task].__module__ for task in tasks if task in embedded.GRAMMAR)
+        files |= {"data/embedded.py", *(f"data/grammar/{module.split('.')[-1]}.py" for module in modules)}
+    return files
+
+
+# --- commit, versions, machine ----------------------------------------------------------------------------------------
 def commit() -> str | None:
     """The commit of the working tree, with "+" if it has changes; None outside a repository."""
 
@@ -94,7 +115,7 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
     if source == "hub":
         return None
     try:
-        stamp = _data_sources()
+        stamp = code_digest(_digests({"data/sources.py", *_of_data([task], source)}))
         if source == "local":
             found = get_task(task)
             folder = local_folder() / found.suite / (found.folder or found.name)
@@ -102,11 +123,6 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
         return _kept(f"{source} {task} {split} {limit}", stamp, lambda: load_split(task, split, source, limit=limit).digest)
     except (PeftlibError, OSError):
         return None
-
-
-@functools.cache
-def _data_sources() -> str:
-    return _digest_of_sources((PACKAGE / "data").rglob("*.py"))
 
 
 def weights_digest(backbone: str) -> str | None:

@@ -254,13 +254,19 @@ class Epoch(TypedDict):
     validation: Scores
 
 
-class Origin(TypedDict):
+class _Sources(TypedDict, total=False):
+    """What older records do not have; their `code` is a digest by another rule, which nothing is compared with."""
+
+    sources: dict[str, str]  # file of the package -> digest, see `peftlib.provenance.sources_of`
+
+
+class Origin(_Sources):
     """What every record says: what was run, by which code, where and when."""
 
     schema: Literal[1]
     digest: str
     run: Run
-    code: str
+    code: str  # over the sources
     commit: str | None
     versions: dict[str, str]
     machine: Machine

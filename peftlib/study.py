@@ -19,7 +19,7 @@ from pathlib import Path
 from peftlib import records
 from peftlib.errors import PeftlibError, UsageError
 from peftlib.grids import Preset, emulated, experiments, get_preset, runs
-from peftlib.provenance import changed_inputs, code_digest, commit, machine, versions
+from peftlib.provenance import changed_inputs, changed_sources, code_digest, commit, machine, sources_of, versions
 from peftlib.records import RecordError, Run
 
 
@@ -166,7 +166,8 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     path = records.path_of(preset.name, run.digest)
     records.check_writable(path.parent)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    source = {"code": code_digest(run.method), "commit": commit()}  # now: files may change while it trains
+    sources = sources_of(run)  # now: files may change while it trains
+    source = {"code": code_digest(sources), "sources": sources, "commit": commit()}
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
     record = {"schema": records.SCHEMA, "digest": run.digest, "run": dataclasses.asdict(run), **source,
               "versions": versions(), "machine": machine(), "started": started}
@@ -289,21 +290,25 @@ def plan(preset_name: str) -> list[Job]:
 
 def status(preset_name: str) -> list[dict]:
     """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale, or have a record that
-    is damaged or was made from other data or other weights (see `Standing`).
+    is damaged or was made from other data or other weights (see `Standing`); and what has changed since the stale ones.
 
     Stale: done, but by sources that have changed since. Failed ones are not counted as missing.
     """
-    preset, rows, digests = get_preset(preset_name), [], {}
+    preset, rows, sources = get_preset(preset_name), [], {}
     for name in experiments():
         words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
         row = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
+        changed = set()
         for run in runs(name, preset):
             found = standing(preset, run)
             failed = found.word == "missing" and failure_path(preset_name, run.digest).exists()
             row["failed" if failed else found.word] += 1
             if found.record:
-                if run.method not in digests:
-                    digests[run.method] = code_digest(run.method)
-                row["stale"] += found.record["code"] != digests[run.method]
-        rows.append(row)
+                deciding = (run.method, run.tasks, run.source)
+                if deciding not in sources:
+                    sources[deciding] = sources_of(run)
+                files = changed_sources(found.record, sources[deciding])
+                row["stale"] += bool(files)
+                changed.update(files)
+        rows.append(row | {"changed": sorted(changed)})
     return rows

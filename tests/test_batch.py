@@ -89,11 +89,11 @@ class Project:
         self.records = [[self.folder / f"{shard}-{i}.json" for i in range(runs)] for shard in range(2)]
         jobs = {f"tiny/table-{shard + 1}of2": {
             "parameters": {"shard": shard, "folder": str(self.folder), "runs": runs, "seconds": seconds},
-            "notebook": str(train), "reads": [], "records": [str(r) for r in records],
+            "notebook": str(train), "records": [str(r) for r in records],
             "gpu": 0, "mem_mb": 100, "minutes": 1}
             for shard, records in enumerate(self.records)}
         pages = {f"notebooks/{name}": {"parameters": {"folder": str(self.folder), "name": name}, "notebook": str(path),
-                                       "reads": [], "records": [str(r) for made in self.records for r in made]}
+                                       "shows": "0", "records": [str(r) for made in self.records for r in made]}
                  for name, path in self.pages.items()}
         self.plan = root / "plan.json"
         self.plan.write_text(json.dumps({"root": str(root), "train": jobs, "pages": pages,
@@ -156,7 +156,7 @@ def test_only_what_changed_runs_again(tmp_path):
     assert same == {"train/tiny/table-1of2.ipynb"}, "what runs again: the lost record's job, its readers, the book"
     assert project.trained() == ["0-0.json", "1-0.json", "1-0.json"]
 
-    page, tomorrow = project.pages["sturdy"], time.time() + 86400
+    page, tomorrow, plan = project.pages["sturdy"], time.time() + 86400, json.loads(project.plan.read_text())
     page.write_text(page.read_text().replace("# sturdy", "# changed"))
     os.utime(page, (0, 0))
     os.utime(project.pages["fragile"], (tomorrow, tomorrow))
@@ -166,6 +166,13 @@ def test_only_what_changed_runs_again(tmp_path):
     assert last.returncode == 0 and "[2/2]" in last.stdout, last.stdout + last.stderr
     html = site.index(project.build / "site").parent / "notebooks" / "sturdy.html"
     assert "changed" in html.read_text(), "contents decide, not dates"
+
+    before = project.made()
+    plan["pages"]["notebooks/fragile"]["shows"] = "1"
+    project.plan.write_text(json.dumps(plan))
+    assert project.run("book").returncode == 0
+    again = {name for name, when in project.made().items() if when != before[name]}
+    assert {name for name in again if name.startswith("pages/")} == {"pages/notebooks/fragile.ipynb"}
 
 
 @pytest.mark.slow

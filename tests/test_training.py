@@ -516,7 +516,7 @@ def finished(root):
 
 def states():
     (row,) = study.status("smoke")
-    return {word: n for word, n in row.items() if n and word not in ("paper", "experiment")}
+    return {word: n for word, n in row.items() if n and word not in ("paper", "experiment", "changed")}
 
 
 def test_a_damaged_record_is_left_out_counted_and_trained_again(finished, root, monkeypatch, capsys):
@@ -657,8 +657,16 @@ def test_status_counts_done_missing_failed_and_stale(root):
         study.run_missing("paper/table", smoke, wanted[:2], progress=False)
     assert states() == {"done": 1, "missing": 1, "failed": 1}
     path = records.path_of("smoke", wanted[0].digest)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "of another day"}))
+    record = json.loads(path.read_text())
+    assert record["code"] == provenance.code_digest(record["sources"])
+    sources = record["sources"] | {"edits.py": "of another day", "forgotten.py": "12345678"}
+    path.write_text(json.dumps(record | {"sources": sources}))
     assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
+    assert study.status("smoke")[0]["changed"] == ["edits.py", "forgotten.py"]
+    del record["sources"]
+    path.write_text(json.dumps(record))
+    assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
+    assert study.status("smoke")[0]["changed"] == [provenance.NOT_KEPT]
 
 
 def test_unknown_names_get_a_suggestion(root):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -27,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from peftlib import commandline, records
-from peftlib.batch import guard, parameters, site, slurm
+from peftlib.batch import guard, parameters, shown, site, slurm
 from peftlib.errors import PeftlibError, UsageError, short
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
@@ -47,27 +46,23 @@ def write(path: Path, text: str) -> None:
 
 
 def make_plan(preset: str, root: Path, build: Path) -> dict:
-    """The batch's jobs as plain data: every job with its notebook, parameters, what else it reads, and resources.
+    """The batch's jobs as plain data: every job with its notebook, parameters, records and resources.
 
-    The preset's own values are written to ``build/preset.json``: a change of another preset makes no job run again.
+    A training job is decided by the digests of its runs, which its records are named after: what changes no run of a job
+    does not make it run again. A page is rendered again when its records change, or what it shows besides (`shown`).
 
     Raises:
         UsageError: unknown preset, or a notebook that lacks a parameter it is to be given.
     """
     from peftlib import grids, study
 
-    values, notebook = build / "preset.json", root / "notebooks" / "train.ipynb"
-    write(values, json.dumps(dataclasses.asdict(grids.get_preset(preset)), indent=1))
-    train = {}
+    notebook, train = root / "notebooks" / "train.ipynb", {}
     for job in study.plan(preset):
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
-            "notebook": str(notebook), "parameters": given, "reads": [str(values)],
-            "records": [str(path) for path in job.records],
+            "notebook": str(notebook), "parameters": given, "records": [str(path) for path in job.records],
             "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
-    shown = [file for room in ("report", "papers") for file in sorted((root / "peftlib" / room).rglob("*.*"))]
-    reads = [str(file) for file in (values, *shown) if file.suffix in (".json", ".py", ".csv", ".toml")]
 
     @functools.cache  # several pages read an experiment
     def read_by(experiment: str) -> list[str]:
@@ -81,7 +76,8 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         parameters.check(notebook, given)
         wanted = dict.fromkeys(record for name in page.experiments for record in read_by(name))
         pages[page.notebook.removesuffix(".ipynb")] = {
-            "notebook": str(notebook), "parameters": given, "reads": reads, "records": list(wanted)}
+            "notebook": str(notebook), "parameters": given, "records": list(wanted),
+            "shows": shown.digest(notebook, page.experiments, grids.get_preset(preset))}
     return {"root": str(root), "train": train, "pages": pages, "sources": [str(file) for file in site.sources(root)]}
 
 
@@ -101,9 +97,9 @@ def write_plan(plan: dict, build: Path) -> None:
         return os.path.relpath(file, build)
 
     def with_digest(job: dict, records: Iterable[str] = ()) -> dict:
-        given = {key: job[key] for key in job if key not in ("reads", "records")}
+        given = {key: job[key] for key in job if key != "records"}
         return given | {"notebook": relative(job["notebook"]), "records": [relative(r) for r in job["records"]],
-                        "digest": digest([job["notebook"], *job["reads"], *records])}
+                        "digest": digest([job["notebook"], *records])}
 
     told = {"root": relative(plan["root"]), "digest": digest(plan["sources"]),
             "train": {name: with_digest(job) for name, job in plan["train"].items()},

@@ -170,8 +170,8 @@ class Trainer:
         self.initial_digest = digest_of(self.model.delta())
         self.data_digests = {split: {n: d.digest for n, d in by_task.items()} for split, by_task in self.data.items()}
         # What a checkpoint must have been made of to be gone on from: no run is of two codes or two data.
-        self.made_of = {"run": run.digest, "code": provenance.code_digest(run.method), "data": self.data_digests,
-                        "weights": self.backbone_digest, "versions": provenance.versions()}
+        self.made_of = {"run": run.digest, "code": provenance.code_digest(provenance.sources_of(run)),
+                        "data": self.data_digests, "weights": self.backbone_digest, "versions": provenance.versions()}
         self.history: list[dict] = []
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
 

@@ -20,8 +20,8 @@ def whole(run: Run = RUN) -> dict:
     history = [{"epoch": epoch, "train_loss": 0.7, "seconds": 1.0, "examples": 16, "learning_rate": 1e-3,
                 "validation": dict(scores)} for epoch in (1, 2)]
     return {"schema": records.SCHEMA, "digest": run.digest, "run": json.loads(json.dumps(dataclasses.asdict(run))),
-            "code": "0" * 16, "commit": None, "versions": {"python": "3.11"}, "started": "now", "finished": "later",
-            "machine": {"device": "a CPU", "threads": 1},
+            "code": "0" * 16, "sources": {"model.py": "0" * 8}, "commit": None, "versions": {"python": "3.11"},
+            "started": "now", "finished": "later", "machine": {"device": "a CPU", "threads": 1},
             "counts": {"trainable": 1, "stored": 1, "changed": 1, "heads": 1, "total": 1}, "history": history,
             "best_epoch": 1, "validation": scores, "test": dict(scores), "seconds": 2.0, "examples_per_second": 16.0,
             "stored_bytes": 4, "peak_bytes": None, "initial_digest": "0" * 16, "backbone_digest": "0" * 64,
@@ -152,8 +152,8 @@ def places(value: object, path: tuple = ()) -> list[tuple]:
 
 
 JUNK = (GONE, "x", "", -1, 0, 3.5, 1e308, True, None, [], {}, ["x"], {"x": 1}, 10**30, "\ud800", float("nan"))
-FREE = {"label", "code", "commit", "versions", "machine", "started", "finished", "counts", "train_loss", "seconds",
-        "examples", "learning_rate", "stored_bytes", "peak_bytes", "initial_digest", "backbone_digest", "data",
+FREE = {"label", "code", "sources", "commit", "versions", "machine", "started", "finished", "counts", "train_loss",
+        "seconds", "examples", "learning_rate", "stored_bytes", "peak_bytes", "initial_digest", "backbone_digest", "data",
         "examples_per_second", "test", "history"}  # whose values nothing else in a record tells
 
 

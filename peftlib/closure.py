@@ -1,0 +1,106 @@
+"""What a piece of the package rests on: the files that it imports, and those that they import, with digests of their code.
+
+Sources are read, nothing is imported (torch least of all). Files are named by their path inside the package. A digest is
+one of the code as Python understands it: comments, docstrings, line ends and formatting are no part of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def closure(roots: Iterable[str], follow: Callable[[str, str], bool] = lambda file, used: True) -> set[str]:
+    """The files that `roots` rest on, themselves included. follow(file, used): whether an import counts."""
+    found, todo = set(), list(roots)
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            todo += [used for used in _source(file).imports if follow(file, used)]
+    return found
+
+
+def digests(files: Iterable[str]) -> dict[str, str]:
+    """8 hexadecimal digits for each file, files in order."""
+    return {file: _source(file).digest for file in sorted(files)}
+
+
+def homes(names: Collection[str], room: str) -> set[str]:
+    """The files of a folder of the package that define classes of these names."""
+    files = (path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / room).rglob("*.py"))
+    return {file for file in files if _source(file).classes & set(names)}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The files of the package that code imports, anywhere in it. What a package's ``__init__`` does when a module inside
+    it is imported does not count: it hands on names."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= {_file_of(f"{node.module}.{alias.name}") or _file_of(f"{node.module}") for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {_file_of(alias.name) for alias in node.names}
+    return found - {None}
+
+
+def _file_of(module: str) -> str | None:
+    """The file of a module of the package."""
+    package, *parts = module.split(".")
+    places = ["/".join([*parts, "__init__.py"]), "/".join(parts) + ".py"] if package == "peftlib" else []
+    return next((place for place in places if (PACKAGE / place).is_file()), None)
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Source:
+    imports: frozenset[str]
+    classes: frozenset[str]
+    digest: str
+
+
+def _source(file: str) -> _Source:
+    facts = (PACKAGE / file).stat()
+    return _read(PACKAGE, file, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.cache
+def _read(package: Path, file: str, *stamp: int) -> _Source:
+    content = (package / file).read_bytes()
+    if not file.endswith(".py"):
+        return _Source(frozenset(), frozenset(), _digest(content.replace(b"\r\n", b"\n")))
+    tree = ast.parse(content)
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    return _Source(frozenset(imports(tree)), frozenset(classes), _digest(json.dumps(list(_plain(tree))).encode()))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _plain(node: object) -> Iterator[str]:
+    """A tree as words, without positions, docstrings and empty fields: `ast.dump` differs from one Python to the next."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                value = value[1:]
+            if value is not None and value != []:
+                yield name
+                yield from _plain(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for part in node:
+            yield from _plain(part)
+        yield "]"
+    else:
+        yield repr(node)

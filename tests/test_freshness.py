@@ -1,0 +1,216 @@
+"""What makes a record stale, a training job run again and a page be rendered again: a change of what it rests on, alone."""
+
+import ast
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peftlib import cli, closure, grids, provenance, study
+from peftlib.batch import front, shown
+from peftlib.comparison import METHOD_RUNS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ON_BOTTLENECKS = {"AdaptBertAdapter", "LoRA+Adapter", "Houlsby", "PfeifferAttention", "PfeifferFFN", "AdapterDrop",
+                  "AdapterLowRank", "PHMAdapter", "Compacter", "CompacterPlusPlus"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    copy = tmp_path_factory.mktemp("sources") / "peftlib"
+    return Path(shutil.copytree(closure.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture
+def package(whole, monkeypatch):
+    """A copy of the package's sources, to be edited."""
+    before = {file: file.read_bytes() for file in whole.rglob("*.*")}
+    monkeypatch.setattr(closure, "PACKAGE", whole)
+    yield whole
+    for file in {*whole.rglob("*.*")} - {*before}:
+        file.unlink()
+    for file, content in before.items():
+        if not file.exists() or file.read_bytes() != content:
+            file.write_bytes(content)
+
+
+def add(file: Path, text: str = "\nX_NEW = 1\n") -> None:
+    file.write_text(file.read_text() + text)
+
+
+def run(method: str = "Houlsby()", task: str = "sst", source: str = "embedded") -> grids.Run:
+    return grids.make_run(dataclasses.replace(grids.get_preset("smoke"), source=source), method, (task,))
+
+
+def stale(wanted: grids.Run, then: dict) -> list[str]:
+    return provenance.changed_sources({"sources": then}, provenance.sources_of(wanted))
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+def test_what_changed_is_named(package):
+    then = provenance.sources_of(run())
+    assert stale(run(), then) == []
+    add(package / "model.py")
+    (package / "methods/adapters/bottleneck.py").rename(package / "methods/adapters/neck.py")
+    houlsby = package / "methods/adapters/houlsby.py"
+    houlsby.write_text(houlsby.read_text().replace("adapters.bottleneck", "adapters.neck"))
+    assert stale(run(), then) == ["methods/adapters/bottleneck.py", "methods/adapters/houlsby.py",
+                                  "methods/adapters/neck.py", "model.py"]
+
+
+def test_status_says_what_changed_since_which_runs(capsys, monkeypatch):
+    words = {"done": 1, "stale": 1, "missing": 0}
+    rows = [{"paper": "a", "experiment": "a/old", **words, "changed": ["model.py", "edits.py"]},
+            {"paper": "a", "experiment": "a/new", **words, "stale": 0, "changed": []},
+            {"paper": "a", "experiment": "a/older", **words, "changed": ["model.py", "edits.py"]}]
+    monkeypatch.setattr(study, "status", lambda name: rows)
+    assert cli.main(["status", "--preset", "smoke"]) == 0
+    table, last = capsys.readouterr().out.strip().rsplit("\n", 1)
+    assert last == "smoke: changed since the stale runs of a/old, a/older: model.py, edits.py" and "model.py" not in table
+    cli.main(["status", "--preset", "smoke", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["changed"] == ["model.py", "edits.py"]
+
+
+@pytest.mark.parametrize("edit", {
+    "comment": lambda text: "# A word.\n" + text.replace("\n\n\n", "\n\n\n# More words.\n"),
+    "docstring": lambda text: text.replace('"""', '"""Another word. ', 1).replace('    """', '    """And one. ', 1),
+    "line ends": lambda text: text.replace("\n", "\r\n"),
+    "formatting": lambda text: ast.unparse(ast.parse(text)),  # nor comments nor blank lines nor brackets as they were
+}.items(), ids=lambda edit: edit[0])
+def test_comments_and_formatting_stale_nothing(edit, package):
+    then = provenance.sources_of(run())
+    for file in then:
+        text = (package / file).read_text()
+        (package / file).write_bytes(edit[1](text).encode())
+        assert (package / file).read_bytes() != text.encode()
+    assert stale(run(), then) == []
+
+
+def test_code_in_a_docstrings_place_counts(package):
+    """Only what stands there as a documentation is none of the code."""
+    file = package / "names.py"
+    add(file, '\n\ndef said():\n    return "a word"\n')
+    then = closure.digests(["names.py"])
+    file.write_text(file.read_text().replace('return "a word"', 'return "another"'))
+    assert closure.digests(["names.py"]) != then
+
+
+def test_an_edit_of_bottleneck_stales_what_is_built_on_it(package):
+    then = {label: provenance.sources_of(run(method)) for label, method in METHOD_RUNS.items()}
+    add(package / "methods/adapters/bottleneck.py")
+    found = {label: stale(run(method), then[label]) for label, method in METHOD_RUNS.items()}
+    assert {label for label, files in found.items() if files} == ON_BOTTLENECKS
+    assert set(map(tuple, found.values())) == {(), ("methods/adapters/bottleneck.py",)}
+
+
+@pytest.mark.parametrize("file, wanted", [
+    ("data/grammar/commitment.py", [("cb", "embedded")]),
+    ("data/grammar/reviews.py", [("sst", "embedded"), ("sst2", "embedded")]),
+    ("data/grammar/draw.py", [("sst", "embedded"), ("sst2", "embedded"), ("cb", "embedded")]),
+    ("data/embedded.py", [("sst", "embedded"), ("sst2", "embedded"), ("cb", "embedded")]),
+    ("data/suites/superglue.py", [("cb", "embedded"), ("cb", "local")]),
+    ("data/suites/resplit.py", []),
+    ("data/sources.py", [(task, source) for task in ("sst", "sst2", "cb") for source in ("embedded", "local")]),
+    *((file, []) for file in ("training/pretrain.py", "training/imitation.py", "training/mixture.py", "cli.py", "study.py",
+                              "report/tables.py", "batch/front.py", "accounting/counting.py",
+                              "papers/compacter/experiments.py", "methods/reparametrized/lora.py", "methods/__init__.py")),
+])
+def test_a_run_is_stale_by_the_sources_of_its_own_data_alone(file, wanted, package):
+    each = {(task, source): run(task=task, source=source) for task in ("sst", "sst2", "cb")
+            for source in ("embedded", "local")}
+    then = {key: provenance.sources_of(found) for key, found in each.items()}
+    add(package / file)
+    assert {key for key, found in each.items() if stale(found, then[key])} == set(wanted)
+
+
+def test_all_that_a_run_imports_is_known_without_importing_it():
+    """The graph that is read is the one that Python makes; what is left out is named."""
+    script = """
+import sys
+from peftlib import grids, provenance
+print(list(provenance.sources_of(grids.runs("methods/sst", "smoke", ["Compacter"])[0])))
+assert "torch" not in sys.modules
+described = {*sys.modules}
+import peftlib.training.loop
+print([name for name in sys.modules if name.startswith("peftlib.") and name not in described])
+print([name for name in described if name.startswith("peftlib.")])
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+    known, trains, describes = map(ast.literal_eval, said.splitlines())
+    trains, describes = ({closure._file_of(name) for name in names} - {None} for names in (trains, describes))
+    unknown = {file for file in trains - {*known} if not file.endswith("__init__.py")}
+    assert {file for file in unknown if not file.startswith("methods/")} == set()  # other methods
+    assert {*known} <= trains | describes and {"methods/adapters/kronecker.py", "edits.py"} <= {*known}
+
+
+# --- training jobs ----------------------------------------------------------------------------------------------------
+def plan_of(preset: grids.Preset, folder: Path, monkeypatch) -> dict:
+    monkeypatch.setattr(grids, "presets", lambda: {preset.name: preset})
+    return front.make_plan(preset.name, REPOSITORY, folder)
+
+
+def test_one_changed_rate_of_one_paper_queues_its_jobs_alone(tmp_path, monkeypatch):
+    """Snakemake runs a job again whose parameters, records or inputs are others."""
+    before = grids.get_preset("quick")
+    rates = before.changes["compacter"]["lr"] | {"IntrinsicSAID": 0.123}
+    after = dataclasses.replace(before, changes=before.changes | {"compacter": before.changes["compacter"] | {"lr": rates}})
+    plans = [plan_of(preset, tmp_path, monkeypatch) for preset in (before, after)]
+    assert plans[0]["train"].keys() == plans[1]["train"].keys()
+    again = {name for name, job in plans[0]["train"].items() if plans[1]["train"][name] != job}
+    wanted = {f"{name}-{shard + 1}of{shards}" for name, shard, shards in trains("IntrinsicSAID", before)}
+    assert again == wanted and 0 < len(again) < len(plans[0]["train"])
+    assert {name.split("/")[0] for name in again} == {"compacter"}
+    assert not list(tmp_path.iterdir())  # no file of values that every job would have to read
+
+    again = {name for name, page in plans[0]["pages"].items() if plans[1]["pages"][name] != page}
+    assert again == {name for name in plans[0]["pages"] if name.startswith("notebooks/compacter/")}
+
+
+def trains(method: str, preset: grids.Preset) -> set[tuple]:
+    """Jobs of the paper whose rate changes that train a method."""
+    jobs = [job for job in study.plan(preset.name) if job.experiment.startswith("compacter/")]
+    return {(job.experiment, job.shard, job.shards) for job in jobs
+            for found in study.shard_of(study.own_runs(job.experiment, preset), job.shard, job.shards)
+            if found.method.startswith(method)}
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+COUNTING = {"adaptbert/table3", "compacter/counts", "compacter/table1", "survey/taxonomy"}
+SHOWN = {"methods/lora", "methods/lora_adapter", "methods/adalora", "methods/bitfit", "methods/houlsby", *COUNTING}
+COMMENT = "\n# A word.\n"
+CODE = "\nX_NEW = 1\n"
+
+
+@pytest.mark.parametrize("file, text, wanted", [
+    ("methods/reparametrized/lora.py", CODE, {"methods/lora", "methods/lora_adapter", "methods/adalora", *COUNTING}),
+    ("methods/reparametrized/lora.py", COMMENT, {"methods/lora", "methods/lora_adapter", "methods/adalora"}),  # quote it
+    ("methods/adapters/bottleneck.py", CODE, {"methods/houlsby", "methods/lora_adapter", *COUNTING}),
+    ("methods/base.py", CODE, SHOWN),
+    ("methods/base.py", COMMENT, set()),
+    ("accounting/counting.py", CODE, SHOWN),
+    ("accounting/counting.py", COMMENT, set()),
+    ("accounting/estimate.py", CODE, {name for name in SHOWN if name.startswith(("methods/", "survey/"))}),
+    ("report/tables.py", CODE, SHOWN),
+    ("report/tables.py", COMMENT, set()),
+    ("papers/compacter/numbers/table1.csv", "x\n",
+     {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
+    ("papers/compacter/checks/cost.py", CODE, {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
+    ("papers/adaptbert/paper.toml", "\n", {name for name in SHOWN if name.startswith(("adaptbert/", "methods/"))}),
+    ("batch/front.py", CODE, set()),
+    ("training/loop.py", CODE, set()),  # what it changes comes with records
+])
+def test_a_page_is_rendered_again_when_the_code_or_the_counts_it_shows_change(file, text, wanted, package):
+    preset = grids.get_preset("quick")
+
+    def planned() -> dict[str, str]:
+        return {name: shown.digest(REPOSITORY / "notebooks" / f"{name}.ipynb", [], preset) for name in SHOWN}
+
+    before = planned()
+    assert planned() == before
+    add(package / file, text)
+    after = planned()
+    assert {name for name in SHOWN if after[name] != before[name]} == wanted
