@@ -4,7 +4,6 @@ import pytest
 
 from peftlib import papers
 from peftlib.errors import DataError, UsageError
-from peftlib.grids import experiments
 from peftlib.papers import paper_table
 from peftlib.papers.adaptbert.experiments import TABLE3
 from peftlib.report import arithmetic
@@ -24,12 +23,9 @@ def test_printed_percentages_are_the_numbers(table):
         assert [float(t.strip("%+")) for t in frame[f"{column}_printed"]] == list(frame[column])
 
 
-def test_statements_and_claims():
+def test_statements():
     statements = paper_table("adaptbert", "statements")
     assert statements["id"].is_unique and statements["section"].iloc[0] == "abstract"
-    claims = paper_table("adaptbert", "claims")
-    assert claims["id"].is_unique and set(claims["section"]) == {"abstract", "6.1", "6.2", "7"}
-    assert set(claims["experiment"]) - {""} <= set(experiments())
 
 
 @pytest.mark.parametrize("paper, table, hint", [

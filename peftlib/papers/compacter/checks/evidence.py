@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from peftlib.papers import paper_table
-from peftlib.report import suites, verdicts
+from peftlib.report import suites
 from peftlib.report.averages import TEST_ROWS, by_task, margin, rows_tested
 from peftlib.report.efficiency import benchmark
+from peftlib.report.evidence import Evidence, Rows
 from peftlib.report.tables import by_label, by_rate
-from peftlib.report.verdicts import Unknown
 
 GLUE, SUPERGLUE, SIZES = "compacter/table1", "compacter/table2", "compacter/table6"
 TUNED, FROZEN, BY_N, SMALLER = "compacter/table7", "compacter/table7_frozen", "compacter/table8", "compacter/table9"
 RATES, FEW = "compacter/table4", "compacter/figure4"
 STEP = "benchmarks/step"  # no experiment: a benchmark's result
 PRINTED = (GLUE, SUPERGLUE, SIZES, TUNED, BY_N, SMALLER)
-FULL, SMALL_FULL, COMPACTER, PLUSPLUS = "T5-Base", "T5-Small", "Compacter (n=4)", "Compacter++ (n=4)"
-PROMPTS, SAID = ("Prompt Tuning-R", "Prompt Tuning-T"), "Intrinsic-SAID"
-ADAPTERS = ("Adapter", "Pfeiffer-Adapter", "AdapterDrop", "Adapter-LowRank")
-EARLIER = (*ADAPTERS, *PROMPTS, SAID, "BitFit")
+COUNTED = ("table1", "table6", "table7")  # whose percentages of trained parameters claims are about
 
 
-class Suite(verdicts.Rows):
+class Suite(Rows):
     """A table's averages, "average", and one number a task, by row label.
 
     test_rows: by task, they decide the margin. cut: to how many examples training sets were cut, None if they were not.
@@ -32,38 +29,8 @@ class Suite(verdicts.Rows):
 
     def __init__(self, name: str, values: Mapping, labels: Iterable[str], test_rows: Mapping[str, int],
                  cut: int | None = None):
-        super().__init__(name, values, labels)
+        super().__init__(name, values, labels, margin(test_rows) if test_rows else None)
         self.test_rows, self.cut = test_rows, cut
-
-    @property
-    def margin(self) -> float:
-        """Two standard errors of an average, in points. Raises `Unknown` if nothing is asked for."""
-        if not self.test_rows:
-            raise Unknown(self.name)
-        return margin(self.test_rows)
-
-    def lead(self, label: str, over: str, key: str = "average") -> float:
-        """By how many points a row is above another."""
-        return self.of(label, key) - self.of(over, key)
-
-    def named(self, name: str) -> list[str]:
-        """Labels of a method, whatever its n in brackets."""
-        return [label for label in self.labels if label.partition(" (")[0] == name]
-
-    def ours(self) -> list[str]:
-        """Labels of Compacter and Compacter++."""
-        return [*self.named("Compacter"), *self.named("Compacter++")]
-
-    def efficient(self) -> list[str]:
-        return [label for label in self.labels if label not in (FULL, SMALL_FULL)]
-
-
-class Evidence(verdicts.Evidence):
-    """Tables by experiment. trained: percent of the backbone that a row trains, by table and label."""
-
-    def __init__(self, tables: Mapping[str, verdicts.Rows], trained: Callable[[str, str], float]):
-        super().__init__(tables)
-        self.trained = trained
 
 
 def from_paper(without: Sequence[str] = ()) -> Evidence:
@@ -73,9 +40,10 @@ def from_paper(without: Sequence[str] = ()) -> Evidence:
     tables[FROZEN] = Suite("the paper's Tables 1 and 6", {k: (one.values | six.values)[k] for k in seven.labels}, (),
                            one.test_rows)
     third = paper_table("compacter", "table3").set_index("method")
-    tables[STEP] = verdicts.Rows("the paper's Table 3", {
-        label: {"memory": row["memory_mb"], "time": row["minutes"]} for label, row in third.iterrows()})
-    return Evidence(tables, _printed_percent)
+    tables[STEP] = Rows("the paper's Table 3", {
+        label: {"memory": row["memory_mb"], "time": row["minutes"]} for label, row in third.iterrows()},
+        setting="the paper's Table 3")
+    return Evidence(tables | {f"counts/{name}": _printed_percent(name) for name in COUNTED} | {"counts/shares": _shares()})
 
 
 def _printed_table(experiment: str, without: Sequence[str]) -> Suite:
@@ -90,13 +58,9 @@ def _printed_table(experiment: str, without: Sequence[str]) -> Suite:
     return Suite(f"the paper's {name.replace('table', 'Table ')}", rows, (), {task: TEST_ROWS[task] for task in tasks})
 
 
-@functools.cache
-def _printed(table: str) -> Mapping[str, str]:
-    return paper_table("compacter", table).set_index("method")["trained_printed"].to_dict()
-
-
-def _printed_percent(table: str, label: str) -> float:
-    return float(_printed(table)[label].strip("%"))
+def _printed_percent(table: str) -> Rows:
+    printed = paper_table("compacter", table).set_index("method")["trained_printed"]
+    return Rows(f"the paper's {table}", {label: {"trained": float(text.strip("%"))} for label, text in printed.items()})
 
 
 def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
@@ -106,10 +70,11 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     step = benchmark("step")
     if step is not None:
         where = f"{step['backbone']}, {step['batch']} sequences of {step['length']} tokens"
-        tables[STEP] = verdicts.Rows(where, {
+        tables[STEP] = Rows(where, {
             found["row"]: {"memory": found["ours"]["peak_bytes"], "time": found["ours"]["milliseconds"]}
-            for found in step["methods"].values() if found["row"]})
-    return Evidence(tables, _counted_percent)
+            for found in step["methods"].values() if found["row"]}, setting=where)
+    counted = {f"counts/{name}": functools.partial(_counted_percent, name) for name in COUNTED}
+    return Evidence(tables | counted | {"counts/shares": _shares})
 
 
 def _measured(name: str, source: Sequence[dict]) -> Suite:
@@ -124,19 +89,27 @@ def _measured(name: str, source: Sequence[dict]) -> Suite:
     return Suite(name, values, [*paper, *by_label(source)], rows_tested(source), cut)
 
 
-def _rates(source: Sequence[dict]) -> verdicts.Rows:
+def _rates(source: Sequence[dict]) -> Rows:
     """Mean validation scores of a search, by row and learning rate."""
     values = {label: {f"{lr:g}": 100 * score for lr, score in sorted(by_rate(records).items())}
               for label, records in by_label(source).items()}
-    return verdicts.Rows(RATES, values, paper_table("compacter", "table4")["method"])
+    return Rows(RATES, values, paper_table("compacter", "table4")["method"])
 
 
 @functools.cache
-def _counted(table: str) -> Mapping[str, float]:
+def _counted_percent(table: str) -> Rows:
     from peftlib.papers.compacter import counts  # counts on shapes: brings torch
 
-    return counts.table(table).set_index("method")["trained_percent"].to_dict()
+    counted = counts.table(table).set_index("method")["trained_percent"]
+    return Rows(f"counts/{table}", {label: {"trained": percent} for label, percent in counted.items()})
 
 
-def _counted_percent(table: str, label: str) -> float:
-    return _counted(table)[label]
+@functools.cache
+def _shares() -> Rows:
+    """Of norms and biases in what is trained with n = 4, counted in closed form."""
+    from peftlib.papers.compacter.errata import METHODS, PARTS, share  # brings torch
+
+    labels = dict(zip(METHODS, ("Compacter", "Compacter++", "PHM-Adapter"), strict=True))
+    values = {labels[method]: {part: share(method, part) for part in PARTS} for method in METHODS}
+    return Rows("counts/shares", {label: row | {"norms and biases": sum(row.values())} for label, row in values.items()},
+                setting="counted, n = 4")

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from IPython.display import Markdown
 
-from peftlib.papers.compacter.checks.claims import CLAIMS
-from peftlib.papers.compacter.checks.cost import NEAR
-from peftlib.papers.compacter.checks.evidence import FEW, GLUE, SUPERGLUE, from_paper
-from peftlib.papers.compacter.checks.parameters import CLOSE
+from peftlib.papers.compacter.checks import CLAIMS, from_paper
+from peftlib.papers.compacter.checks.evidence import FEW, GLUE, SUPERGLUE
 from peftlib.report import say
 from peftlib.report.averages import TEST_ROWS, TINY, margin, rows_tested
 from peftlib.report.tables import Html, frame, table
@@ -38,7 +36,9 @@ def margins(sources: Mapping[str, Sequence[dict]]) -> Html:
 
 def tolerances() -> Markdown:
     """The other tolerances of the checks, and the tasks without which the paper's numbers are looked at once more."""
+    within = CLAIMS.file.within
     small = ", ".join(f"{task.upper()} ({TEST_ROWS[task]})" for task in TINY)
     return say("A change of memory or time counts as reproduced within {near:g} percentage points of the printed one, a "
-               "ratio of parameters within {close:g}%. Where the paper's own numbers say something else without the tasks "
-               "of the fewest test rows, {small}, the ledger says so.", near=NEAR, close=100 * CLOSE, small=small)
+               "ratio of parameters within {close}. Where the paper's own numbers say something else without the tasks "
+               "of the fewest test rows, {small}, the ledger says so.",
+               near=within["cost"], close=within["ratio"], small=small)

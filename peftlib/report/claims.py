@@ -1,0 +1,138 @@
+"""The file of a paper's claims, ``peftlib/papers/<paper>/claims.toml``, read and checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peftlib import grids
+from peftlib.errors import UsageError, short
+from peftlib.report.conditions import Condition, Names, Vocabulary, extreme_of, listed
+from peftlib.report.evidence import Rows
+from peftlib.report.relations import AMOUNTS, SCORES
+from peftlib.schema import conform, near
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One block of a file: says is the sentence in our words.
+
+    tables: what its conditions look at, where they do not say so themselves. holds: the conditions, all of which must hold.
+    repeats: the claim whose verdict is this one's, too. untestable: why nothing here decides it. counted: do our counts
+    decide it, whatever was printed or trained?
+    """
+
+    id: str
+    section: str
+    says: str
+    tables: str | tuple[str, ...] = ()
+    holds: tuple[Condition, ...] = ()
+    repeats: str = ""
+    untestable: str = ""
+    counted: bool = False
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of claims. rows, columns, within: as `Vocabulary` has them."""
+
+    claim: tuple[Claim, ...]
+    columns: dict[str, str]
+    rows: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
+    within: dict[str, float | str] = field(default_factory=dict)
+
+
+def read(path: Path, vocabulary: Callable[[File], Vocabulary], tables: Mapping[str, Rows]) -> File:
+    """A file of claims, each of them checked.
+
+    Args:
+        vocabulary: what its conditions may name.
+        tables: those whose rows are known, by name.
+
+    Raises:
+        UsageError: it is no such file, or names what is not there; says the file, the claim, the name, what there is.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
+    blocks = content.get("claim")
+    for block in blocks if isinstance(blocks, list) else ():
+        conform(block, Claim, f"{path}, claim {short(block.get('id'))}: ")
+    file = conform(content, File, f"{path}: ")
+    names = vocabulary(file)
+    _vocabulary_is_sound(names, tables, f"{path}")
+    for claim in file.claim:
+        where, others = f"{path}, claim {claim.id!r}", [other for other in file.claim if other is not claim]
+        if claim.id in [other.id for other in others]:
+            raise UsageError(f"{where}: stands there twice")
+        if [bool(claim.holds), bool(claim.repeats), bool(claim.untestable)].count(True) != 1:
+            raise UsageError(f"{where}: needs one of holds (conditions), repeats (another claim), untestable (the reason)")
+        _known(where, "claim to repeat", claim.repeats, [other.id for other in others if other.holds])
+        for condition in claim.holds:
+            used = listed(condition.tables) or listed(claim.tables)
+            for one in (condition, *condition.where):
+                _condition_is_sound(one, listed(one.tables) or used, names, tables, where)
+    return file
+
+
+def _vocabulary_is_sound(names: Vocabulary, tables: Mapping[str, Rows], where: str) -> None:
+    """Can columns be written, and are the rows of groups rows of a table?"""
+    for column, form in names.columns.items():
+        try:
+            form.format(1.0)
+        except (ValueError, LookupError) as error:
+            raise UsageError(f"{where}: columns.{column}: expected '{{:.2f}}' or the like, got {short(form)}") from error
+    every = [label for rows in tables.values() for label in rows.labels]
+    for group, rows in names.rows.items():
+        for name in strangers(rows, every, names):
+            _known(f"{where}: rows.{group}", "row of any table", name, every)
+
+
+def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary, tables: Mapping[str, Rows],
+                        where: str) -> None:
+    """Is all there that a condition needs and names?"""
+    _known(where, "relation", one.relation, names.relations)
+    for wrong, words in (
+            (one.relation in SCORES | AMOUNTS and bool(one.than) == (one.value is not None),
+             "needs one of than (a row) and value (a number, or a statement's id)"),
+            (one.than in names.rows, f"is about one row: than = 'best of {one.than}', or worst, highest, lowest"),
+            (one.relation == "as printed" and not isinstance(one.value, str), "needs value, the id of a statement"),
+            (one.relation == "grows with" and not one.along, "needs along, a column"),
+            (bool(one.measure) != bool(one.of), "needs both of measure and of, or none")):
+        if wrong:
+            raise UsageError(f"{where}: {one.relation!r} {words}")
+    for column in (*listed(one.columns), one.along, one.chosen_by):
+        _known(where, "column", column, names.columns)
+    for told in listed(one.show):
+        _known(where, "column to show", told.partition(" of ")[0], ["relative", *names.columns])
+    if isinstance(one.value, str):
+        _known(where, "statement", one.value, names.statements)
+    if isinstance(one.within, str) and not one.within.endswith("%"):
+        _known(where, "tolerance", one.within, ["margin", *names.within, *names.statements])
+    for table in (*used, one.other_table):
+        _known(where, "table or experiment", table, [*tables, *grids.experiments()])
+    other = (one.other_table,) if one.other_table else used
+    for table, rows in [*((name, spec) for name in used for spec in (one.rows, one.among)),
+                        *((name, spec) for name in other for spec in (one.than, one.of))]:
+        labels = tables[table].labels if table in tables else [run.label for run in grids.runs(table, "published")]
+        for name in strangers(rows, labels, names):
+            _known(where, f"row of {table}", name, [*names.rows, *dict.fromkeys(labels)])
+
+
+def _known(where: str, what: str, name: str, there: Collection[str]) -> None:
+    if name and name not in there:
+        raise UsageError(f"{where}: no {what} {short(name)}{near(name, there)}; there is {', '.join(there)}")
+
+
+def strangers(rows: Names, labels: Collection[str], names: Vocabulary) -> list[str]:
+    """Names in a specification of rows that are neither groups nor rows of a table."""
+    found = []
+    for name in filter(None, listed(rows)):
+        plain = extreme_of(name) or name.removeprefix("!")
+        begins = plain.endswith("*") and any(label.startswith(plain[:-1]) for label in labels)
+        if not (plain in names.rows or plain in labels or begins or plain == "itself"):
+            found.append(plain)
+    return found
