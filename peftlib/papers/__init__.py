@@ -2,14 +2,16 @@
 
 ``peftlib/papers/<paper>/`` and ``notebooks/<paper>/`` are all that a paper is. The rest of the library names no paper: it
 finds what these folders hold. ``paper.toml`` says what it is (`About`); ``numbers/*.csv`` are its tables (columns: see
-README.md beside this file); of the modules, each of which a paper may lack,
+README.md beside this file); ``claims.toml`` is what it concludes (`peftlib.report.claims`); of the modules, each of which
+a paper may lack,
 
 ``experiments``   registers the runs behind its tables with `peftlib.grids.experiment`
 ``counts``        ``COUNTED``: tables that need no training, by name; ``of_method``: what it prints of one method's size
 ``errata``        ``FUNCTIONS``: what formulas of ``errata.toml`` may call
-``checks``        ``CLAIMS``: what decides each of its claims, as `peftlib.report.verdicts` has it
+``checks``        ``CLAIMS``: what its claims are checked against, as `peftlib.report.verdicts` has it
 
-``errata.toml``, if it has one, recomputes what it prints from what else it prints (`peftlib.report.arithmetic`).
+``errata.toml``, if it has one, recomputes what it prints from what else it prints (`peftlib.report.arithmetic`);
+``claims.toml`` lists what it claims, and what decides it (`peftlib.report.relations`).
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def part(paper: str, name: str) -> ModuleType | None:
 
 
 def tables(paper: str) -> list[str]:
-    """Names of a paper's files of numbers: ``table1`` ..., ``figures``, ``statements``, ``claims``, ``counts``."""
+    """Names of a paper's files of numbers: ``table1`` ..., ``figures``, ``statements``, ``counts``."""
     return sorted(path.stem for path in (FOLDER / paper / "numbers").glob("*.csv"))
 
 
@@ -95,7 +97,7 @@ def paper_table(paper: str, table: str) -> pd.DataFrame:
 
     Args:
         paper: short name, ``adaptbert``.
-        table: ``table1`` ..., ``figures``, ``statements`` or ``claims``.
+        table: ``table1`` ..., ``figures`` or ``statements``.
 
     Raises:
         UsageError: no such paper or table; names the known ones.

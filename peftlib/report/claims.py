@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from peftlib import grids
 from peftlib.errors import UsageError, short
-from peftlib.report.conditions import Condition, Names, Vocabulary, extreme_of, listed
+from peftlib.report.conditions import Case, Condition, Found, Names, Vocabulary, extreme_of, listed
 from peftlib.report.evidence import Rows
 from peftlib.report.relations import AMOUNTS, SCORES
 from peftlib.schema import conform, near
@@ -44,25 +45,27 @@ class File:
     within: dict[str, float | str] = field(default_factory=dict)
 
 
-def read(path: Path, vocabulary: Callable[[File], Vocabulary], tables: Mapping[str, Rows]) -> File:
-    """A file of claims, each of them checked.
+def read(path: Path, statements: Mapping[str, tuple[float, str]], relations: Mapping[str, Callable[[Case], Found]],
+         tables: Mapping[str, Rows]) -> tuple[Vocabulary, dict[str, Claim]]:
+    """A file of claims, each of them checked: what they may name, and the claims by id.
 
     Args:
-        vocabulary: what its conditions may name.
-        tables: those whose rows are known, by name.
+        statements: (number, text) by id. relations: by name. tables: those whose rows are known, by name.
 
     Raises:
         UsageError: it is no such file, or names what is not there; says the file, the claim, the name, what there is.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
     blocks = content.get("claim")
     for block in blocks if isinstance(blocks, list) else ():
-        conform(block, Claim, f"{path}, claim {short(block.get('id'))}: ")
+        if isinstance(block, dict):
+            conform(block, Claim, f"{path}, claim {short(block.get('id'))}: ")
     file = conform(content, File, f"{path}: ")
-    names = vocabulary(file)
+    names = Vocabulary({name: listed(rows) for name, rows in file.rows.items()}, file.columns, file.within, statements,
+                       relations)
     _vocabulary_is_sound(names, tables, f"{path}")
     for claim in file.claim:
         where, others = f"{path}, claim {claim.id!r}", [other for other in file.claim if other is not claim]
@@ -75,7 +78,7 @@ def read(path: Path, vocabulary: Callable[[File], Vocabulary], tables: Mapping[s
             used = listed(condition.tables) or listed(claim.tables)
             for one in (condition, *condition.where):
                 _condition_is_sound(one, listed(one.tables) or used, names, tables, where)
-    return file
+    return names, {claim.id: claim for claim in file.claim}
 
 
 def _vocabulary_is_sound(names: Vocabulary, tables: Mapping[str, Rows], where: str) -> None:
@@ -86,9 +89,11 @@ def _vocabulary_is_sound(names: Vocabulary, tables: Mapping[str, Rows], where: s
         except (ValueError, LookupError) as error:
             raise UsageError(f"{where}: columns.{column}: expected '{{:.2f}}' or the like, got {short(form)}") from error
     every = [label for rows in tables.values() for label in rows.labels]
+    before: dict[str, tuple[str, ...]] = {}
     for group, rows in names.rows.items():
-        for name in strangers(rows, every, names):
-            _known(f"{where}: rows.{group}", "row of any table", name, every)
+        for name in strangers(rows, every, before):
+            _known(f"{where}: rows.{group}", "row of any table, and no group before this one,", name, every)
+        before[group] = rows
 
 
 def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary, tables: Mapping[str, Rows],
@@ -118,21 +123,22 @@ def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary
     for table, rows in [*((name, spec) for name in used for spec in (one.rows, one.among)),
                         *((name, spec) for name in other for spec in (one.than, one.of))]:
         labels = tables[table].labels if table in tables else [run.label for run in grids.runs(table, "published")]
-        for name in strangers(rows, labels, names):
+        for name in strangers(rows, labels, names.rows):
             _known(where, f"row of {table}", name, [*names.rows, *dict.fromkeys(labels)])
 
 
 def _known(where: str, what: str, name: str, there: Collection[str]) -> None:
     if name and name not in there:
-        raise UsageError(f"{where}: no {what} {short(name)}{near(name, there)}; there is {', '.join(there)}")
+        known = textwrap.shorten(", ".join(there), 400, placeholder=" ...")
+        raise UsageError(f"{where}: no {what} {short(name)}{near(name, there)}; there is {known}")
 
 
-def strangers(rows: Names, labels: Collection[str], names: Vocabulary) -> list[str]:
+def strangers(rows: Names, labels: Collection[str], groups: Collection[str]) -> list[str]:
     """Names in a specification of rows that are neither groups nor rows of a table."""
     found = []
     for name in filter(None, listed(rows)):
         plain = extreme_of(name) or name.removeprefix("!")
         begins = plain.endswith("*") and any(label.startswith(plain[:-1]) for label in labels)
-        if not (plain in names.rows or plain in labels or begins or plain == "itself"):
+        if not (plain in groups or plain in labels or begins or plain == "itself"):
             found.append(plain)
     return found

@@ -157,7 +157,7 @@ class Case:
         elif than.endswith("*") and not extreme_of(than):
             than = than[:-1] + label[len(str(ask.rows)) - 1:]
         (found,) = self.labels(there, than, column)
-        return found, self.evidence.rows(there).of(found, column) if ask.other_table else self.value(there, found, column)
+        return found, self.value(there, found, column)
 
     def written(self, column: str, value: float, sign: bool = False) -> str:
         """A number as its column or measure writes it."""

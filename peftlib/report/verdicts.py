@@ -16,7 +16,7 @@ import pandas as pd
 
 from peftlib.errors import UsageError
 from peftlib.papers import FOLDER, paper_table, papers, part
-from peftlib.report.claims import Claim, File, read
+from peftlib.report.claims import Claim, read
 from peftlib.report.conditions import Case, Found, Vocabulary, listed
 from peftlib.report.evidence import Evidence, Unknown, Untestable
 from peftlib.report.relations import RELATIONS
@@ -47,29 +47,20 @@ class Claims:
     relations: Mapping[str, Callable[[Case], Found]]
 
     @functools.cached_property
-    def file(self) -> File:
-        """Its file of claims. Raises UsageError, see `read`."""
-        return read(FOLDER / self.paper / "claims.toml", self.vocabulary, self.from_paper().tables)
-
-    def vocabulary(self, file: File) -> Vocabulary:
-        """What the conditions of a file may name."""
+    def read(self) -> tuple[Vocabulary, dict[str, Claim]]:
+        """What its file of claims may name, and the claims by id, in the paper's order. Raises UsageError, see `read`."""
         said = paper_table(self.paper, "statements").to_dict("records")
-        return Vocabulary({name: listed(rows) for name, rows in file.rows.items()}, file.columns, file.within,
-                          {row["id"]: (float(row["value"]), row["printed"]) for row in said}, RELATIONS | self.relations)
+        return read(FOLDER / self.paper / "claims.toml", {row["id"]: (float(row["value"]), row["printed"]) for row in said},
+                    RELATIONS | self.relations, self.from_paper().tables)
 
-    @functools.cached_property
-    def names(self) -> Vocabulary:
-        """What the conditions of its file may name."""
-        return self.vocabulary(self.file)
-
-    @functools.cached_property
+    @property
     def claims(self) -> dict[str, Claim]:
         """By id, in the paper's order."""
-        return {claim.id: claim for claim in self.file.claim}
+        return self.read[1]
 
     def decided(self) -> list[str]:
         """Ids of the claims that something here can decide."""
-        return [claim.id for claim in self.file.claim if not claim.untestable]
+        return [name for name, claim in self.claims.items() if not claim.untestable]
 
     def counted(self) -> list[str]:
         """Ids of the claims that our counts decide, whatever was printed or trained."""
@@ -88,7 +79,7 @@ class Claims:
             return Verdict("not testable here", claim.untestable)
         claim = self.claims.get(claim.repeats, claim)
         try:
-            found = [Case(one, listed(one.tables) or listed(claim.tables), evidence, self.names).found()
+            found = [Case(one, listed(one.tables) or listed(claim.tables), evidence, self.read[0]).found()
                      for one in claim.holds]
         except Unknown as missing:
             return Verdict("not run", f"needs {missing}")
