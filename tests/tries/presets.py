@@ -8,7 +8,7 @@ import random
 from importlib import resources
 from pathlib import Path
 
-from peftlib import grids, presets
+from peftlib import grids
 from tries import Try, command
 from tries.records import GONE, JUNK, places, put
 
@@ -18,7 +18,7 @@ SOUND = json.loads(resources.files("peftlib").joinpath("presets.json").read_text
 def read(folder: Path, text: str) -> dict:
     path = folder / "presets.json"
     path.write_text(text, encoding="utf-8")
-    return presets.read_presets(path)
+    return grids.read_presets(path)
 
 
 def edited(content: object, *place: str | int):
