@@ -1,6 +1,7 @@
 # Two commands: `make book` and `make test`. Everything else is in book/rerun.md.
 #   make book [PRESET=quick|published|smoke|paper] [JOBS=2] [EXECUTOR=slurm]
 #   make train PRESET=...    only the training half
+#   make check               before a commit: lint, the shape of the house, one method through the matrix, one page
 #   VENV=/path               use an environment that exists instead of making .venv
 PRESET ?= quick
 JOBS ?= 2
@@ -18,13 +19,19 @@ endif
 export PRESET JOBS EXECUTOR VENV
 BATCH := exec "$$VENV/bin/python" -m peftlib.batch --preset "$$PRESET" --jobs "$$JOBS" --executor "$$EXECUTOR" --parent $$PPID
 
-.PHONY: book train test env clean
+.PHONY: book train check test env clean
 
 book: $(ENV)
 	@$(BATCH)
 
 train: $(ENV)
 	@$(BATCH) --only train
+
+check: $(ENV)
+	"$$VENV/bin/python" -m ruff check .
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false "$$VENV/bin/python" -m pytest -q --nbval-lax --nbval-current-env \
+	tests/test_house.py tests/test_environment.py tests/test_methods.py notebooks/methods/lora.ipynb \
+	-k "house or environment or LoRA or ipynb"
 
 test: $(ENV)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \

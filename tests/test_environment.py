@@ -54,6 +54,15 @@ def test_conda_leaves_nothing_out():
     assert wanted <= set(conda()), f"environment.yml lacks {sorted(wanted - set(conda()))}"
 
 
+def test_every_supported_python_is_tried_and_looked_for():
+    """By CI, and by make where none is named."""
+    supported = Requirement("python" + tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    versions = [f"3.{minor}" for minor in range(30) if supported.specifier.contains(f"3.{minor}")]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == versions
+    assert set(re.findall(r"python(3\.\d+)\b", (ROOT / "Makefile").read_text())) == set(versions)
+
+
 def test_conda_python_is_supported():
     supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert Requirement(f"python{supported}").specifier.contains(Version(conda()["python"]))
