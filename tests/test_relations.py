@@ -51,27 +51,30 @@ def test_every_word_that_compares_is_tried():
 
 # --- rows against a row or a number -----------------------------------------------------------------------------------
 def test_scores_are_told_as_gaps_with_the_margin_that_decides():
-    assert found(rows="A", relation="better", than="B") == (True, "average less B's 79.0: A +1.0")
-    assert found(rows="B", relation="no worse", than="A") == (True, "average less A's 80.0: B -1.0 (margin 2.0)")
+    assert found(rows="A", relation="better", than="B") == (True, "average less B's 79.0: A 80.0, +1.0")
+    assert found(rows="B", relation="no worse", than="A") == (True, "average less A's 80.0: B 79.0, -1.0 (margin 2.0)")
     assert not holds(rows="C (n=1)", relation="no worse", than="A")
-    assert found(rows="B", relation="no worse", than="A", within="narrow")[1].endswith("B -1.0 (margin 0.5)")
+    assert found(rows="B", relation="no worse", than="A", within="narrow")[1].endswith("B 79.0, -1.0 (margin 0.5)")
     assert not holds(rows="B", relation="no worse", than="A", within=0.5)
     assert found(rows="B", relation="no worse", than="A", show=["relative", "size", "average of toy/table2"])[1] == (
-        "average less A's 80.0: B -1.0 (-1.2%) at 20% size at 78.0 average (margin 2.0)")
+        "average less A's 80.0: B 79.0, -1.0 (-1.2%) at 20% size at 78.0 average (margin 2.0)")
 
 
 def test_all_rows_columns_and_tables_must_hold_or_some():
     rows = {"rows": "first", "relation": "better", "than": "B"}
     assert not holds(**rows) and holds(**rows, some=True)
     columns = {"rows": "A", "columns": ["average", "task"], "relation": "better", "than": "B"}
-    assert found(**columns) == (False, "average less B's 79.0: A +1.0; task less B's 76.0: A -1.0")
+    assert found(**columns) == (
+        False, "average less B's 79.0: A 80.0, +1.0; task less B's 76.0: A 75.0, -1.0")
     assert holds(**columns, some=True)
     assert found(("toy/table1", "toy/table2"), rows="A", relation="better", than="B") == (
-        True, "toy/table1, average less B's 79.0: A +1.0; toy/table2, average less B's 78.0: A +1.0 (on another machine)")
+        True, "toy/table1, average less B's 79.0: A 80.0, +1.0; "
+              "toy/table2, average less B's 78.0: A 79.0, +1.0 (on another machine)")
 
 
 def test_a_row_of_another_table_the_same_row_and_the_row_that_ends_alike():
-    assert found(rows="B", relation="better", than="B", other_table="toy/table2")[1] == "average less B's 78.0: B +1.0"
+    assert found(rows="B", relation="better", than="B", other_table="toy/table2")[1] == (
+        "average less B's 78.0: B 79.0, +1.0")
     same = {"rows": "first", "than": "itself", "other_table": "toy/table2"}
     assert found(**same, relation="better")[1] == "average of toy/table1 less that of toy/table2: A +1.0, B +1.0"
     assert not holds(**same, relation="on par")  # by the other table's margin
@@ -83,8 +86,8 @@ def test_rows_by_group_beginning_and_extreme():
     assert found(rows="C", relation="worse", than="best of not C")[1] == (
         "average less A's 80.0, the best of not C: C (n=1) -10.0, C (n=2) -8.0")
     assert found(rows="worst of C*", relation="worse", than="lowest of D*") == (
-        True, "average less D (n=1)'s 71.0, the lowest: C (n=1) -1.0")
-    assert found(rows="best of all", chosen_by="task", relation="better", than="A")[1].endswith("B -1.0")
+        True, "average less D (n=1)'s 71.0, the lowest: C (n=1) 70.0, -1.0")
+    assert found(rows="best of all", chosen_by="task", relation="better", than="A")[1].endswith("B 79.0, -1.0")
     small = {"columns": "size", "relation": "at most", "value": 20}
     assert found(rows="*", where=[small], relation="better", than="C (n=1)")[1].endswith(": A +10.0, B +9.0")
     least = {"columns": "size", "relation": "less", "than": "A"}

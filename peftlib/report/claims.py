@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from peftlib import grids
 from peftlib.errors import UsageError, short
 from peftlib.report.conditions import Case, Condition, Found, Names, Vocabulary, extreme_of, listed
 from peftlib.report.evidence import Rows
-from peftlib.report.relations import AMOUNTS, SCORES
+from peftlib.report.relations import RELATIONS, alike, as_printed, compare, grows
 from peftlib.schema import conform, near
+
+SHARE = re.compile(r"\d+(\.\d+)?%")
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,15 @@ def read(path: Path, statements: Mapping[str, tuple[float, str]], relations: Map
 
 
 def _vocabulary_is_sound(names: Vocabulary, tables: Mapping[str, Rows], where: str) -> None:
-    """Can columns be written, and are the rows of groups rows of a table?"""
+    """Can columns be written, are tolerances numbers, and are the rows of groups rows of a table?"""
     for column, form in names.columns.items():
         try:
             form.format(1.0)
         except (ValueError, LookupError) as error:
             raise UsageError(f"{where}: columns.{column}: expected '{{:.2f}}' or the like, got {short(form)}") from error
+    for name, within in names.within.items():
+        if isinstance(within, str) and not SHARE.fullmatch(within):
+            raise UsageError(f"{where}: within.{name}: expected a number or a share such as '1%', got {short(within)}")
     every = [label for rows in tables.values() for label in rows.labels]
     before: dict[str, tuple[str, ...]] = {}
     for group, rows in names.rows.items():
@@ -100,24 +106,17 @@ def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary
                         where: str) -> None:
     """Is all there that a condition needs and names?"""
     _known(where, "relation", one.relation, names.relations)
-    for wrong, words in (
-            (one.relation in SCORES | AMOUNTS and bool(one.than) == (one.value is not None),
-             "needs one of than (a row) and value (a number, or a statement's id)"),
-            (one.than in names.rows, f"is about one row: than = 'best of {one.than}', or worst, highest, lowest"),
-            (one.relation == "as printed" and not isinstance(one.value, str), "needs value, the id of a statement"),
-            (one.relation == "grows with" and not one.along, "needs along, a column"),
-            (bool(one.measure) != bool(one.of), "needs both of measure and of, or none")):
-        if wrong:
-            raise UsageError(f"{where}: {one.relation!r} {words}")
+    if wrong := next(_lacks(one, used, names), None):
+        raise UsageError(f"{where}: {one.relation!r} {wrong}")
     for column in (*listed(one.columns), one.along, one.chosen_by):
         _known(where, "column", column, names.columns)
     for told in listed(one.show):
         _known(where, "column to show", told.partition(" of ")[0], ["relative", *names.columns])
     if isinstance(one.value, str):
         _known(where, "statement", one.value, names.statements)
-    if isinstance(one.within, str) and not one.within.endswith("%"):
+    if isinstance(one.within, str) and not SHARE.fullmatch(one.within):
         _known(where, "tolerance", one.within, ["margin", *names.within, *names.statements])
-    for table in (*used, one.other_table):
+    for table in (*used, one.other_table, *(told.partition(" of ")[2] for told in listed(one.show))):
         _known(where, "table or experiment", table, [*tables, *grids.experiments()])
     other = (one.other_table,) if one.other_table else used
     for table, rows in [*((name, spec) for name in used for spec in (one.rows, one.among)),
@@ -125,6 +124,32 @@ def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary
         labels = tables[table].labels if table in tables else [run.label for run in grids.runs(table, "published")]
         for name in strangers(rows, labels, names.rows):
             _known(where, f"row of {table}", name, [*names.rows, *dict.fromkeys(labels)])
+
+
+def _lacks(one: Condition, used: tuple[str, ...], names: Vocabulary) -> Iterator[str]:
+    """What is wrong with a condition whose names may all be right."""
+    general, itself = RELATIONS.get(one.relation), "itself" in (one.than, one.of)
+    alike_ends = one.than.endswith("*") and not extreme_of(one.than)
+    if general and not used:
+        yield "needs tables"
+    if general is compare and bool(one.than) == (one.value is not None):
+        yield "needs one of than (a row) and value (a number, or a statement's id)"
+    if one.than in names.rows:
+        yield f"is about one row: than = 'best of {one.than}', or worst, highest, lowest"
+    if alike_ends and not (isinstance(one.rows, str) and one.rows.endswith("*")):
+        yield f"needs rows that end in *, as {one.than!r} does"
+    if itself and not one.other_table:
+        yield "of a row with itself needs other_table"
+    if general is as_printed and not isinstance(one.value, str):
+        yield "needs value, the id of a statement"
+    if general is grows and not one.along:
+        yield "needs along, a column"
+    if general in (grows, alike) and len(used) * len(listed(one.columns)) != 1:
+        yield "is about one table and one column"
+    if bool(one.measure) != bool(one.of):
+        yield "needs both of measure and of, or none"
+    if one.place < 1:
+        yield "has a place below 1"
 
 
 def _known(where: str, what: str, name: str, there: Collection[str]) -> None:

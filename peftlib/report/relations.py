@@ -83,12 +83,13 @@ def _told(case: Case, table: str, column: str, pairs: list[Pair], allowed: float
     ask = case.condition
     gaps, itself = ask.relation in SCORES and ask.value is None, ask.than == "itself"
     one = len({pair.other for pair in pairs}) == 1 and not itself
-    numbers = []
+    numbers, relative = [], "relative" in listed(ask.show)
     for pair in pairs:
         name = pair.label if one or itself else f"{pair.label} less {pair.other}"
-        number = case.written(column, pair.gap if gaps else pair.value, sign=gaps)
-        relative = f" ({100 * pair.gap / pair.wanted:+.1f}%)" if "relative" in listed(ask.show) else ""
-        numbers.append(f"{name} {number}{relative}{case.beside(table, pair.label)}")
+        number = case.written(column, pair.gap, sign=True) if gaps else case.written(column, pair.value)
+        number = f"{case.written(column, pair.value)}, {number}" if gaps and len(pairs) == 1 else number
+        number += f" ({100 * pair.gap / pair.wanted:+.1f}%)" if relative and pair.wanted else ""
+        numbers.append(f"{name} {number}{case.beside(table, pair.label)}")
     start, end, notes = case.what(table, column), "", []
     if one and ask.value is None:
         other = f"{pairs[0].other}'s {case.written(column, pairs[0].wanted)}{_chosen(ask.than)}"

@@ -117,6 +117,11 @@ def tally(table: pd.DataFrame) -> dict[str, int]:
     return {outcome.replace(" ", "_"): int((table["verdict"] == outcome).sum()) for outcome in OUTCOMES}
 
 
+def printed(paper: str, statement: str) -> float:
+    """A number that the paper prints in a sentence, by its id in statements.csv."""
+    return float(paper_table(paper, "statements").set_index("id").loc[statement, "value"])
+
+
 def ledger(paper: str, sources: Mapping[str, Sequence[dict]], claims: Sequence[str] | None = None) -> pd.DataFrame:
     """One row a claim: id, section, claim, verdict, ours, the paper's own numbers.
 
