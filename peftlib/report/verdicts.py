@@ -54,6 +54,11 @@ class Claims:
                     RELATIONS | self.relations, self.from_paper().tables)
 
     @property
+    def names(self) -> Vocabulary:
+        """What they may name: groups of rows, columns, tolerances."""
+        return self.read[0]
+
+    @property
     def claims(self) -> dict[str, Claim]:
         """By id, in the paper's order."""
         return self.read[1]
@@ -79,7 +84,7 @@ class Claims:
             return Verdict("not testable here", claim.untestable)
         claim = self.claims.get(claim.repeats, claim)
         try:
-            found = [Case(one, listed(one.tables) or listed(claim.tables), evidence, self.read[0]).found()
+            found = [Case(one, listed(one.tables) or listed(claim.tables), evidence, self.names).found()
                      for one in claim.holds]
         except Unknown as missing:
             return Verdict("not run", f"needs {missing}")

@@ -36,7 +36,7 @@ def margins(sources: Mapping[str, Sequence[dict]]) -> Html:
 
 def tolerances() -> Markdown:
     """The other tolerances of the checks, and the tasks without which the paper's numbers are looked at once more."""
-    within = CLAIMS.read[0].within
+    within = CLAIMS.names.within
     small = ", ".join(f"{task.upper()} ({TEST_ROWS[task]})" for task in TINY)
     return say("A change of memory or time counts as reproduced within {near:g} percentage points of the printed one, a "
                "ratio of parameters within {close}. Where the paper's own numbers say something else without the tasks "
