@@ -198,7 +198,7 @@ CODE = "\nX_NEW = 1\n"
     ("report/tables.py", COMMENT, set()),
     ("papers/compacter/numbers/table1.csv", "x\n",
      {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
-    ("papers/compacter/checks/cost.py", CODE, {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
+    ("papers/compacter/checks/own.py", CODE, {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
     ("papers/adaptbert/paper.toml", "\n", {name for name in SHOWN if name.startswith(("adaptbert/", "methods/"))}),
     ("batch/front.py", CODE, set()),
     ("training/loop.py", CODE, set()),  # what it changes comes with records

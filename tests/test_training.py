@@ -621,7 +621,7 @@ def test_a_folder_that_takes_no_records_is_refused_before_training(root, monkeyp
     ("bf16", "bf16", 'give the preset the precision "auto" or "fp32"'.capitalize()), ("auto", "bf16", "Unset PEFTLIB_PREC"),
     ("auto", "", None), ("fp32", "bf16", None)])
 def test_who_trains_bf16_without_the_instructions_is_told(root, monkeypatch, capsys, given, precision, said):
-    monkeypatch.setattr(study, "fast_precision", lambda: "fp32")
+    monkeypatch.setattr(grids, "fast_precision", lambda: "fp32")
     monkeypatch.setenv("PEFTLIB_PRECISION", precision)
     grids.native_precision.cache_clear()
     grid("paper/table", "HeadOnly()")

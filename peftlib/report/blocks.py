@@ -48,7 +48,7 @@ def tiny(kind: str) -> Anatomy:
     out the first ones; not to be edited."""
     config = {
         "bert": lambda: BertConfig(vocab_size=16, hidden_size=128, intermediate_size=256, num_hidden_layers=3,
-                                   num_attention_heads=2, max_position_embeddings=16),
+                                   num_attention_heads=2, max_position_embeddings=512),
         "t5": lambda: T5Config(vocab_size=16, d_model=128, d_ff=256, d_kv=64, num_layers=3, num_heads=2,
                                decoder_start_token_id=0),
     }[kind]()
