@@ -6,8 +6,8 @@
 #   page    one papermill job a page of the book. It reads records and trains nothing.
 #   book    the pages, staged beside the hand-written ones, built by Jupyter Book.
 #
-# A job knows what it reads by the digest of the contents, which is a parameter: dates of files decide nothing ("ancient"),
-# and a graph of few files is quick. Paths are relative to the build's folder: Snakemake reads braces in a path as wildcards.
+# A job knows what it reads by the digest of the contents, which is a parameter: no file that somebody edits is an input, so
+# that dates decide nothing (not even one in the future), and a graph of few files is quick. Paths are relative to the build's folder: Snakemake reads braces in a path as wildcards.
 import json
 import sys
 
@@ -26,7 +26,7 @@ if workflow.is_main_process and "parent" in config:
 
 # `exec`: no shell stands between Snakemake and the worker, which ends when its parent does.
 RUN = (
-    "exec {sys.executable:q} -m peftlib.batch.worker {input[0]:q} {output[0]:q} --log {log[0]:q} --root {ROOT:q}"
+    "exec {sys.executable:q} -m peftlib.batch.worker {params.notebook:q} {output[0]:q} --log {log[0]:q} --root {ROOT:q}"
     " --parameters {params.parameters:q} --parent $PPID"
 )
 
@@ -42,10 +42,10 @@ rule trained:
 
 rule train:
     message: "{wildcards.job}"
-    input: ancient(lambda w: TRAIN[w.job]["notebook"])
     output: "train/{job}.ipynb"
     log: "logs/train/{job}.log"
     params:
+        notebook=lambda w: TRAIN[w.job]["notebook"],
         parameters=lambda w: json.dumps(TRAIN[w.job]["parameters"]),
         reads=lambda w: TRAIN[w.job]["digest"],
         records=lambda w: TRAIN[w.job]["records"],  # another set of runs is another job
@@ -58,10 +58,10 @@ rule train:
 
 rule page:
     message: "{wildcards.page}"
-    input: ancient(lambda w: PAGES[w.page]["notebook"])
     output: "pages/{page}.ipynb"
     log: "logs/pages/{page}.log"
     params:
+        notebook=lambda w: PAGES[w.page]["notebook"],
         parameters=lambda w: json.dumps(PAGES[w.page]["parameters"]),
         reads=lambda w: PAGES[w.page]["digest"],
         shows=lambda w: PAGES[w.page]["shows"],

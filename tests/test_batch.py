@@ -168,11 +168,11 @@ def test_only_what_changed_runs_again(tmp_path):
     assert "changed" in html.read_text(), "contents decide, not dates"
 
     before = project.made()
-    plan["pages"]["notebooks/sturdy"]["shows"] = "1"
+    plan["pages"]["notebooks/fragile"]["shows"] = "1"
     project.plan.write_text(json.dumps(plan))
     assert project.run().returncode == 0
     again = {name for name, when in project.made().items() if when != before[name]}
-    assert {name for name in again if name.startswith("pages/")} == {"pages/notebooks/sturdy.ipynb"}
+    assert {name for name in again if name.startswith("pages/")} == {"pages/notebooks/fragile.ipynb"}
 
 
 @pytest.mark.slow
