@@ -81,9 +81,9 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
     return {"root": str(root), "train": train, "pages": pages, "sources": [str(file) for file in site.sources(root)]}
 
 
-def write_plan(plan: dict, build: Path) -> None:
-    """The plan where Snakemake finds it: paths relative to its folder, and the digest of the contents of what each job
-    reads, records that are there now included."""
+def write_plan(plan: dict, build: Path) -> str:
+    """The plan where Snakemake finds it, and its text: paths relative to its folder, and the digest of the contents of what
+    each job reads, records that are there now included."""
 
     @functools.cache
     def content(file: str) -> str:
@@ -104,7 +104,9 @@ def write_plan(plan: dict, build: Path) -> None:
     told = {"root": relative(plan["root"]), "digest": digest(plan["sources"]),
             "train": {name: with_digest(job) for name, job in plan["train"].items()},
             "pages": {name: with_digest(page, page["records"]) for name, page in plan["pages"].items()}}
-    write(build / "plan.json", json.dumps(told, indent=1))
+    text = json.dumps(told, indent=1)
+    write(build / "plan.json", text)
+    return text
 
 
 # --- what earlier batches left ----------------------------------------------------------------------------------------
@@ -337,6 +339,19 @@ def bring(folders: tuple[str, ...], plan: dict, build: Path, options: Options) -
     return names
 
 
+def state(halves: tuple[str, ...], plan: dict, build: Path) -> str:
+    """A digest of all that decides what the halves make: jobs, parameters, and the contents of what is read."""
+    return hashlib.sha256(json.dumps([halves, write_plan(plan, build)]).encode()).hexdigest()
+
+
+def is_complete(halves: tuple[str, ...], plan: dict, build: Path) -> bool:
+    """Whether all was made, from the very same: Snakemake takes seconds to find that there is nothing to do."""
+    made = not any(unfinished(FOLDER[half], plan, build) for half in halves)
+    made &= "book" not in halves or (build / "book.done").exists()
+    complete = build / "complete"
+    return made and complete.exists() and complete.read_text() == state(halves, plan, build)
+
+
 def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("train", "book")) -> int:
     """Run the halves of a plan in folder `build`; 0 if everything succeeded, 1 otherwise."""
     started, failed = time.monotonic(), []
@@ -348,9 +363,14 @@ def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("t
         folders = [FOLDER[half] for half in halves]
         # Pages depend on the records there are: only when all are there can one start of Snakemake do both halves.
         steps = [tuple(folders)] if not unfinished("train", plan, build) else [(folder,) for folder in folders]
+        if is_complete(halves, plan, build) and not options.extra:
+            print("nothing to do: all is made from what is there")
+            steps = []
         for step in steps:
-            write_plan(plan, build)
+            made_from = state(halves, plan, build)
             failed += bring(step, plan, build, options)
+        if steps and not failed:
+            write(build / "complete", made_from)
     if "book" in halves and site.index(build / "site").exists():
         print(f"\nthe book: {site.index(build / 'site')}")
     print(f"{'NOT complete after' if failed else 'complete in'} {clock(time.monotonic() - started)}")
