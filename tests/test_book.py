@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import Browser, executable
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(ROOT), "--all"]
@@ -34,15 +33,6 @@ def html(tmp_path_factory) -> Path:
     folder = output / "_build" / "html"
     assert (folder / "index.html").exists(), done.stdout[-3000:] + done.stderr[-3000:]
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if executable() is None:
-        pytest.skip("no Chromium: install the package chromium to have the book opened in a browser")
-    browser = Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
 
 
 def pages(html: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from browser import Browser, executable
 from IPython.display import Markdown
 from test_report import synthetic
 
@@ -93,15 +92,6 @@ def book(tmp_path_factory) -> Path:
     (folder / "_toc.yml").write_text(f"format: jb-book\nroot: records\nchapters:\n{chapters}")
     assert site.build_book(folder, folder / "log"), (folder / "log").read_text()[-3000:]
     return site.index(folder).parent
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if executable() is None:
-        pytest.skip("no Chromium: install the package chromium to have the book opened in a browser")
-    browser = Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
 
 
 HARM = """({broken: document.documentElement.dataset.broken ?? null,
