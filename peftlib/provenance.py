@@ -102,7 +102,7 @@ def changed_inputs(run: Run, record: dict) -> str | None:
         for task in run.tasks:
             if _differ(record["data"][split][task], data_digest(task, split, run.source, limit)):
                 return "other data"
-    return "other weights" if _differ(record["backbone_digest"], weights_digest(run.backbone)) else None
+    return "other weights" if _differ(record["backbone_digest"], weight_files_digest(run.backbone)) else None
 
 
 def _differ(then: str, now: str | None) -> bool:
@@ -125,7 +125,7 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
         return None
 
 
-def weights_digest(backbone: str) -> str | None:
+def weight_files_digest(backbone: str) -> str | None:
     """Digest of a folder's weights as `peftlib.backbones.load` gives it, kept as those of data are; None for the embedded
     MiniLM, which is checked whenever it is loaded, and where there is no such folder."""
     name, _ = split_name(backbone)

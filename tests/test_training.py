@@ -553,7 +553,7 @@ def test_a_batch_plans_to_train_a_damaged_record_again(finished, capsys):
     (lambda record: record.update(backbone_digest="0" * 64), "other weights")])
 def test_a_record_of_other_inputs_is_not_the_answer(finished, root, change, word, monkeypatch, capsys):
     smoke, (first, _) = finished
-    monkeypatch.setattr(provenance, "weights_digest", lambda name: provenance_of_minilm)
+    monkeypatch.setattr(provenance, "weight_files_digest", lambda name: provenance_of_minilm)
     provenance_of_minilm = json.loads(first.read_text())["backbone_digest"]
     assert states() == {"done": 2}
     record = json.loads(first.read_text())
@@ -579,7 +579,8 @@ def test_data_and_weights_are_looked_at_again_only_when_their_files_change(tmp_p
         model.write_text("weights " * rows)
         sentences = [f"a sentence {i}" for i in range(rows)]
         pd.DataFrame({"sentence": sentences, "label": [0, 1] * (rows // 2)}).to_parquet(table)
-        return (provenance.weights_digest(str(tmp_path / "mine[:2]")), provenance.data_digest("sst2", "train", "local", 5))
+        weights = provenance.weight_files_digest(str(tmp_path / "mine[:2]"))
+        return weights, provenance.data_digest("sst2", "train", "local", 5)
 
     first = write(40)
     assert None not in first and len(set(first)) == 2
