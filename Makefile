@@ -29,6 +29,7 @@ train: $(ENV)
 
 check: $(ENV)
 	"$$VENV/bin/python" -m ruff check .
+	"$$VENV/bin/python" -m ruff format --check .
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false "$$VENV/bin/python" -m pytest -q --nbval-lax --nbval-current-env \
 	tests/test_house.py tests/test_environment.py tests/test_methods.py notebooks/methods/lora.ipynb \
 	-k "house or environment or LoRA or ipynb"

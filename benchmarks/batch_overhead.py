@@ -67,11 +67,21 @@ def measure(preset: str, jobs: int) -> dict:
         made = [records.read(path) for path in sorted((folder / "data" / "runs" / preset).glob("*.json"))]
     steps = sum(r.get("seconds", 0.0) for r in made)  # none of a run that diverged
     runs = sum((instant(r["finished"]) - instant(r["started"])).total_seconds() for r in made)
-    return {"runs": len(made), "train_jobs": jobs_run(said), "book_jobs": jobs_run(more),
-            "wall_seconds": train + book, "wall_train_seconds": train, "wall_book_seconds": book,
-            "wall_again_seconds": again, "training_seconds": steps, "run_seconds": runs,
-            "wall_over_training": (train + book) / steps, "wall_train_over_training": train / steps,
-            "wall_train_over_runs": train / runs, "ideal": 1 / jobs}
+    return {
+        "runs": len(made),
+        "train_jobs": jobs_run(said),
+        "book_jobs": jobs_run(more),
+        "wall_seconds": train + book,
+        "wall_train_seconds": train,
+        "wall_book_seconds": book,
+        "wall_again_seconds": again,
+        "training_seconds": steps,
+        "run_seconds": runs,
+        "wall_over_training": (train + book) / steps,
+        "wall_train_over_training": train / steps,
+        "wall_train_over_runs": train / runs,
+        "ideal": 1 / jobs,
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,12 +96,19 @@ def main(argv: list[str] | None = None) -> int:
 def account(args: argparse.Namespace) -> str:
     """A whole batch, measured, and where its time went."""
     load = os.getloadavg()[0]
-    result = {"preset": args.preset, "jobs": args.jobs, **measure(args.preset, args.jobs),
-              "machine": {**provenance.machine(), "cores": os.cpu_count(), "load_before": load},
-              "versions": provenance.versions(), "date": datetime.date.today().isoformat(), "commit": provenance.commit()}
+    result = {
+        "preset": args.preset,
+        "jobs": args.jobs,
+        **measure(args.preset, args.jobs),
+        "machine": {**provenance.machine(), "cores": os.cpu_count(), "load_before": load},
+        "versions": provenance.versions(),
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
+    }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
-    return "\n".join(f"{name:26} {value:.2f}" if isinstance(value, float) else f"{name:26} {value}"
-                     for name, value in result.items())
+    return "\n".join(
+        f"{name:26} {value:.2f}" if isinstance(value, float) else f"{name:26} {value}" for name, value in result.items()
+    )
 
 
 if __name__ == "__main__":

@@ -47,9 +47,16 @@ def compare(args: argparse.Namespace) -> str:
         largest = largest_batch(method, args.backbone, budget, **options)
         methods[row] = {"method": method, "one": one.as_dict(), "largest": largest.as_dict()}
         print(f"{row}: {one.peak / 2**30:.2f} GiB at {args.batch}, {largest.batch} within {args.budget}", flush=True)
-    result = {"backbone": args.backbone, "budget": budget, "batch": args.batch, **options,
-              "methods": methods, "versions": provenance.versions(), "date": datetime.date.today().isoformat(),
-              "commit": provenance.commit()}
+    result = {
+        "backbone": args.backbone,
+        "budget": budget,
+        "batch": args.batch,
+        **options,
+        "methods": methods,
+        "versions": provenance.versions(),
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
+    }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"
 

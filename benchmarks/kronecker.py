@@ -30,15 +30,26 @@ from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.methods.adapters import kronecker
 
 SHAPES = [  # d, a, n, tokens
-    (384, 12, 4, 2048), (384, 24, 4, 2048), (384, 24, 8, 2048), (384, 48, 12, 2048),
-    (768, 24, 4, 512), (768, 24, 4, 4096), (768, 24, 8, 2048), (768, 24, 12, 2048), (768, 48, 4, 2048), (768, 96, 12, 2048),
-    (1024, 32, 4, 512), (1024, 32, 4, 4096), (1024, 96, 8, 2048),
+    (384, 12, 4, 2048),
+    (384, 24, 4, 2048),
+    (384, 24, 8, 2048),
+    (384, 48, 12, 2048),
+    (768, 24, 4, 512),
+    (768, 24, 4, 4096),
+    (768, 24, 8, 2048),
+    (768, 24, 12, 2048),
+    (768, 48, 4, 2048),
+    (768, 96, 12, 2048),
+    (1024, 32, 4, 512),
+    (1024, 32, 4, 4096),
+    (1024, 96, 8, 2048),
 ]
 RESULT = Path(__file__).parent / "results" / "kronecker.json"
 
 
 def operands(d: int, a: int, n: int, tokens: int, rank: int | None) -> tuple:
     """x, A and B (or s and t), all with gradients."""
+
     def draw(*size: int) -> torch.Tensor:
         return torch.randn(*size, requires_grad=True)
 
@@ -61,8 +72,17 @@ def compare(d: int, a: int, n: int, tokens: int, rank: int | None, repeats: int)
     rounds = [{name: seconds(order, *given) for name, order in orders.items()} for _ in range(repeats + 1)][1:]
     times = {name: 1000 * statistics.median(r[name] for r in rounds) for name in orders}
     takes = kronecker.products(n, d, a, tokens, rank)
-    return {"d": d, "a": a, "n": n, "tokens": tokens, "rank": rank, "milliseconds": times, "products": takes,
-            "chosen": "built" if takes["built"] < takes["factored"] else "factored", "faster": min(times, key=times.get)}
+    return {
+        "d": d,
+        "a": a,
+        "n": n,
+        "tokens": tokens,
+        "rank": rank,
+        "milliseconds": times,
+        "products": takes,
+        "chosen": "built" if takes["built"] < takes["factored"] else "factored",
+        "faster": min(times, key=times.get),
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,13 +102,23 @@ def compare_all(args: argparse.Namespace) -> str:
         for shape in SHAPES:
             rows.append(row := compare(*shape, rank, args.repeats))
             ms = row["milliseconds"]
-            print(f"d={row['d']:<5} a={row['a']:<3} n={row['n']:<3} tokens={row['tokens']:<5} "
-                  f"{'B in full' if rank is None else 'rank one':<10} built {ms['built']:7.2f} ms  factored "
-                  f"{ms['factored']:7.2f} ms  by count: {row['chosen']}", flush=True)
+            print(
+                f"d={row['d']:<5} a={row['a']:<3} n={row['n']:<3} tokens={row['tokens']:<5} "
+                f"{'B in full' if rank is None else 'rank one':<10} built {ms['built']:7.2f} ms  factored "
+                f"{ms['factored']:7.2f} ms  by count: {row['chosen']}",
+                flush=True,
+            )
     right = sum(row["chosen"] == row["faster"] for row in rows)
-    result = {"rows": rows, "chosen_was_faster": right, "repeats": args.repeats, "threads": 1,
-              "load_before": load, "torch": version("torch"), "date": datetime.date.today().isoformat(),
-              "commit": provenance.commit()}
+    result = {
+        "rows": rows,
+        "chosen_was_faster": right,
+        "repeats": args.repeats,
+        "threads": 1,
+        "load_before": load,
+        "torch": version("torch"),
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
+    }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"the order with fewer products was the faster one in {right} of {len(rows)}"
 

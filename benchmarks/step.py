@@ -173,8 +173,10 @@ def measure(method: str, peer: bool, args: argparse.Namespace) -> dict:
 
 def summary(rounds: list[dict]) -> dict:
     """Median step in milliseconds, and peak memory."""
-    return {"milliseconds": 1e3 * statistics.median(s for r in rounds for s in r["seconds"]),
-            "peak_bytes": statistics.median(r["peak_bytes"] for r in rounds)}
+    return {
+        "milliseconds": 1e3 * statistics.median(s for r in rounds for s in r["seconds"]),
+        "peak_bytes": statistics.median(r["peak_bytes"] for r in rounds),
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -202,12 +204,24 @@ def compare(args: argparse.Namespace) -> str:
             rounds[method, peer].append(measure(method, peer, args))
             last = summary(rounds[method, peer][-1:])
             print(f"round {number + 1}: {'peft, ' if peer else ''}{method}: {last['milliseconds']:.0f} ms", flush=True)
-    rows = {method: {"row": row, "ours": summary(rounds[method, False]),
-                     "peft": summary(rounds[method, True]) if method in PEERS else None} for method, row in METHODS.items()}
+    rows = {
+        method: {
+            "row": row,
+            "ours": summary(rounds[method, False]),
+            "peft": summary(rounds[method, True]) if method in PEERS else None,
+        }
+        for method, row in METHODS.items()
+    }
     options = {name: getattr(args, name) for name in ("backbone", "batch", "length", "steps", "rounds", "precision")}
     where = {**provenance.machine(), "threads": args.threads, "cores": os.cpu_count(), "load_before": load}
-    result = {**options, "methods": rows, "machine": where, "versions": provenance.versions(),
-              "date": datetime.date.today().isoformat(), "commit": provenance.commit()}
+    result = {
+        **options,
+        "methods": rows,
+        "machine": where,
+        "versions": provenance.versions(),
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
+    }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"
 

@@ -55,8 +55,13 @@ def ours(precision: str, source: str, examples: int, validation: int, epochs: in
     run = Run(f"LoRA(rank={RANK})", ("sst",), "minilm", source, recipe, SEED, (examples, validation, 1))
     with PeakMemory() as peak:
         outcome = Trainer(run, progress=False).fit()
-    return {"examples_per_second": outcome.examples_per_second, "seconds": outcome.seconds, "peak_bytes": peak.bytes,
-            "accuracy": outcome.history[-1]["validation"]["sst"], "trainable": outcome.model.counts().trainable}
+    return {
+        "examples_per_second": outcome.examples_per_second,
+        "seconds": outcome.seconds,
+        "peak_bytes": peak.bytes,
+        "accuracy": outcome.history[-1]["validation"]["sst"],
+        "trainable": outcome.model.counts().trainable,
+    }
 
 
 def trainer(precision: str, batching: str, source: str, examples: int, validation: int, epochs: int) -> dict:
@@ -89,27 +94,52 @@ def trainer(precision: str, batching: str, source: str, examples: int, validatio
     data = {"train": encoded("train", examples), "validation": encoded("validation", validation)}
     with PeakMemory() as peak, tempfile.TemporaryDirectory() as folder:
         options = {"attention_probs_dropout_prob": 0.0} if "no attention dropout" in batching else {}
-        base = AutoModelForSequenceClassification.from_pretrained(minilm_folder(), num_labels=5,
-                                                                  trust_remote_code=False, **options)
+        base = AutoModelForSequenceClassification.from_pretrained(
+            minilm_folder(), num_labels=5, trust_remote_code=False, **options
+        )
         sites = ["query", "key", "value"]
         config = LoraConfig(task_type=TaskType.SEQ_CLS, r=RANK, lora_alpha=RANK, target_modules=sites)
         model = get_peft_model(base, config)
         arguments = TrainingArguments(
-            folder, num_train_epochs=epochs, per_device_train_batch_size=BATCH, per_device_eval_batch_size=128,
-            learning_rate=LR, weight_decay=0.01, warmup_steps=0.1, lr_scheduler_type="linear", max_grad_norm=1.0,
-            bf16=precision == "bf16", use_cpu=not torch.cuda.is_available(), report_to="none", save_strategy="no",
-            disable_tqdm=True, seed=SEED, dataloader_pin_memory=torch.cuda.is_available(),
-            train_sampling_strategy="random" if batching == "padded" else "group_by_length")
+            folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=BATCH,
+            per_device_eval_batch_size=128,
+            learning_rate=LR,
+            weight_decay=0.01,
+            warmup_steps=0.1,
+            lr_scheduler_type="linear",
+            max_grad_norm=1.0,
+            bf16=precision == "bf16",
+            use_cpu=not torch.cuda.is_available(),
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            seed=SEED,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            train_sampling_strategy="random" if batching == "padded" else "group_by_length",
+        )
         clock = epoch_clock()
         fitting = Trainer(
-            model, arguments, train_dataset=data["train"], eval_dataset=data["validation"], processing_class=tokenizer,
-            data_collator=None if batching == "padded" else DataCollatorWithPadding(tokenizer), callbacks=[clock],
-            compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())})
+            model,
+            arguments,
+            train_dataset=data["train"],
+            eval_dataset=data["validation"],
+            processing_class=tokenizer,
+            data_collator=None if batching == "padded" else DataCollatorWithPadding(tokenizer),
+            callbacks=[clock],
+            compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
+        )
         fitting.train()
         accuracy = fitting.evaluate()["eval_accuracy"]
     trainable = sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and "lora_" in n)
-    return {"examples_per_second": epochs * len(data["train"]) / clock.seconds, "seconds": clock.seconds,
-            "peak_bytes": peak.bytes, "accuracy": accuracy, "trainable": trainable}
+    return {
+        "examples_per_second": epochs * len(data["train"]) / clock.seconds,
+        "seconds": clock.seconds,
+        "peak_bytes": peak.bytes,
+        "accuracy": accuracy,
+        "trainable": trainable,
+    }
 
 
 def epoch_clock():
@@ -160,9 +190,14 @@ def summary(runs: dict[str, list[dict]]) -> dict[str, dict]:
     out = {}
     for name, repeats in runs.items():
         speeds = [r["examples_per_second"] for r in repeats]
-        out[name] = {"examples_per_second": statistics.median(speeds), "slowest": min(speeds), "fastest": max(speeds),
-                     "peak_bytes": statistics.median(r["peak_bytes"] for r in repeats),
-                     "accuracy": statistics.mean(r["accuracy"] for r in repeats), "trainable": repeats[0]["trainable"]}
+        out[name] = {
+            "examples_per_second": statistics.median(speeds),
+            "slowest": min(speeds),
+            "fastest": max(speeds),
+            "peak_bytes": statistics.median(r["peak_bytes"] for r in repeats),
+            "accuracy": statistics.mean(r["accuracy"] for r in repeats),
+            "trainable": repeats[0]["trainable"],
+        }
     return out
 
 
@@ -174,8 +209,11 @@ def ratios(by_variant: dict[str, dict]) -> dict[str, float]:
         return max(row["examples_per_second"] for name, row in by_variant.items() if VARIANTS[name][2] in settings)
 
     us = fastest("sorted")
-    return {"usual script": us / fastest("padded"), "best options": us / fastest("grouped"),
-            "best options, no attention dropout": us / fastest("grouped, no attention dropout")}
+    return {
+        "usual script": us / fastest("padded"),
+        "best options": us / fastest("grouped"),
+        "best options, no attention dropout": us / fastest("grouped, no attention dropout"),
+    }
 
 
 def machine(threads: int) -> dict:
@@ -186,8 +224,13 @@ def machine(threads: int) -> dict:
     rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line) if path.exists() else {}
     info = {name.strip(): value.strip() for name, value in rows.items()}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else info.get("model name", "unknown CPU")
-    return {"device": device, "threads": threads, "cores": os.cpu_count(),
-            "amx_bf16": "amx_bf16" in info.get("flags", ""), "load_before": os.getloadavg()[0]}
+    return {
+        "device": device,
+        "threads": threads,
+        "cores": os.cpu_count(),
+        "amx_bf16": "amx_bf16" in info.get("flags", ""),
+        "load_before": os.getloadavg()[0],
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -218,15 +261,27 @@ def compare(args: argparse.Namespace) -> str:
             print(f"round {turn + 1}/{args.repeats}  {name:44} {speed:7.1f} examples/s", flush=True)
     by_variant = summary(runs)
     result = {
-        "task": "sst", "backbone": "minilm", "method": f"LoRA(rank={RANK})", "batch_size": BATCH, "max_length": LENGTH,
-        **{k: getattr(args, k) for k in ("source", "examples", "validation", "epochs", "repeats")}, "lr": LR,
-        "variants": by_variant, "ratios": ratios(by_variant), "runs": runs, "machine": where,
+        "task": "sst",
+        "backbone": "minilm",
+        "method": f"LoRA(rank={RANK})",
+        "batch_size": BATCH,
+        "max_length": LENGTH,
+        **{k: getattr(args, k) for k in ("source", "examples", "validation", "epochs", "repeats")},
+        "lr": LR,
+        "variants": by_variant,
+        "ratios": ratios(by_variant),
+        "runs": runs,
+        "machine": where,
         "versions": {p: version(p) for p in ("torch", "transformers", "accelerate", "peft")},
-        "date": datetime.date.today().isoformat(), "commit": provenance.commit(),
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
     }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
-    lines = [f"{name:44} {row['examples_per_second']:7.1f} examples/s  {row['peak_bytes'] / 2**20:6.0f} MiB  "
-             f"accuracy {row['accuracy']:.3f}" for name, row in by_variant.items()]
+    lines = [
+        f"{name:44} {row['examples_per_second']:7.1f} examples/s  {row['peak_bytes'] / 2**20:6.0f} MiB  "
+        f"accuracy {row['accuracy']:.3f}"
+        for name, row in by_variant.items()
+    ]
     lines += [f"ours is {value:.2f} times as fast as the peer: {name}" for name, value in result["ratios"].items()]
     return "\n".join(lines)
 

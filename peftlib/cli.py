@@ -18,8 +18,12 @@ from peftlib import commandline
 from peftlib.commandline import Parser
 from peftlib.errors import UsageError, short
 
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-         "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error"}
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
+}
 MIB = 2**20
 
 
@@ -49,8 +53,11 @@ def _parser() -> Parser:
     sub = add("methods", methods, "All methods, or one with its hyperparameters.")
     sub.add_argument("name", nargs="?", metavar="NAME")
     sub = add("count", counts, "Trainable, stored and changed parameters, without weights or a download.")
-    sub.add_argument("method", metavar="METHOD", help="an expression such as 'LoRA(rank=8)', or a paper's table: "
-                     "adaptbert/table3, compacter/table1")
+    sub.add_argument(
+        "method",
+        metavar="METHOD",
+        help="an expression such as 'LoRA(rank=8)', or a paper's table: adaptbert/table3, compacter/table1",
+    )
     sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
     sub.add_argument("--form", default="heads", metavar="heads|text", help="text: with T5's language-model head")
@@ -63,8 +70,13 @@ def _parser() -> Parser:
     sub.add_argument("--length", type=int, default=128, metavar="TOKENS")
     sub.add_argument("--precision", default="bf16", metavar="bf16|fp32")
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
-    sub.add_argument("--answer", type=int, default=0, metavar="TOKENS",
-                     help="an encoder-decoder writes answers of so many tokens (default: 0, a head reads it)")
+    sub.add_argument(
+        "--answer",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help="an encoder-decoder writes answers of so many tokens (default: 0, a head reads it)",
+    )
     sub.add_argument("--device", default="cuda", metavar="cuda|cpu", help="whose kernels (default: cuda)")
     sub = add("run", run, "Train the runs of an experiment that have no record yet.")
     sub.add_argument("experiment", metavar="EXPERIMENT")
@@ -106,8 +118,10 @@ def methods(a: argparse.Namespace) -> tuple[object, str]:
 
     if a.name is None:
         rows = [describe(METHODS[name]) for name in sorted(METHODS)]
-        short = [{**row, "hyperparameters": ", ".join(f"{h['name']}={h['default']!r}" for h in row["hyperparameters"])}
-                 for row in rows]
+        short = [
+            {**row, "hyperparameters": ", ".join(f"{h['name']}={h['default']!r}" for h in row["hyperparameters"])}
+            for row in rows
+        ]
         return rows, columns(short, ["name", "family", "paper", "mergeable", "hyperparameters"])
     row = describe(method_class(a.name))
     keys = ("name", "title", "family", "paper", "mergeable", "about")
@@ -123,10 +137,16 @@ def describe(cls: type) -> dict:
     names = "|".join(f.name for f in fields) or "$^"
     meanings = dict(re.findall(rf"(?<!\w)({names}): (.*?)(?= (?:{names}): |$)", text))
     about = re.split(rf" (?:{names}): ", text, maxsplit=1)[0]
-    hyper = [{"name": f.name, "type": f.type, "default": f.default, "meaning": meanings.get(f.name, "")}
-             for f in fields]
-    return {"name": cls.__name__, "title": cls.title, "family": cls.family, "paper": cls.paper,
-            "mergeable": cls.mergeable, "about": about, "hyperparameters": hyper}
+    hyper = [{"name": f.name, "type": f.type, "default": f.default, "meaning": meanings.get(f.name, "")} for f in fields]
+    return {
+        "name": cls.__name__,
+        "title": cls.title,
+        "family": cls.family,
+        "paper": cls.paper,
+        "mergeable": cls.mergeable,
+        "about": about,
+        "hyperparameters": hyper,
+    }
 
 
 def counts(a: argparse.Namespace) -> tuple[object, str]:
@@ -134,16 +154,19 @@ def counts(a: argparse.Namespace) -> tuple[object, str]:
     from peftlib.accounting import counting
 
     if "/" in a.method:
-        tables = {f"{paper}/{name}": counted for paper in papers.papers()
-                  for name, counted in getattr(papers.part(paper, "counts"), "COUNTED", {}).items()}
+        tables = {
+            f"{paper}/{name}": counted
+            for paper in papers.papers()
+            for name, counted in getattr(papers.part(paper, "counts"), "COUNTED", {}).items()
+        }
         if a.method not in tables:
-            raise UsageError(f"no table {short(a.method)} to count: expected one of {', '.join(tables)}, or a method like "
-                             "'LoRA(rank=8)'")
+            raise UsageError(
+                f"no table {short(a.method)} to count: expected one of {', '.join(tables)}, or a method like 'LoRA(rank=8)'"
+            )
         rows = tables[a.method]().to_dict("records")
         return rows, columns(rows, [n for n in rows[0] if n != "expression"])
     row = counting.count(a.method, a.backbone, a.tasks, a.form).as_dict()
-    kinds = [{"parameters": n, "count": row[n], "percent": row[f"{n}_percent"]}
-             for n in ("trainable", "stored", "changed")]
+    kinds = [{"parameters": n, "count": row[n], "percent": row[f"{n}_percent"]} for n in ("trainable", "stored", "changed")]
     title = f"{row['method']} on {a.backbone} ({row['total']:,} parameters), tasks: {a.tasks}"
     return row, f"{title}\n{columns(kinds)}\nheads beside them: {row['heads']:,}"
 
@@ -187,8 +210,10 @@ def status(a: argparse.Namespace) -> tuple[object, str]:
     for row in rows:
         if row["changed"]:
             stale.setdefault((row["preset"], ", ".join(row["changed"])), []).append(row["experiment"])
-    since = [f"\n{preset}: changed since the stale runs of {', '.join(where)}: {files}"
-             for (preset, files), where in stale.items()]
+    since = [
+        f"\n{preset}: changed since the stale runs of {', '.join(where)}: {files}"
+        for (preset, files), where in stale.items()
+    ]
     return rows, columns(rows, [name for name in rows[0] if name != "changed"]) + "".join(since)
 
 
@@ -203,8 +228,10 @@ def experiments(a: argparse.Namespace) -> tuple[object, str]:
     from peftlib import grids
 
     preset = grids.get_preset(a.preset)
-    rows = [{"experiment": name, "runs": len(grids.runs(name, preset)), "about": _first_sentence(build)}
-            for name, build in grids.experiments().items()]
+    rows = [
+        {"experiment": name, "runs": len(grids.runs(name, preset)), "about": _first_sentence(build)}
+        for name, build in grids.experiments().items()
+    ]
     return rows, columns(rows)
 
 

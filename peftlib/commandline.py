@@ -82,6 +82,6 @@ def refuse(program: str, why: str) -> int:
     """One line on standard error, whatever `why` holds; gives the exit status."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(why.split()))
     if len(line) > LONGEST:
-        line = f"{line[:LONGEST // 2]} ... {line[-LONGEST // 3:]}"
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
     print(f"{program}: {line}", file=sys.stderr)
     return 2

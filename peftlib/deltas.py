@@ -58,26 +58,37 @@ class Header:
     @classmethod
     def of(cls, model: Tuned) -> Header:
         """Raises:
-            UsageError: the model is merged, or has shapes alone.
+        UsageError: the model is merged, or has shapes alone.
         """
         if model.weights_digest is None:
             raise UsageError("a model of shapes alone has no numbers to save: build it on a backbone with weights")
         if model.merged:
-            raise UsageError(f"{short(str(model.method))} is merged into its backbone, and no delta is left beside it: "
-                             "save before merging, or write the merged weights with model.backbone.save_pretrained(folder)")
+            raise UsageError(
+                f"{short(str(model.method))} is merged into its backbone, and no delta is left beside it: "
+                "save before merging, or write the merged weights with model.backbone.save_pretrained(folder)"
+            )
         return cls(str(model.method), tuple(model.task_table.values()), model.pooling, model.form, model.weights_digest)
 
     def metadata(self) -> dict[str, str]:
         """Raises:
-            DeltaError: a field is too long to be read again.
+        DeltaError: a field is too long to be read again.
         """
-        return _bounded({"format": FORMAT, "method": self.method, "tasks": json.dumps([_written(t) for t in self.tasks]),
-                         "pooling": self.pooling, "form": self.form, "weights": self.weights}, "this model")
+        return _bounded(
+            {
+                "format": FORMAT,
+                "method": self.method,
+                "tasks": json.dumps([_written(t) for t in self.tasks]),
+                "pooling": self.pooling,
+                "form": self.form,
+                "weights": self.weights,
+            },
+            "this model",
+        )
 
     @classmethod
     def read(cls, found: dict[str, str], source: str) -> Header:
         """Raises:
-            DeltaError: another format, a field that is missing or too long, or a task that cannot be rebuilt.
+        DeltaError: another format, a field that is missing or too long, or a task that cannot be rebuilt.
         """
         if found.get("format") not in (FORMAT, FIRST_FORMAT):
             raise DeltaError(f"{source}: its format is {short(found.get('format'))}, expected {FORMAT!r}")
@@ -98,6 +109,7 @@ class Header:
         Raises:
             DeltaError: it cannot be built, or was trained on other weights, unless that is asked for.
         """
+
         def make(backbone: nn.Module) -> Tuned:
             model = Tuned(backbone, self.method, self.tasks, pooling=self.pooling, form=self.form)
             fill_in(model)
@@ -112,16 +124,19 @@ class Header:
             # What torch refuses: sizes that it cannot even describe.
             raise DeltaError(f"{source}: what it describes cannot be built ({short(str(error))})") from error
         if self.weights is not None and not other_weights and (ours := weights_digest(backbone)) != self.weights:
-            raise DeltaError(f"{source}: it was trained on weights of digest {short(self.weights)}, and this backbone's is "
-                             f"{ours!r}: load the backbone it was made for, or pass other_weights=True")
+            raise DeltaError(
+                f"{source}: it was trained on weights of digest {short(self.weights)}, and this backbone's is "
+                f"{ours!r}: load the backbone it was made for, or pass other_weights=True"
+            )
         return make(backbone)
 
 
 def _bounded(fields: dict[str, str], source: str) -> dict[str, str]:
     for name, limit in LIMITS.items():
         if len(fields[name] or "") > limit:
-            raise DeltaError(f"{source}: {name!r} of its metadata has {len(fields[name]):,} characters, expected at most "
-                             f"{limit:,}")
+            raise DeltaError(
+                f"{source}: {name!r} of its metadata has {len(fields[name]):,} characters, expected at most {limit:,}"
+            )
     return fields
 
 
@@ -167,8 +182,10 @@ def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
     """
     path, header, tensors = Path(path), Header.of(model), model.delta()
     if model.counts().trainable and all(name.startswith("heads.") for name in tensors):
-        raise UsageError(f"{short(header.method)} has nothing to save yet: it chooses what to train when it has looked at "
-                         "data, see model.prepare(batches)")
+        raise UsageError(
+            f"{short(header.method)} has nothing to save yet: it chooses what to train when it has looked at "
+            "data, see model.prepare(batches)"
+        )
     with replacing_all(path) as (scratch,):
         write_tensors(scratch, tensors, header.metadata() | {"backbone": backbone})
     return path.stat().st_size
@@ -176,7 +193,7 @@ def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Raises:
-        DeltaError: a number is not finite: what was trained has diverged, and would not be read back.
+    DeltaError: a number is not finite: what was trained has diverged, and would not be read back.
     """
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
@@ -243,8 +260,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, UnicodeError, SafetensorError) as error:
-        raise DeltaError(f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such "
-                         "file") from error
+        raise DeltaError(
+            f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such file"
+        ) from error
 
 
 def outline(backbone: nn.Module) -> nn.Module:
@@ -284,8 +302,9 @@ def fill(ours: dict[str, Tensor], theirs: dict[str, Tensor], source: str) -> Non
     for name in sorted(ours.keys() | theirs.keys()):
         expected, found = ours.get(name), theirs.get(name)
         if expected is None or found is None or _kind(expected) != _kind(found):
-            raise DeltaError(f"{source}: {short(name)} does not fit this backbone (expected {_named(expected)}, found "
-                             f"{_named(found)})")
+            raise DeltaError(
+                f"{source}: {short(name)} does not fit this backbone (expected {_named(expected)}, found {_named(found)})"
+            )
         if not found.to(expected.dtype).isfinite().all():
             raise DeltaError(f"{source}: {short(name)} holds numbers that are not finite; save the model again")
     for name, tensor in ours.items():

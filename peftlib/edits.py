@@ -91,8 +91,10 @@ class Current:
     def follow(self, backbone: nn.Module) -> None:
         """Watch the forward passes of a backbone."""
         blocks = [m for m in backbone.modules() if hasattr(m, "gradient_checkpointing")]
-        self._hooks = [backbone.register_forward_pre_hook(partial(_begin, self, blocks)),
-                       backbone.register_forward_hook(partial(_end, self), always_call=True)]
+        self._hooks = [
+            backbone.register_forward_pre_hook(partial(_begin, self, blocks)),
+            backbone.register_forward_hook(partial(_end, self), always_call=True),
+        ]
 
     def leave(self) -> None:
         """Watch no more."""
@@ -261,8 +263,10 @@ def _read_ahead(encoder: nn.Module, args: tuple, kwargs: dict, *, positions: int
         embedded = torch.cat([edit.ahead(embedded).to(embedded.dtype), embedded], dim=1)
     more = embedded.shape[1] - tokens.shape[1]
     if positions is not None and embedded.shape[1] > positions:
-        raise UsageError(f"{more} positions of a soft prompt and {tokens.shape[1]} tokens are more than the {positions} "
-                         "positions of this backbone: use a shorter prompt or cut the texts (max_length)")
+        raise UsageError(
+            f"{more} positions of a soft prompt and {tokens.shape[1]} tokens are more than the {positions} "
+            "positions of this backbone: use a shorter prompt or cut the texts (max_length)"
+        )
     given.update(input_ids=None, inputs_embeds=embedded)
     for name, value in (("attention_mask", 1), ("token_type_ids", 0)):
         if given.get(name) is not None:

@@ -181,8 +181,10 @@ def _read(node: ast.expr, text: str, copied: bool = False) -> Tree:
                 return PerTask(_read(node.args[0], text, copied=True))
         elif not node.args and all(k.arg for k in node.keywords):
             return _named(node.func.id, [(k.arg, _constant(k.value, text)) for k in node.keywords])
-    raise UsageError(f"cannot read {_quoted(node, text)} in the method {short(text)}: expected Name(field=value, ...), "
-                     "PerTask(method), and '+' between methods")
+    raise UsageError(
+        f"cannot read {_quoted(node, text)} in the method {short(text)}: expected Name(field=value, ...), "
+        "PerTask(method), and '+' between methods"
+    )
 
 
 def _operands(node: ast.expr) -> list[ast.expr]:
@@ -222,8 +224,9 @@ def _named(name: str, given: Sequence[tuple[str, Any]]) -> Named:
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and key not in values:
             raise UsageError(f"{name} has no default for {key}: expected {name}({key}=...)")
-    return Named(name, tuple((key, values[key]) for key, field in fields.items()
-                             if key in values and values[key] != field.default))
+    return Named(
+        name, tuple((key, values[key]) for key, field in fields.items() if key in values and values[key] != field.default)
+    )
 
 
 def checked(owner: str, field: Field | dataclasses.Field, value: Any) -> Any:
@@ -279,11 +282,20 @@ def _declared() -> dict[str, tuple[Field, ...]]:
         return [name] + [above for base in bases for above in lineage(base)]
 
     methods = {name: lineage(name) for name in classes if "Method" in lineage(name)[1:]}
-    return {name: tuple({field.name: field for above in reversed(line) if above in methods
-                         for field in _fields(classes[above])}.values()) for name, line in methods.items()}
+    return {
+        name: tuple(
+            {
+                field.name: field for above in reversed(line) if above in methods for field in _fields(classes[above])
+            }.values()
+        )
+        for name, line in methods.items()
+    }
 
 
 def _fields(node: ast.ClassDef) -> list[Field]:
     """The fields of a dataclass, whose defaults are literals."""
-    return [Field(line.target.id, ast.unparse(line.annotation), ast.literal_eval(line.value))
-            for line in node.body if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation)]
+    return [
+        Field(line.target.id, ast.unparse(line.annotation), ast.literal_eval(line.value))
+        for line in node.body
+        if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation)
+    ]

@@ -67,13 +67,15 @@ def read_presets(path: Path) -> dict[str, Preset]:
     content = conform(read_json(path), dict[str, dict[str, Any]], f"{path}: ")
     known = {*experiments(), *(name.split("/")[0] for name in experiments())}
     try:
-        found = {name: conform({**fields, "name": name}, Preset, f"preset {short(name)}: ")
-                 for name, fields in content.items()}
+        found = {
+            name: conform({**fields, "name": name}, Preset, f"preset {short(name)}: ") for name, fields in content.items()
+        }
         for preset in found.values():
             for part in preset.changes:
                 if part not in known:
-                    raise UsageError(f"preset {preset.name!r}: changes: {short(part)} is no paper and no experiment"
-                                     f"{near(part, known)}")
+                    raise UsageError(
+                        f"preset {preset.name!r}: changes: {short(part)} is no paper and no experiment{near(part, known)}"
+                    )
                 preset.at(part)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
@@ -93,24 +95,44 @@ def get_preset(name: str) -> Preset:
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
-def make_run(preset: Preset, method: str, tasks: tuple[str, ...] = TASKS, *, label: str = "", seed: int = 0,
-             limits: tuple | None = None, **recipe) -> Run:
+def make_run(
+    preset: Preset,
+    method: str,
+    tasks: tuple[str, ...] = TASKS,
+    *,
+    label: str = "",
+    seed: int = 0,
+    limits: tuple | None = None,
+    **recipe,
+) -> Run:
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
-    given = {"lr": preset.learning_rate(method), "epochs": preset.epochs, "batch_size": preset.batch_size,
-             "max_length": preset.max_length, "form": preset.form,
-             "precision": native_precision() if preset.precision == "auto" else preset.precision}
+    given = {
+        "lr": preset.learning_rate(method),
+        "epochs": preset.epochs,
+        "batch_size": preset.batch_size,
+        "max_length": preset.max_length,
+        "form": preset.form,
+        "precision": native_precision() if preset.precision == "auto" else preset.precision,
+    }
     if len(tasks) > 1:  # in a run of one task there is nothing to sample
         given["sampling"] = preset.sampling
     limits = limits or (preset.limits if len(tasks) > 1 else preset.limits_single)
-    return Run(method=method, tasks=tuple(tasks), backbone=preset.backbone, source=preset.source,
-               recipe=Recipe(**given | recipe), seed=seed, limits=tuple(limits), label=label or method)
+    return Run(
+        method=method,
+        tasks=tuple(tasks),
+        backbone=preset.backbone,
+        source=preset.source,
+        recipe=Recipe(**given | recipe),
+        seed=seed,
+        limits=tuple(limits),
+        label=label or method,
+    )
 
 
 def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe) -> list[Run]:
     """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
     tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
-    return [make_run(preset, method, (task,), label=label, **recipe)
-            for label, method in rows.items() for task in tasks]
+    return [make_run(preset, method, (task,), label=label, **recipe) for label, method in rows.items() for task in tasks]
 
 
 @functools.cache
@@ -128,7 +150,7 @@ def native_precision() -> str:
 
 
 def fast_precision() -> str:
-    """"bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32"."""
+    """ "bf16" where this machine multiplies bf16 matrices in hardware, about twice as fast; else "fp32"."""
     import torch
 
     if torch.cuda.is_available():
@@ -143,8 +165,10 @@ def emulated(preset: Preset) -> str | None:
     if wanted == "fp32" or fast_precision() == "bf16":
         return None
     mend = "unset PEFTLIB_PRECISION" if preset.precision == "auto" else 'give the preset the precision "auto" or "fp32"'
-    return (f"preset {preset.name} trains in bf16, which this machine has no instructions for: about 17 times slower than "
-            f"fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them")
+    return (
+        f"preset {preset.name} trains in bf16, which this machine has no instructions for: about 17 times slower than "
+        f"fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them"
+    )
 
 
 def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:

@@ -29,9 +29,26 @@ LARGEST_CONFIG = 1 << 20  # bytes; peft writes about a thousand
 # Fields of the configuration that are read, or that change nothing in the outputs of a saved adapter. Any other field
 # must be off, whatever later versions of peft add.
 UNDERSTOOD = {
-    "peft_type", "r", "lora_alpha", "lora_dropout", "init_lora_weights", "target_modules", "exclude_modules",
-    "layers_to_transform", "layers_pattern", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path",
-    "revision", "inference_mode", "runtime_config", "megatron_core", "qalora_group_size", "loftq_config", "eva_config",
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "init_lora_weights",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "task_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "runtime_config",
+    "megatron_core",
+    "qalora_group_size",
+    "loftq_config",
+    "eva_config",
 }
 # Initialisations that leave the backbone as it was; the others (PiSSA, OLoRA, ...) need another backbone.
 OWN_BACKBONE = (True, False, "gaussian", "orthogonal", "eva")
@@ -49,8 +66,11 @@ def _paths(backbone: nn.Module) -> dict[int, str]:
 def _tensors(model: Tuned) -> dict[str, Tensor]:
     """A model's LoRA under the names of the headless backbone."""
     (_, at), names = *model.attachments, _paths(model.backbone)
-    return {f"{names[id(site.module)]}.lora_{letter}.weight": tensor
-            for site, edit in at.edits for letter, tensor in (("A", edit.A), ("B", edit.B))}
+    return {
+        f"{names[id(site.module)]}.lora_{letter}.weight": tensor
+        for site, edit in at.edits
+        for letter, tensor in (("A", edit.A), ("B", edit.B))
+    }
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -68,8 +88,14 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
         raise UsageError(f"peft's format holds one LoRA shared by all tasks; this model's method is {short(str(method))}")
     header, tensors = Header.of(model), _tensors(model)
     config = {
-        "peft_type": "LORA", "task_type": None, "base_model_name_or_path": backbone or None, "inference_mode": True,
-        "r": method.rank, "lora_alpha": method.alpha or method.rank, "lora_dropout": method.dropout, "bias": "none",
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": backbone or None,
+        "inference_mode": True,
+        "r": method.rank,
+        "lora_alpha": method.alpha or method.rank,
+        "lora_dropout": method.dropout,
+        "bias": "none",
         "target_modules": sorted({name.rsplit(".lora_", 1)[0] for name in tensors}),
     }
     with replacing_all(*(Path(folder) / name for name in (CONFIG, WEIGHTS, HEADS))) as (config_path, weights, heads):
@@ -85,8 +111,14 @@ def _digest(weights: Path, config: dict) -> str:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-def from_peft(folder: str | Path, backbone: nn.Module, tasks: Iterable[str | Task] | None = None,
-              pooling: str | None = None, form: str | None = None, other_weights: bool = False) -> Tuned:
+def from_peft(
+    folder: str | Path,
+    backbone: nn.Module,
+    tasks: Iterable[str | Task] | None = None,
+    pooling: str | None = None,
+    form: str | None = None,
+    other_weights: bool = False,
+) -> Tuned:
     """A model with the LoRA of a `peft` folder on a backbone (edited in place), in evaluation mode.
 
     Heads are read when `to_peft` wrote them, else they are new. What is refused leaves the backbone as it was.
@@ -132,11 +164,14 @@ def _read_heads(folder: Path, config: dict, pooling: str | None, form: str | Non
     header = Header.read(metadata, str(path))
     for name, asked in (("pooling", pooling), ("form", form)):
         if asked not in (None, getattr(header, name)):
-            raise PeftFormatError(f"{path}: its {name} is {short(getattr(header, name))}, not {short(asked)}: ask for that "
-                                  "or for none")
+            raise PeftFormatError(
+                f"{path}: its {name} is {short(getattr(header, name))}, not {short(asked)}: ask for that or for none"
+            )
     if metadata.get("adapter") != _digest(folder / WEIGHTS, config):
-        raise PeftFormatError(f"{path}: was not written with the {CONFIG} and {WEIGHTS} that are there now; write all "
-                              "three again, or remove it to start new heads")
+        raise PeftFormatError(
+            f"{path}: was not written with the {CONFIG} and {WEIGHTS} that are there now; write all "
+            "three again, or remove it to start new heads"
+        )
     return header, heads
 
 
@@ -144,8 +179,10 @@ def _heads_of(tasks: tuple[Task, ...], heads: dict[str, Tensor], folder: Path) -
     """The heads of some tasks."""
     missing = [task.name for task in tasks if f"{task.name}.weight" not in heads]
     if missing:
-        raise PeftFormatError(f"{folder / HEADS} has no head for {short(missing)}: ask for tasks among "
-                              f"{short(sorted({n.split('.')[0] for n in heads}))}, or remove the file to start new heads")
+        raise PeftFormatError(
+            f"{folder / HEADS} has no head for {short(missing)}: ask for tasks among "
+            f"{short(sorted({n.split('.')[0] for n in heads}))}, or remove the file to start new heads"
+        )
     return {f"{task.name}.{part}": heads.get(f"{task.name}.{part}") for task in tasks for part in ("weight", "bias")}
 
 
@@ -161,18 +198,23 @@ def _read_config(path: Path) -> dict:
         raise PeftFormatError(f"{path}: peft_type is {short(found)}; only 'LORA' can be read")
     for key, value in config.items():
         if key not in UNDERSTOOD and value not in (None, False, "none", {}, []):
-            raise PeftFormatError(f"{path}: {short(key)} is {short(value)}, which has no counterpart in LoRA here; "
-                                  "expected it to be off")
+            raise PeftFormatError(
+                f"{path}: {short(key)} is {short(value)}, which has no counterpart in LoRA here; expected it to be off"
+            )
     config.setdefault("lora_dropout", 0.0)
     rank, alpha, dropout = (config.get(key) for key in ("r", "lora_alpha", "lora_dropout"))
-    for key, holds, expected in (("r", type(rank) is int and _number(rank) and rank > 0, "a whole number above zero"),
-                                 ("lora_alpha", _number(alpha) and alpha > 0, "a number above zero"),
-                                 ("lora_dropout", _number(dropout) and 0 <= dropout < 1, "a number from 0 to below 1")):
+    for key, holds, expected in (
+        ("r", type(rank) is int and _number(rank) and rank > 0, "a whole number above zero"),
+        ("lora_alpha", _number(alpha) and alpha > 0, "a number above zero"),
+        ("lora_dropout", _number(dropout) and 0 <= dropout < 1, "a number from 0 to below 1"),
+    ):
         if not holds:
             raise PeftFormatError(f"{path}: {key} is {short(config.get(key))}, expected {expected}")
     if config.get("init_lora_weights", True) not in OWN_BACKBONE:
-        raise PeftFormatError(f"{path}: init_lora_weights={short(config['init_lora_weights'])} changed the backbone "
-                              "itself; save with path_initial_model_for_weight_conversion, which makes it a plain LoRA")
+        raise PeftFormatError(
+            f"{path}: init_lora_weights={short(config['init_lora_weights'])} changed the backbone "
+            "itself; save with path_initial_model_for_weight_conversion, which makes it a plain LoRA"
+        )
     return config
 
 
@@ -192,7 +234,9 @@ def _method(config: dict, adapted: set[str], anatomy: Anatomy, source: str) -> L
     sites = tuple(site for site, paths in places.items() if paths <= adapted)
     stray = sorted(adapted - set().union(*(places[s] for s in sites)))
     if stray or not sites:
-        raise PeftFormatError(f"{source}: {short(stray[:3]) if stray else 'nothing'} adapted; LoRA here adapts all modules "
-                              f"of a kind in a {anatomy.model.config.model_type} backbone: {', '.join(SITES)}")
+        raise PeftFormatError(
+            f"{source}: {short(stray[:3]) if stray else 'nothing'} adapted; LoRA here adapts all modules "
+            f"of a kind in a {anatomy.model.config.model_type} backbone: {', '.join(SITES)}"
+        )
     rank, alpha, dropout = (config[key] for key in ("r", "lora_alpha", "lora_dropout"))
     return LoRA(rank=rank, alpha=None if alpha == rank else float(alpha), sites=sites, dropout=float(dropout))

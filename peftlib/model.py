@@ -51,22 +51,34 @@ class Tuned(nn.Module):
             is none, carries another method that is not merged, cannot write or has no pooler.
     """
 
-    def __init__(self, backbone: nn.Module, method: str | Expression, tasks: Iterable[Task], *, pooling: str = "mean",
-                 dropout: float = 0.1, form: str = "heads"):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        method: str | Expression,
+        tasks: Iterable[Task],
+        *,
+        pooling: str = "mean",
+        dropout: float = 0.1,
+        form: str = "heads",
+    ):
         super().__init__()
         if pooling not in ("mean", "cls"):
             raise UsageError(f"pooling {pooling!r} is unknown: expected 'mean' or 'cls'")
         if form not in ("heads", "text"):
             raise UsageError(f"form {form!r} is unknown: expected 'heads' or 'text'")
         if form == "text" and not hasattr(backbone, "lm_head"):
-            raise UsageError(f"form 'text' needs a backbone that writes, and {type(backbone).__name__} has no "
-                             "language-model head: load it with peftlib.backbones.load(name, form='text')")
+            raise UsageError(
+                f"form 'text' needs a backbone that writes, and {type(backbone).__name__} has no "
+                "language-model head: load it with peftlib.backbones.load(name, form='text')"
+            )
         self.anatomy = Anatomy(backbone)
         if pooling == "cls" and not self.anatomy.shape.decoder_layers and getattr(backbone, "pooler", None) is None:
             raise UsageError(f"pooling 'cls' reads a pooler, which this {type(backbone).__name__} has not: expected 'mean'")
         if carries_a_method(backbone):
-            raise UsageError(f"this {type(backbone).__name__} carries another method already, which would go on acting: "
-                             "load the backbone anew, or merge() the model that it is part of")
+            raise UsageError(
+                f"this {type(backbone).__name__} carries another method already, which would go on acting: "
+                "load the backbone anew, or merge() the model that it is part of"
+            )
         self.backbone = backbone.requires_grad_(False)
         self.method = parse(method)
         self.task_table = {task.name: task for task in tasks}
@@ -108,8 +120,10 @@ class Tuned(nn.Module):
             UsageError: a head alone in form "text".
         """
         if not any(p.requires_grad for p in self.parameters()):
-            raise UsageError(f"{self.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
-                             "the language-model head")
+            raise UsageError(
+                f"{self.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
+                "the language-model head"
+            )
 
     # --- running --------------------------------------------------------------------------------------------------
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -205,8 +219,10 @@ class Tuned(nn.Module):
         changes = any(at.edits or at.shared for _, at in self.attachments)
         narrow = {p.dtype for p in self.backbone.parameters() if p.is_floating_point() and p.element_size() < 4}
         if changes and narrow:
-            raise UsageError(f"{self.method} cannot be merged into weights kept in {', '.join(map(str, narrow))}, which "
-                             "would round the change away: call model.float() first")
+            raise UsageError(
+                f"{self.method} cannot be merged into weights kept in {', '.join(map(str, narrow))}, which "
+                "would round the change away: call model.float() first"
+            )
         return self._fold()
 
     def _fold(self) -> Tuned:
@@ -277,9 +293,16 @@ class Tuned(nn.Module):
     def delta(self) -> dict[str, Tensor]:
         """What must be kept beside the backbone: every trained or added tensor, heads included, by name."""
         base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
-        added = {id(t) for _, at in self.attachments for m in [e for _, e in at.edits] + at.shared
-                 for t in m.state_dict(keep_vars=True).values()}
+        added = {
+            id(t)
+            for _, at in self.attachments
+            for m in [e for _, e in at.edits] + at.shared
+            for t in m.state_dict(keep_vars=True).values()
+        }
         state = self.state_dict(keep_vars=True)
         first = {id(t): n for n, t in reversed(state.items())}  # tied tensors are kept once
-        return {n: t.detach() for n, t in state.items() if first[id(t)] == n
-                and (t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone.")))}
+        return {
+            n: t.detach()
+            for n, t in state.items()
+            if first[id(t)] == n and (t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone.")))
+        }

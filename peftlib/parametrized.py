@@ -20,8 +20,12 @@ def carries_a_method(backbone: nn.Module) -> bool:
 
 def own_parameters(backbone: nn.Module) -> list[nn.Parameter]:
     """The backbone's own parameters, without those of edits."""
-    added = {id(p) for m in backbone.modules() if isinstance(m, Edited | Inside)
-             for p in (m.edits if isinstance(m, Edited) else m).parameters()}
+    added = {
+        id(p)
+        for m in backbone.modules()
+        if isinstance(m, Edited | Inside)
+        for p in (m.edits if isinstance(m, Edited) else m).parameters()
+    }
     return [p for p in backbone.parameters() if id(p) not in added]
 
 
@@ -32,8 +36,10 @@ def own_tensors(backbone: nn.Module) -> list[tuple[Tensor, list[Place]]]:
         UsageError: some are functions of another method's numbers already.
     """
     if any(isinstance(m, parametrize.ParametrizationList) for m in backbone.modules()):
-        raise UsageError("a method that reparametrises the backbone's own tensors (FishMask, IntrinsicSAID) can be "
-                         "neither repeated nor combined with another one: write one of them, once")
+        raise UsageError(
+            "a method that reparametrises the backbone's own tensors (FishMask, IntrinsicSAID) can be "
+            "neither repeated nor combined with another one: write one of them, once"
+        )
     found: dict[int, tuple[Tensor, list[Place]]] = {id(p): (p, []) for p in own_parameters(backbone)}
     for module in backbone.modules():
         for name, p in module._parameters.items():

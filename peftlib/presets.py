@@ -56,9 +56,16 @@ class Preset:
 
     def __post_init__(self):
         conform_fields(self, f"preset {short(self.name)}")
-        counts = {"epochs": [self.epochs], "batch_size": [self.batch_size], "runs_per_job": [self.runs_per_job],
-                  "trials": [self.trials], "rows": [self.rows], "sizes": self.sizes, "limits": self.limits,
-                  "limits_single": self.limits_single}
+        counts = {
+            "epochs": [self.epochs],
+            "batch_size": [self.batch_size],
+            "runs_per_job": [self.runs_per_job],
+            "trials": [self.trials],
+            "rows": [self.rows],
+            "sizes": self.sizes,
+            "limits": self.limits,
+            "limits_single": self.limits_single,
+        }
         for name, values in counts.items():
             self._require(name, all(value is None or value >= 1 for value in values), "at least 1")
         self._require("name", re.fullmatch(r"[\w-]+", self.name), "letters, digits, - and _: it names a folder")
@@ -77,8 +84,11 @@ class Preset:
         for suite, tasks in self.suites.items():
             self._require("suites", suite in SUITES, f"of {', '.join(SUITES)}")
             there = [task for task in available(suite, self.source).values() if task]
-            self._require("suites", tasks and set(tasks) <= set(there) and len(set(tasks)) == len(tasks),
-                          f"tasks of {suite} that source {self.source!r} has, each once: {', '.join(there)}")
+            self._require(
+                "suites",
+                tasks and set(tasks) <= set(there) and len(set(tasks)) == len(tasks),
+                f"tasks of {suite} that source {self.source!r} has, each once: {', '.join(there)}",
+            )
 
     def _require(self, name: str, holds: object, expected: str) -> None:
         if not holds:
@@ -96,8 +106,9 @@ class Preset:
             given = self.changes.get(part, {})
             known = [f.name for f in dataclasses.fields(self) if f.name not in fixed]
             for name in set(given) - set(known):
-                raise UsageError(f"preset {short(self.name)}: changes: {part}: {short(name)} cannot be changed"
-                                 f"{near(name, known)}")
+                raise UsageError(
+                    f"preset {short(self.name)}: changes: {part}: {short(name)} cannot be changed{near(name, known)}"
+                )
             try:
                 rates = conform(given.get("lr", {}), dict[str, float], "lr")
                 changed = dataclasses.replace(changed, **given | {"lr": changed.lr | rates}) if given else changed

@@ -94,7 +94,7 @@ def machine() -> dict[str, str | int]:
 
 # --- have the inputs of a record changed? -----------------------------------------------------------------------------
 def changed_inputs(run: Run, record: dict) -> str | None:
-    """"other data" or "other weights" if the run would now read others than its record was made from; else None, also
+    """ "other data" or "other weights" if the run would now read others than its record was made from; else None, also
     where they cannot be had here, or not cheaply (the hub)."""
     if "diverged" in record:  # which does not hold what it read
         return None

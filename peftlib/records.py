@@ -67,10 +67,17 @@ class Recipe:
     def __post_init__(self):
         conform_fields(self, "recipe")
         checks = {
-            "lr": 0 < self.lr < 10, "epochs": self.epochs >= 1, "batch_size": self.batch_size >= 1,
-            "accumulate": self.accumulate >= 1, "warmup": 0 <= self.warmup < 1, "weight_decay": self.weight_decay >= 0,
-            "dropout": 0 <= self.dropout < 1, "attention_dropout": 0 <= self.attention_dropout < 1,
-            "clip": self.clip > 0, "max_length": 8 <= self.max_length <= 512, "temperature": self.temperature > 0,
+            "lr": 0 < self.lr < 10,
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "accumulate": self.accumulate >= 1,
+            "warmup": 0 <= self.warmup < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "dropout": 0 <= self.dropout < 1,
+            "attention_dropout": 0 <= self.attention_dropout < 1,
+            "clip": self.clip > 0,
+            "max_length": 8 <= self.max_length <= 512,
+            "temperature": self.temperature > 0,
         }
         for name, holds in checks.items():
             if not holds:
@@ -105,7 +112,9 @@ class Run:
             get_task(name)
         checks = {
             "tasks": 0 < len(self.tasks) == len(set(self.tasks)),
-            "backbone": self.backbone.strip(), "source": self.source in SOURCES, "seed": 0 <= self.seed < 2**32,
+            "backbone": self.backbone.strip(),
+            "source": self.source in SOURCES,
+            "seed": 0 <= self.seed < 2**32,
             "limits": all(limit is None or limit >= 1 for limit in self.limits),
         }
         for name, holds in checks.items():

@@ -19,8 +19,16 @@ from pathlib import Path
 
 from peftlib.errors import UsageError, short
 
-NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null",
-         list: "a list", tuple: "a list", dict: "a table of names and values"}
+NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+    list: "a list",
+    tuple: "a list",
+    dict: "a table of names and values",
+}
 
 
 def conform(value: object, hint: object, where: str) -> object:
@@ -71,7 +79,7 @@ def read_json(path: Path) -> object:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """"; did you mean ...?" if a known name is close, else nothing."""
+    """ "; did you mean ...?" if a known name is close, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -155,8 +163,9 @@ def _keys(value: object, kind: type, required: Iterable[str], where: str) -> dic
     if lacking := sorted(set(required) - set(value)):
         raise UsageError(f"{where.removesuffix(': ')}: lacks {', '.join(lacking)}")
     hints = _hints(kind)
-    return {name: conform(item, hints[name], _inside(where, name)) if name in hints else item
-            for name, item in value.items()}
+    return {
+        name: conform(item, hints[name], _inside(where, name)) if name in hints else item for name, item in value.items()
+    }
 
 
 def _instance(value: object, kind: type, where: str) -> object:

@@ -85,8 +85,9 @@ class Results(list):
     are in the list.
     """
 
-    def __init__(self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = (),
-                 damaged: Iterable[Run] = ()):
+    def __init__(
+        self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = (), damaged: Iterable[Run] = ()
+    ):
         super().__init__(found)
         self.wanted, self.diverged, self.damaged = wanted, list(diverged), list(damaged)
 
@@ -94,12 +95,17 @@ class Results(list):
         """Those of the runs that `keep` accepts, with what became of them."""
         wanted = [run for run in self.wanted if keep(run)]
         kept = {run.digest for run in wanted}
-        return Results((r for r in self if r["digest"] in kept), wanted, (r for r in self.diverged if r["digest"] in kept),
-                       filter(keep, self.damaged))
+        return Results(
+            (r for r in self if r["digest"] in kept),
+            wanted,
+            (r for r in self.diverged if r["digest"] in kept),
+            filter(keep, self.damaged),
+        )
 
 
-def results(name: str, preset: Preset | str, train: bool = True, progress: bool = True,
-            labels: Collection[str] | None = None) -> Results:
+def results(
+    name: str, preset: Preset | str, train: bool = True, progress: bool = True, labels: Collection[str] | None = None
+) -> Results:
     """Records of an experiment, in its order; missing runs are trained first, or left out if `train` is False.
 
     labels: only the rows of these labels, also where the preset would leave them out.
@@ -169,8 +175,15 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     sources = sources_of(run)  # now: files may change while it trains
     source = {"code": code_digest(sources), "sources": sources, "commit": commit()}
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
-    record = {"schema": records.SCHEMA, "digest": run.digest, "run": dataclasses.asdict(run), **source,
-              "versions": versions(), "machine": machine(), "started": started}
+    record = {
+        "schema": records.SCHEMA,
+        "digest": run.digest,
+        "run": dataclasses.asdict(run),
+        **source,
+        "versions": versions(),
+        "machine": machine(),
+        "started": started,
+    }
     try:
         with PeakMemory() as peak:
             trainer = loop.Trainer(run, checkpoint, progress)
@@ -181,11 +194,19 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
         print(error, file=sys.stderr)
     else:
         record |= {
-            "counts": dataclasses.asdict(outcome.model.counts()), "history": outcome.history,
-            "best_epoch": outcome.best_epoch, "validation": outcome.validation, "test": outcome.test,
-            "seconds": outcome.seconds, "examples_per_second": outcome.examples_per_second,
-            "stored_bytes": loop.stored_bytes(outcome.model), "peak_bytes": peak.bytes, "estimate_bytes": estimated,
-            "initial_digest": outcome.initial_digest, "data": outcome.data, "left_out": outcome.left_out,
+            "counts": dataclasses.asdict(outcome.model.counts()),
+            "history": outcome.history,
+            "best_epoch": outcome.best_epoch,
+            "validation": outcome.validation,
+            "test": outcome.test,
+            "seconds": outcome.seconds,
+            "examples_per_second": outcome.examples_per_second,
+            "stored_bytes": loop.stored_bytes(outcome.model),
+            "peak_bytes": peak.bytes,
+            "estimate_bytes": estimated,
+            "initial_digest": outcome.initial_digest,
+            "data": outcome.data,
+            "left_out": outcome.left_out,
             "backbone_digest": outcome.backbone_digest,
         }
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -282,9 +303,18 @@ def plan(preset_name: str) -> list[Job]:
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)
             if mine:
-                jobs.append(Job(name, shard, shards, tuple(r.digest for r in mine),
-                                tuple(records.find(preset_name, r) for r in mine), gpu=preset_name == "paper",
-                                mem_mb=16000 if preset_name == "paper" else 4000, minutes=30 * len(mine)))
+                jobs.append(
+                    Job(
+                        name,
+                        shard,
+                        shards,
+                        tuple(r.digest for r in mine),
+                        tuple(records.find(preset_name, r) for r in mine),
+                        gpu=preset_name == "paper",
+                        mem_mb=16000 if preset_name == "paper" else 4000,
+                        minutes=30 * len(mine),
+                    )
+                )
     return jobs
 
 

@@ -35,10 +35,19 @@ class Browser:
     def __init__(self, profile: Path):
         # No sandbox: it needs privileges that containers lack, and the pages are our own. No network of any kind:
         # a name that is looked up is refused, so that a page that needs one fails visibly.
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                   "--disable-background-networking", "--disable-component-update",
-                   "--host-resolver-rules=MAP * ~NOTFOUND",
-                   "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         self.process = subprocess.Popen([executable(), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.numbers, self.errors, self.requests, self.loaded = itertools.count(1), [], [], False
         self.socket = websocket.create_connection(self.address(profile), timeout=60, suppress_origin=True)

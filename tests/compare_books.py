@@ -36,8 +36,12 @@ def _text(tag) -> str:
 
 
 def main(before: Path, after: Path) -> int:
-    pages = {path.relative_to(root).as_posix() for root in (before, after) for path in root.rglob("*.html")
-             if not path.name.startswith(("genindex", "search"))}
+    pages = {
+        path.relative_to(root).as_posix()
+        for root in (before, after)
+        for path in root.rglob("*.html")
+        if not path.name.startswith(("genindex", "search"))
+    }
     different = 0
     for page in sorted(pages):
         old, new = (content(root / page) if (root / page).exists() else [] for root in (before, after))

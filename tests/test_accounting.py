@@ -23,11 +23,17 @@ T5_TOTALS = {"t5-large": 737_668_096, "t5-3b": 2_851_598_336, "t5-11b": 11_307_3
 QUERY_VALUE = "LoRA(rank=8, sites=('query', 'value'))"
 EVERYWHERE = "LoRA(rank=8, sites=('query', 'key', 'value', 'output', 'up', 'down'))"
 SURVEY = [
-    (QUERY_VALUE, "t5-large", 2_359_296), (QUERY_VALUE, "t5-11b", 20_054_016), (EVERYWHERE, "t5-large", 8_650_752),
-    (EVERYWHERE, "t5-3b", 25_165_824), (EVERYWHERE, "t5-11b", 91_226_112), ("LayerNormTuning()", "t5-large", 124_928),
-    ("PrefixTuning(length=30, mlp=None)", "t5-3b", 17_694_720), ("PrefixTuning(length=30)", "t5-large", 77_311_488),
+    (QUERY_VALUE, "t5-large", 2_359_296),
+    (QUERY_VALUE, "t5-11b", 20_054_016),
+    (EVERYWHERE, "t5-large", 8_650_752),
+    (EVERYWHERE, "t5-3b", 25_165_824),
+    (EVERYWHERE, "t5-11b", 91_226_112),
+    ("LayerNormTuning()", "t5-large", 124_928),
+    ("PrefixTuning(length=30, mlp=None)", "t5-3b", 17_694_720),
+    ("PrefixTuning(length=30)", "t5-large", 77_311_488),
     ("PrefixTuning(length=30)", "t5-11b", 1_211_985_408),
-    ("Full()", "t5-large", 737_668_096), ("LoRA(rank=8)", "bert-base-uncased", 442_368),
+    ("Full()", "t5-large", 737_668_096),
+    ("LoRA(rank=8)", "bert-base-uncased", 442_368),
 ]
 
 
@@ -124,8 +130,7 @@ def test_a_constant_in_every_copy_cannot_explain_them():
 
 def test_the_polygon_of_made_up_cells_is_where_they_came_from():
     counts = [1_000_000, 3_000_000, 7_500_000]
-    cells = pd.DataFrame({"count": counts, "copies": 1.0,
-                          "printed": [f"{100 * (n + 5000) / 5e7:.3f}%" for n in counts]})
+    cells = pd.DataFrame({"count": counts, "copies": 1.0, "printed": [f"{100 * (n + 5000) / 5e7:.3f}%" for n in counts]})
     found = printed.polygon(cells)
     assert found["D_low"] <= 5e7 <= found["D_high"] and found["h_low"] <= 5000 <= found["h_high"]
     assert found["D_high"] - found["D_low"] < 1e5
@@ -133,8 +138,16 @@ def test_the_polygon_of_made_up_cells_is_where_they_came_from():
     assert printed.polygon(wrong) is None
 
 
-@pytest.mark.parametrize("value, text, agrees", [(5.43, "5.4%", True), (5.46, "5.4%", False), (200.4, "+200%", True),
-                                                 (64.675, "64.67%", True), (64.676, "64.67%", False)])
+@pytest.mark.parametrize(
+    "value, text, agrees",
+    [
+        (5.43, "5.4%", True),
+        (5.46, "5.4%", False),
+        (200.4, "+200%", True),
+        (64.675, "64.67%", True),
+        (64.676, "64.67%", False),
+    ],
+)
 def test_rounding_is_that_of_the_printed_digits(value, text, agrees):
     assert rounds_to(value, text) is agrees
 

@@ -29,11 +29,9 @@ BERT_TOTAL = 109_482_240
 def tiny(kind: str = "bert"):
     torch.manual_seed(0)
     if kind == "bert":
-        config = BertConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                            vocab_size=99)
+        config = BertConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=99)
     else:
-        config = T5Config(d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, vocab_size=99,
-                          decoder_start_token_id=0)
+        config = T5Config(d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, vocab_size=99, decoder_start_token_id=0)
     return backbones.from_config(config)
 
 
@@ -53,8 +51,10 @@ def counted(method: str, backbone: str, tasks=THREE[:1]) -> int:
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("a", "updated", "stored"), [
-    (8, 0.72, 2.15), (16, 1.39, 4.16), (32, 2.74, 8.20), (64, 5.42, 16.26), (128, 10.8, 32.4), (256, 21.56, 64.67)])
+@pytest.mark.parametrize(
+    ("a", "updated", "stored"),
+    [(8, 0.72, 2.15), (16, 1.39, 4.16), (32, 2.74, 8.20), (64, 5.42, 16.26), (128, 10.8, 32.4), (256, 21.56, 64.67)],
+)
 def test_adaptbert_adapters_are_those_of_table_3(a, updated, stored):
     one = 12 * (a * 7680 + 2 * a + 3840)
     shape = backbones.anatomy_of("bert-base-uncased").shape
@@ -83,43 +83,50 @@ def test_the_hypernetworks_docstring_gives_the_counts_it_has():
         assert f"{percent:.2f}" in adaptbert_hypernet.__doc__
 
 
-@pytest.mark.parametrize(("method", "backbone", "count"), [
-    ("Houlsby(bottleneck=64)", "t5-large", 12_687_360),  # survey, Table 5
-    ("Houlsby(bottleneck=64)", "t5-11b", 12_687_360),
-    ("Compacter(train_norms=False)", "t5-large", 304_192),  # survey, Table 5
-    ("Compacter(train_norms=False)", "t5-base", 114_112),  # Compacter paper, 0.073% with the norms
-    ("Compacter()", "t5-base", 114_112 + 47_616),
-    ("Compacter(n=8, train_norms=False)", "t5-base", 114_560),
-    ("Compacter(n=12, train_norms=False)", "t5-base", 115_776),
-    ("Compacter(rank=2, train_norms=False)", "t5-base", 114_112 + 48 * 2 * 792),
-    ("CompacterPlusPlus(train_norms=False)", "t5-base", 57_088),
-    ("CompacterPlusPlus(n=12)", "t5-base", 57_088 - 64 + 1_728 + 47_616),
-    ("Compacter(n=16, bottleneck=16, train_norms=False)", "t5-small", 42_112),
-    ("PHMAdapter(n=12, train_norms=False)", "t5-base", 351_360),
-    ("PHMAdapter(n=16, bottleneck=64, train_norms=False)", "t5-small", 24 * (2 * (512 * 4 + 4096) + 576)),
-    ("AdapterLowRank(train_norms=False)", "t5-base", 114_048),
-    ("AdapterLowRank(rank=3, train_norms=False)", "t5-base", 114_048 + 48 * 4 * 792),
-    ("PfeifferAttention(bottleneck=24)", "t5-base", 903_744),
-    ("PfeifferFFN(bottleneck=64)", "t5-3b", 6_343_680),  # survey, Table 5
-    ("AdapterDrop(bottleneck=24)", "t5-base", 1_054_368),  # Compacter paper, 0.494% with all norms
-    ("AdapterDrop(bottleneck=24, train_norms=True)", "t5-base", 1_054_368 + 47_616),
-    ("AdapterDrop(bottleneck=16)", "t5-small", 67_648),
-    ("Houlsby(bottleneck=24)", "t5-base", 1_807_488),  # Compacter paper, row "Adapter"
-    ("Houlsby(bottleneck=24, train_norms=True)", "t5-base", 1_807_488 + 47_616),
-])
+@pytest.mark.parametrize(
+    ("method", "backbone", "count"),
+    [
+        ("Houlsby(bottleneck=64)", "t5-large", 12_687_360),  # survey, Table 5
+        ("Houlsby(bottleneck=64)", "t5-11b", 12_687_360),
+        ("Compacter(train_norms=False)", "t5-large", 304_192),  # survey, Table 5
+        ("Compacter(train_norms=False)", "t5-base", 114_112),  # Compacter paper, 0.073% with the norms
+        ("Compacter()", "t5-base", 114_112 + 47_616),
+        ("Compacter(n=8, train_norms=False)", "t5-base", 114_560),
+        ("Compacter(n=12, train_norms=False)", "t5-base", 115_776),
+        ("Compacter(rank=2, train_norms=False)", "t5-base", 114_112 + 48 * 2 * 792),
+        ("CompacterPlusPlus(train_norms=False)", "t5-base", 57_088),
+        ("CompacterPlusPlus(n=12)", "t5-base", 57_088 - 64 + 1_728 + 47_616),
+        ("Compacter(n=16, bottleneck=16, train_norms=False)", "t5-small", 42_112),
+        ("PHMAdapter(n=12, train_norms=False)", "t5-base", 351_360),
+        ("PHMAdapter(n=16, bottleneck=64, train_norms=False)", "t5-small", 24 * (2 * (512 * 4 + 4096) + 576)),
+        ("AdapterLowRank(train_norms=False)", "t5-base", 114_048),
+        ("AdapterLowRank(rank=3, train_norms=False)", "t5-base", 114_048 + 48 * 4 * 792),
+        ("PfeifferAttention(bottleneck=24)", "t5-base", 903_744),
+        ("PfeifferFFN(bottleneck=64)", "t5-3b", 6_343_680),  # survey, Table 5
+        ("AdapterDrop(bottleneck=24)", "t5-base", 1_054_368),  # Compacter paper, 0.494% with all norms
+        ("AdapterDrop(bottleneck=24, train_norms=True)", "t5-base", 1_054_368 + 47_616),
+        ("AdapterDrop(bottleneck=16)", "t5-small", 67_648),
+        ("Houlsby(bottleneck=24)", "t5-base", 1_807_488),  # Compacter paper, row "Adapter"
+        ("Houlsby(bottleneck=24, train_norms=True)", "t5-base", 1_807_488 + 47_616),
+    ],
+)
 def test_counts_on_t5_are_the_papers(method, backbone, count):
     assert counted(method, backbone) == count
     assert parse(method).formula(backbones.anatomy_of(backbone).shape) == count
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "widths"), [
-    ("AdaptBertAdapter(bottleneck=4)", {"attention.output": 32, "ffn.down": 64}),
-    ("Houlsby(bottleneck=4)", {"attention.output": 32, "ffn.down": 32})])
+@pytest.mark.parametrize(
+    ("method", "widths"),
+    [
+        ("AdaptBertAdapter(bottleneck=4)", {"attention.output": 32, "ffn.down": 64}),
+        ("Houlsby(bottleneck=4)", {"attention.output": 32, "ffn.down": 32}),
+    ],
+)
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_every_block_has_two_adapters_and_cross_attention_none(method, widths, kind):
     tuned = Tuned(tiny(kind), method, THREE[:1])
-    (_, at), = tuned.attachments
+    ((_, at),) = tuned.attachments
     blocks = Anatomy(tiny(kind)).shape.layers
     assert [(s.name, e.down.in_features) for s, e in at.edits].count(("attention.output", 32)) == blocks
     assert {s.name: e.down.in_features for s, e in at.edits} == widths
@@ -134,26 +141,35 @@ def test_the_adapter_on_the_hidden_activation_acts_before_ffn_down():
     torch.testing.assert_close(edited(x), edited.base(by_hand))
 
 
-@pytest.mark.parametrize("method, sites", [
-    ("PfeifferAttention(bottleneck=4)", {"attention.output"}), ("PfeifferFFN(bottleneck=4)", {"ffn.down"}),
-    ("CompacterPlusPlus(bottleneck=4)", {"ffn.down"}), ("Compacter(bottleneck=4)", {"attention.output", "ffn.down"}),
-    ("AdapterLowRank(bottleneck=4)", {"attention.output", "ffn.down"}),
-    ("PHMAdapter(bottleneck=4)", {"attention.output", "ffn.down"})])
+@pytest.mark.parametrize(
+    "method, sites",
+    [
+        ("PfeifferAttention(bottleneck=4)", {"attention.output"}),
+        ("PfeifferFFN(bottleneck=4)", {"ffn.down"}),
+        ("CompacterPlusPlus(bottleneck=4)", {"ffn.down"}),
+        ("Compacter(bottleneck=4)", {"attention.output", "ffn.down"}),
+        ("AdapterLowRank(bottleneck=4)", {"attention.output", "ffn.down"}),
+        ("PHMAdapter(bottleneck=4)", {"attention.output", "ffn.down"}),
+    ],
+)
 def test_variants_keep_their_places_in_every_block(method, sites):
-    (_, at), = Tuned(tiny("t5"), method, THREE[:1]).attachments
+    ((_, at),) = Tuned(tiny("t5"), method, THREE[:1]).attachments
     assert {(s.stack, s.layer, s.name) for s, _ in at.edits} == {
-        (stack, layer, name) for stack in ("encoder", "decoder") for layer in (0, 1) for name in sites}
+        (stack, layer, name) for stack in ("encoder", "decoder") for layer in (0, 1) for name in sites
+    }
     assert len(at.edits) == 4 * len(sites)
 
 
 # --- AdapterDrop ------------------------------------------------------------------------------------------------------
 def test_dropped_blocks_have_no_adapter_in_either_stack():
-    (_, at), = Tuned(tiny("t5"), "AdapterDrop(bottleneck=4, drop=1)", THREE[:1]).attachments
+    ((_, at),) = Tuned(tiny("t5"), "AdapterDrop(bottleneck=4, drop=1)", THREE[:1]).attachments
     assert [(s.stack, s.layer) for s, _ in at.edits] == [("encoder", 1)] * 2 + [("decoder", 1)] * 2
 
 
-@pytest.mark.parametrize("kind, drop, said", [("bert", 2, "2 encoder blocks"), ("bert", 7, "from 0 to 1"),
-                                              ("t5", 2, "2 encoder blocks and 2 decoder blocks")])
+@pytest.mark.parametrize(
+    "kind, drop, said",
+    [("bert", 2, "2 encoder blocks"), ("bert", 7, "from 0 to 1"), ("t5", 2, "2 encoder blocks and 2 decoder blocks")],
+)
 def test_dropping_everything_is_refused_with_the_depth(kind, drop, said):
     with pytest.raises(UsageError, match=rf"AdapterDrop\(.*drop={drop}.*{said}"):
         Tuned(tiny(kind), f"AdapterDrop(bottleneck=4, drop={drop})", THREE[:1])
@@ -187,8 +203,9 @@ def test_a_decoders_cross_attention_is_a_way_to_the_encoders_adapters():
 
 
 # --- how they start ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("init", "std", "bound"), [
-    ("bert", 0.02, None), ("hyperformer", 0.01, None), ("houlsby", 0.88e-3, 2e-3)])  # 0.88: the cut narrows a normal
+@pytest.mark.parametrize(
+    ("init", "std", "bound"), [("bert", 0.02, None), ("hyperformer", 0.01, None), ("houlsby", 0.88e-3, 2e-3)]
+)  # 0.88: the cut narrows a normal
 def test_bottlenecks_start_as_their_name_says(init, std, bound):
     torch.manual_seed(0)
     adapter = Bottleneck(512, 64, "relu", init)
@@ -233,8 +250,9 @@ def test_one_rule_serves_the_whole_model_and_a_copy_of_it_serves_the_copy():
         assert [n for n in tuned.state_dict() if n.endswith(".A")] == ["shared.compacter__rule.A"]
 
 
-@pytest.mark.parametrize(("method", "number"), [("Compacter()", "1"), ("Compacter(bottleneck=6)", "6"),
-                                                ("Compacter(n=3, bottleneck=3)", "n=3")])
+@pytest.mark.parametrize(
+    ("method", "number"), [("Compacter()", "1"), ("Compacter(bottleneck=6)", "6"), ("Compacter(n=3, bottleneck=3)", "n=3")]
+)
 def test_compacter_refuses_sizes_that_n_does_not_divide(method, number):
     with pytest.raises(UsageError, match=f"{number}.*must divide both"):
         Tuned(tiny(), method, THREE[:1])
@@ -249,8 +267,10 @@ def test_compacters_norms_are_not_held_per_task_but_its_adapters_can_be():
 
 # --- Kronecker products and low rank ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("order", [kronecker.built, kronecker.factored])
-@pytest.mark.parametrize(("n", "k", "m", "rank"), [(4, 32, 8, None), (4, 8, 32, None), (2, 6, 10, 2), (3, 9, 6, 1),
-                                                   (1, 5, 3, None), (4, 32, 8, 3)])
+@pytest.mark.parametrize(
+    ("n", "k", "m", "rank"),
+    [(4, 32, 8, None), (4, 8, 32, None), (2, 6, 10, 2), (3, 9, 6, 1), (1, 5, 3, None), (4, 32, 8, 3)],
+)
 def test_both_orders_are_the_sum_of_kronecker_products(order, n, k, m, rank):
     torch.manual_seed(0)
     A, x = torch.randn(n, n, n), torch.randn(2, 5, k)
@@ -279,8 +299,13 @@ def test_the_cheaper_order_is_taken(monkeypatch):
     for name in ("built", "factored"):
         monkeypatch.setattr(kronecker, name, lambda x, A, B, name=name: called.append(name))
     phm, lphm, wide = PHM(4, 768, 24), LPHM(Rule(4), 768, 24), LPHM(Rule(12), 768, 24, rank=3)
-    for tokens, layer, B in ((64, phm, phm.B), (192, phm, phm.B), (4096, phm, phm.B), (4096, lphm, (lphm.s, lphm.t)),
-                             (4096, wide, (wide.s, wide.t))):
+    for tokens, layer, B in (
+        (64, phm, phm.B),
+        (192, phm, phm.B),
+        (4096, phm, phm.B),
+        (4096, lphm, (lphm.s, lphm.t)),
+        (4096, wide, (wide.s, wide.t)),
+    ):
         rule = layer.A if layer is phm else layer.rule.module.A
         kronecker.multiply(torch.empty(tokens, 768), rule, B)
     assert called == ["factored", "factored", "built", "factored", "built"]  # 192 = max(k, m) / n: no difference yet
@@ -408,9 +433,17 @@ def test_hyperformers_start_is_told_apart_from_ours():
 
 
 # --- precision --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("method", ["AdaptBertAdapter(bottleneck=4)", "Houlsby(bottleneck=4, train_norms=True)",
-                                    "Compacter(bottleneck=4)", "PHMAdapter(bottleneck=4)",
-                                    "AdapterLowRank(bottleneck=4)", HYPERNET])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "AdaptBertAdapter(bottleneck=4)",
+        "Houlsby(bottleneck=4, train_norms=True)",
+        "Compacter(bottleneck=4)",
+        "PHMAdapter(bottleneck=4)",
+        "AdapterLowRank(bottleneck=4)",
+        HYPERNET,
+    ],
+)
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_forward_and_backward_in_bfloat16(method, kind):
     tuned = Tuned(tiny(kind), method, THREE).eval()
@@ -423,11 +456,24 @@ def test_forward_and_backward_in_bfloat16(method, kind):
     assert all(torch.isfinite(p.grad).all() for p in tuned.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("bad", ["AdaptBertAdapter(bottleneck=0)", "AdaptBertAdapter(activation='tanhh')",
-                                 "Houlsby(init='xavier')", "Compacter(n=0)", "Compacter(bottleneck=0)",
-                                 "Compacter(rank=0)", "PfeifferFFN(bottleneck=0)", "AdapterDrop(drop=-1)",
-                                 "AdapterLowRank(rank=0)", "AdapterLowRank(rank=25)", "PHMAdapter(n=0)",
-                                 "AdaptBertHypernet(task_dim=0)", "AdaptBertHypernet(norm_std=-1.0)"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "AdaptBertAdapter(bottleneck=0)",
+        "AdaptBertAdapter(activation='tanhh')",
+        "Houlsby(init='xavier')",
+        "Compacter(n=0)",
+        "Compacter(bottleneck=0)",
+        "Compacter(rank=0)",
+        "PfeifferFFN(bottleneck=0)",
+        "AdapterDrop(drop=-1)",
+        "AdapterLowRank(rank=0)",
+        "AdapterLowRank(rank=25)",
+        "PHMAdapter(n=0)",
+        "AdaptBertHypernet(task_dim=0)",
+        "AdaptBertHypernet(norm_std=-1.0)",
+    ],
+)
 def test_impossible_hyperparameters_are_refused(bad):
     with pytest.raises(UsageError, match="is impossible"):
         parse(bad)

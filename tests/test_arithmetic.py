@@ -85,9 +85,21 @@ def one(tmp_path, text: str) -> dict:
 
 
 # --- printed numbers --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("text, value, half", [
-    ("-35.45%", -35.45, 0.005), ("+200%", 200, 0.5), ("8.0×1", 8, 0.05), ("3x", 3, 0.5), ("10,000", 10_000, 0.5),
-    (".67", 0.67, 0.005), ("1e-5", 1e-5, 5e-6), ("88.5M", 88.5e6, 5e4), ("≈ 0%", 0, 0.5), ("−0.5", -0.5, 0.05)])
+@pytest.mark.parametrize(
+    "text, value, half",
+    [
+        ("-35.45%", -35.45, 0.005),
+        ("+200%", 200, 0.5),
+        ("8.0×1", 8, 0.05),
+        ("3x", 3, 0.5),
+        ("10,000", 10_000, 0.5),
+        (".67", 0.67, 0.005),
+        ("1e-5", 1e-5, 5e-6),
+        ("88.5M", 88.5e6, 5e4),
+        ("≈ 0%", 0, 0.5),
+        ("−0.5", -0.5, 0.05),
+    ],
+)
 def test_printed_numbers_have_a_value_and_a_last_digit(text, value, half):
     assert number(text) == pytest.approx((value, half))
 
@@ -106,14 +118,17 @@ def test_halves_round_up_or_to_even_and_units_count(value, text):
 
 # --- tables of every kind ---------------------------------------------------------------------------------------------
 def test_a_column_is_the_mean_of_others(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         each.row = "table1[*]"
         item = "average of {row}"
         printed = "table1[{row}].average"
         value = "mean(table1[{row}].cola:rte)"
         shown = "{value:.3f}"
         consequence = "The row's own numbers average {value:.2f}."
-        """)
+        """,
+    )
     assert list(found["recomputed"]) == ["75.445", "71.248", "72.623", "76.215"]
     assert list(found["agrees"]) == [True, True, False, True]
     assert list(found["consequence"]) == ["", "", "The row's own numbers average 72.62.", ""]
@@ -121,53 +136,69 @@ def test_a_column_is_the_mean_of_others(tmp_path):
 
 
 def test_a_change_is_a_difference_over_the_first_row(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         each.row = "table5_memory[!T5]"
         item = "change by {row}"
         printed = "table5_memory[{row}].delta_printed"
         value = "100 * (table5_memory[{row}].memory_gb / table5_memory[T5].memory_gb - 1)"
         shown = "{value:+.2f}%"
         consequence = "Off in its last digit."
-        """)
+        """,
+    )
     assert list(zip(found["printed"], found["recomputed"], found["agrees"], strict=True)) == [
-        ("-23.32", "-23.32%", True), ("-2.05", "-2.06%", False)]
+        ("-23.32", "-23.32%", True),
+        ("-2.05", "-2.06%", False),
+    ]
     assert set(found["where"]) == {"Table 5"}
 
 
 def test_rows_of_two_tables_that_print_other_digits(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         each.row = "table2[*]"
         item = "rte of {row}"
         printed = "table2[{row}].rte"
         value = "table7[{row}].rte"
         consequence = "They are not of the same run."
-        """)
+        """,
+    )
     assert list(found["item"][:2]) == ["rte of x_peft 100 soft", "rte of x_peft 100 hard"]
     assert list(found["recomputed"]) == ["0.5776", "0.6101", "0.5957", "0.5704"]
     assert list(found["agrees"]) == [True, True, True, False]
 
 
 def test_a_count_follows_from_a_configuration(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         each.n = [100, 200, 400]
         item = "parameters with {n} adapters"
         printed = "table3[{n}].printed"
         value = "2 * (n + 48) * 12"
         consequence = "{value:,} are {printed} only if the digits are cut off the wrong way."
-        """)
+        """,
+    )
     assert list(found["agrees"]) == [False, False, True] and found["consequence"][0].startswith("3,552 are 3.5K")
-    (built,) = checked(tmp_path, """
+    (built,) = checked(
+        tmp_path,
+        """
         item = "a head alone trains nothing of the backbone"
         where = "section 2"
         printed = "0"
         value = "trained('HeadOnly()', 'bert-base-uncased')"
-        """).to_dict("records")
+        """,
+    ).to_dict("records")
     assert built["agrees"] and built["recomputed"] == "0"
 
 
 def test_a_share_of_rounded_numbers_has_their_slack(tmp_path):
     """12.69 of 737.67 millions is 1.7203%; 6.34 is 0.8595%, in no way 0.890."""
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         each.row = "table4[Houlsby|Pfeiffer]"
         item = "share of {row}"
         printed = "table4[{row}].percent"
@@ -175,7 +206,8 @@ def test_a_share_of_rounded_numbers_has_their_slack(tmp_path):
         slack = true
         shown = "{value:.4f}"
         consequence = "Another model's."
-        """)
+        """,
+    )
     assert list(found["agrees"]) == [True, False]
     strict = """
         item = "three times what is rounded"
@@ -185,14 +217,25 @@ def test_a_share_of_rounded_numbers_has_their_slack(tmp_path):
         slack = {slack}
         consequence = "No."
         """
-    agree = {(factor, slack): one(tmp_path, strict.replace("{factor}", factor).replace("{slack}", slack))["agrees"]
-             for factor in ("1.25", "1.22", "1.2") for slack in ("true", "false")}
-    assert agree == {("1.25", "true"): True, ("1.25", "false"): True, ("1.22", "true"): True, ("1.22", "false"): False,
-                     ("1.2", "true"): False, ("1.2", "false"): False}
+    agree = {
+        (factor, slack): one(tmp_path, strict.replace("{factor}", factor).replace("{slack}", slack))["agrees"]
+        for factor in ("1.25", "1.22", "1.2")
+        for slack in ("true", "false")
+    }
+    assert agree == {
+        ("1.25", "true"): True,
+        ("1.25", "false"): True,
+        ("1.22", "true"): True,
+        ("1.22", "false"): False,
+        ("1.2", "true"): False,
+        ("1.2", "false"): False,
+    }
 
 
 def test_sentences_quote_cells_and_know_their_place(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         each.said = [
             { key = "0.full", value = "min(table1.trained_printed)" },
             { key = "5.times", value = "table1[Adapters].trained_printed / table1[Hyper++].trained_printed" },
@@ -206,14 +249,17 @@ def test_sentences_quote_cells_and_know_their_place(tmp_path):
         with.what = "statements[{key}].what"
         printed = "statements[{key}].printed"
         shown = "{value:.2f}"
-        """)
+        """,
+    )
     assert list(found["where"]) == ["abstract", "section 5", "section 5", "appendix B"]
     assert list(found["recomputed"]) == ["0.02", "41.11", "97.94", "76.68"]
     assert list(found["agrees"]) == [True, True, False, False] and list(found["consequence"][2:]) == ["Cut off."] * 2
 
 
 def test_orders_and_names(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         [[relation]]
         item = "best"
         where = "abstract"
@@ -248,10 +294,13 @@ def test_orders_and_names(tmp_path):
         where = "Table 1"
         printed = "Adapters"
         value = "nearest(mean(table1[A*|T*].cola:rte), table1[Hyper].average)"
-        """)
+        """,
+    )
     assert list(found["agrees"]) == [True, False, False, True, True]
-    assert list(found["consequence"][1:3]) == ["They are Adapters, Hyper, the other way round.",
-                                               "Of 3 only Hyper++, by +0.77."]
+    assert list(found["consequence"][1:3]) == [
+        "They are Adapters, Hyper, the other way round.",
+        "Of 3 only Hyper++, by +0.77.",
+    ]
 
 
 def test_numbers_that_no_fraction_rounds_to(tmp_path):
@@ -264,10 +313,16 @@ def test_numbers_that_no_fraction_rounds_to(tmp_path):
         value = "no_fraction(COLUMN, n, WHOLE)"
         consequence = "No one run."
         """
-    given = [("table1.rte", "139", "100"), ("table1.rte", "139 * 5", "100"),
-             ("table2.cb", "28", "1"), ("table2.cb", "29", "1")]
-    found = [one(tmp_path, text.replace("COLUMN", column).replace('"N"', f'"{n}"').replace("WHOLE", whole))
-             for column, n, whole in given]
+    given = [
+        ("table1.rte", "139", "100"),
+        ("table1.rte", "139 * 5", "100"),
+        ("table2.cb", "28", "1"),
+        ("table2.cb", "29", "1"),
+    ]
+    found = [
+        one(tmp_path, text.replace("COLUMN", column).replace('"N"', f'"{n}"').replace("WHOLE", whole))
+        for column, n, whole in given
+    ]
     assert [row["recomputed"] for row in found[:3]] == ["Hyper 71.00", "Hyper 71.00", "none"]
     assert found[3]["recomputed"].count(",") == 3 and found[1]["item"] == "no fractions of 695"
 
@@ -296,17 +351,22 @@ def test_the_same_row_in_two_tables(tmp_path):
 
 
 def test_a_mean_counts_a_task_once(tmp_path):
-    row = one(tmp_path, """
+    row = one(
+        tmp_path,
+        """
         item = "once"
         where = "Table 1"
         printed = "70.6"
         value = "mean_by_task(table1[T5].cola:rte)"
-        """)
+        """,
+    )
     assert row["agrees"]  # (50 + 89.92 + 71.94) / 3
 
 
 def test_what_repeats_is_ordered_and_filtered(tmp_path):
-    found = checked(tmp_path, """
+    found = checked(
+        tmp_path,
+        """
         [names]
         first = "Hyper"
         [with]
@@ -320,7 +380,8 @@ def test_what_repeats_is_ordered_and_filtered(tmp_path):
         holds = "lead > 0"
         shown = "{sign}"
         consequence = "Below."
-        """)
+        """,
+    )
     assert list(found["item"]) == ["Hyper++ of Table 1", "Hyper of Table 1"]
     assert list(found["printed"]) == ["+0.77", "-3.20"] and list(found["recomputed"]) == ["1", "-1"]
     assert list(found["consequence"]) == ["", "Below."]
@@ -337,10 +398,21 @@ def test_a_paper_may_bring_functions_of_its_own(tmp_path):
 
 
 # --- the grammar ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("formula, value", [
-    ("1 + 2 * 3 - 4 / 2", 5), ("-2 ** 2", -4), ("7 % 4", 3), ("2 if 1 > 2 else 3", 3), ("not 1 > 2 and 2 >= 2", True),
-    ("'a' in ['a', 'b']", True), ("'x[1].y' == 'x[1].y'", True), ("1.5 == 3/2", True), ("x", "x!"),
-    ("t[a [b=1, c], d'].e", "cell")])
+@pytest.mark.parametrize(
+    "formula, value",
+    [
+        ("1 + 2 * 3 - 4 / 2", 5),
+        ("-2 ** 2", -4),
+        ("7 % 4", 3),
+        ("2 if 1 > 2 else 3", 3),
+        ("not 1 > 2 and 2 >= 2", True),
+        ("'a' in ['a', 'b']", True),
+        ("'x[1].y' == 'x[1].y'", True),
+        ("1.5 == 3/2", True),
+        ("x", "x!"),
+        ("t[a [b=1, c], d'].e", "cell"),
+    ],
+)
 def test_formulas(formula, value):
     asked = []
     found = formulas.evaluate(formula, "{}!".format, lambda *where: asked.append(where) or "cell", formulas.FUNCTIONS)
@@ -348,9 +420,29 @@ def test_formulas(formula, value):
     assert asked == ([("t", "a [b=1, c], d'", "e", None)] if "t[" in formula else [])
 
 
-@pytest.mark.parametrize("formula", [
-    "__import__('os')", "().__class__", "x.__class__.__bases__()", "lambda: 1", "[n for n in x]", "mean.__globals__",
-    "f'{x}'", "mean(*x)", "max(x, key=x)", "(x := 1)", "x[y]", "b'1'", "{1: 2}", "1 if", "", "a\0", "(" * 300, "1 < 2 < 3"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "__import__('os')",
+        "().__class__",
+        "x.__class__.__bases__()",
+        "lambda: 1",
+        "[n for n in x]",
+        "mean.__globals__",
+        "f'{x}'",
+        "mean(*x)",
+        "max(x, key=x)",
+        "(x := 1)",
+        "x[y]",
+        "b'1'",
+        "{1: 2}",
+        "1 if",
+        "",
+        "a\0",
+        "(" * 300,
+        "1 < 2 < 3",
+    ],
+)
 def test_nothing_else_is_a_formula(formula):
     tables = formulas.Tables(papers.FOLDER / "adaptbert" / "numbers")
     with pytest.raises((DataError, UsageError)):
@@ -360,35 +452,38 @@ def test_nothing_else_is_a_formula(formula):
 GOOD = {"item": "one", "where": "here", "printed": "table1[T5].average", "value": "table1[T5].average"}
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"value": "tabel1[T5].average"}, ("no table 'tabel1'", "did you mean 'table1'")),
-    ({"value": "table1[T6].average"}, ("no row of table1 'T6'", "Hyper++")),
-    ({"value": "table1[T5].avrage"}, ("no column of table1 'avrage'", "'average'", "rte")),
-    ({"value": "table1[Z*].average"}, ("like 'Z*'", "Adapters")),
-    ({"value": "mean(table1[T5].rte:cola)"}, ("from rte to cola",)),
-    ({"printed": "table1[T5].avrage"}, ("no column of table1 'avrage'",)),
-    ({"value": "average(1)"}, ("no function 'average'", "mean")),
-    ({"value": "table1[T5].average / 0"}, ("cannot be computed", "zero")),
-    ({"value": "mean(table1[T5].average"}, ("cannot be read as a formula",)),
-    ({"value": "table1[T5.average"}, ("bracket is not closed",)),
-    ({"value": "other + 1"}, ("no name 'other'", "printed")),
-    ({"value": "statements[5.words].printed + 1"}, ("cannot be computed",)),
-    ({"printed": "statements[5.words].printed"}, ("'2md + m' is no printed number",)),
-    ({"item": "{gap}"}, ("no name 'gap'", "value")),
-    ({"item": "{value:+.4q}"}, ("placeholders", "'{value:+.4q}'")),
-    ({"item": "{value.real}"}, ("no name 'value.real'",)),
-    ({"with": {"a": "b", "b": "a"}, "item": "{a}"}, ("recursion",)),
-    ({"each": {"a": [{"a": "{a}"}]}, "item": "{a}"}, ("recursion",)),
-    ({"each": {"a": ["{b}"]}, "item": "{a}"}, ("no name 'b'",)),
-    ({"each": {"row": "table9[*]"}}, ("no table 'table9'",)),
-    ({"each": {"row": "table1[Z]"}}, ("no row of table1 'Z'",)),
-    ({"values": "1"}, ("no key of a relation 'values'", "'value'")),
-    ({"item": None}, ("has no 'item'",)),
-    ({"value": None}, ("neither 'value' nor 'holds'",)),
-    ({"printed": "1", "where": None, "value": "1"}, ("no name 'title'",)),
-    ({"value": "1"}, ("does not agree", "no 'consequence'")),
-    ({"value": "1", "explained": "2", "consequence": "Yes."}, ("'explained'", "does not give it")),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"value": "tabel1[T5].average"}, ("no table 'tabel1'", "did you mean 'table1'")),
+        ({"value": "table1[T6].average"}, ("no row of table1 'T6'", "Hyper++")),
+        ({"value": "table1[T5].avrage"}, ("no column of table1 'avrage'", "'average'", "rte")),
+        ({"value": "table1[Z*].average"}, ("like 'Z*'", "Adapters")),
+        ({"value": "mean(table1[T5].rte:cola)"}, ("from rte to cola",)),
+        ({"printed": "table1[T5].avrage"}, ("no column of table1 'avrage'",)),
+        ({"value": "average(1)"}, ("no function 'average'", "mean")),
+        ({"value": "table1[T5].average / 0"}, ("cannot be computed", "zero")),
+        ({"value": "mean(table1[T5].average"}, ("cannot be read as a formula",)),
+        ({"value": "table1[T5.average"}, ("bracket is not closed",)),
+        ({"value": "other + 1"}, ("no name 'other'", "printed")),
+        ({"value": "statements[5.words].printed + 1"}, ("cannot be computed",)),
+        ({"printed": "statements[5.words].printed"}, ("'2md + m' is no printed number",)),
+        ({"item": "{gap}"}, ("no name 'gap'", "value")),
+        ({"item": "{value:+.4q}"}, ("placeholders", "'{value:+.4q}'")),
+        ({"item": "{value.real}"}, ("no name 'value.real'",)),
+        ({"with": {"a": "b", "b": "a"}, "item": "{a}"}, ("recursion",)),
+        ({"each": {"a": [{"a": "{a}"}]}, "item": "{a}"}, ("recursion",)),
+        ({"each": {"a": ["{b}"]}, "item": "{a}"}, ("no name 'b'",)),
+        ({"each": {"row": "table9[*]"}}, ("no table 'table9'",)),
+        ({"each": {"row": "table1[Z]"}}, ("no row of table1 'Z'",)),
+        ({"values": "1"}, ("no key of a relation 'values'", "'value'")),
+        ({"item": None}, ("has no 'item'",)),
+        ({"value": None}, ("neither 'value' nor 'holds'",)),
+        ({"printed": "1", "where": None, "value": "1"}, ("no name 'title'",)),
+        ({"value": "1"}, ("does not agree", "no 'consequence'")),
+        ({"value": "1", "explained": "2", "consequence": "Yes."}, ("'explained'", "does not give it")),
+    ],
+)
 def test_what_is_wrong_in_a_file_is_named(tmp_path, change, words):
     relation = {key: value for key, value in (GOOD | change).items() if value is not None}
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in relation.items())
@@ -411,9 +506,15 @@ def _toml_lines(fields: dict) -> str:
     return "".join(f"{key} = {_toml(value)}\n" for key, value in fields.items())
 
 
-@pytest.mark.parametrize("text, words", [
-    ("[relation]\nitem = 'one'\n[[x]]\n", "section 'x'"), ("[relation]\nitem = 'one'\n#[[\n", "double brackets"),
-    ("[[relation]\n", "errata.toml"), ("[rows.table3]\n#[[", "errata.toml")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[relation]\nitem = 'one'\n[[x]]\n", "section 'x'"),
+        ("[relation]\nitem = 'one'\n#[[\n", "double brackets"),
+        ("[[relation]\n", "errata.toml"),
+        ("[rows.table3]\n#[[", "errata.toml"),
+    ],
+)
 def test_a_file_that_is_none_is_named(tmp_path, text, words):
     with pytest.raises(DataError, match="errata.toml") as caught:
         checked(tmp_path, text)

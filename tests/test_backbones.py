@@ -26,8 +26,13 @@ from peftlib.model import Tuned
 from peftlib.names import canonical_name
 
 TOTALS = {  # published sizes of the headless models
-    "bert-base-uncased": 109_482_240, "t5-base": 222_903_552, "t5-large": 737_668_096, "t5-3b": 2_851_598_336,
-    "t5-11b": 11_307_321_344, "xlm-roberta-base": 278_043_648, "mt5-small": 172_119_424,
+    "bert-base-uncased": 109_482_240,
+    "t5-base": 222_903_552,
+    "t5-large": 737_668_096,
+    "t5-3b": 2_851_598_336,
+    "t5-11b": 11_307_321_344,
+    "xlm-roberta-base": 278_043_648,
+    "mt5-small": 172_119_424,
 }
 
 
@@ -57,8 +62,16 @@ def test_a_slice_keeps_the_first_layers(minilm):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("name, form", [("minilm", "heads"), ("minilm[:2]", "heads"), ("t5-embedded", "heads"),
-                                        ("t5-embedded[:1]", "heads"), ("t5-embedded[:1]", "text")])
+@pytest.mark.parametrize(
+    "name, form",
+    [
+        ("minilm", "heads"),
+        ("minilm[:2]", "heads"),
+        ("t5-embedded", "heads"),
+        ("t5-embedded[:1]", "heads"),
+        ("t5-embedded[:1]", "text"),
+    ],
+)
 def test_what_is_counted_is_what_is_loaded(name, form):
     loaded, shape = backbones.load(name, form).model, backbones.anatomy_of(name, form)
     assert Anatomy(loaded).shape == shape.shape
@@ -222,10 +235,23 @@ def test_weights_in_parts_have_one_digest(tmp_path):
     assert backbones.load(str(parts)).digest != found.digest
 
 
-@pytest.mark.parametrize("given, name", [
-    ("minilm", "minilm"), ("bert-base-uncased[:2]", "bert-base-uncased[:2]"), ("org/name", "org/name"),
-    ("/a/b/", "/a/b"), ("/a//./b", "/a/b"), ("./a/b", "a/b"), ("./minilm", "./minilm"), ("minilm/", "./minilm"),
-    ("../a", "../a"), ("a/../b", "a/../b"), ("/", "/"), ("", "")])
+@pytest.mark.parametrize(
+    "given, name",
+    [
+        ("minilm", "minilm"),
+        ("bert-base-uncased[:2]", "bert-base-uncased[:2]"),
+        ("org/name", "org/name"),
+        ("/a/b/", "/a/b"),
+        ("/a//./b", "/a/b"),
+        ("./a/b", "a/b"),
+        ("./minilm", "./minilm"),
+        ("minilm/", "./minilm"),
+        ("../a", "../a"),
+        ("a/../b", "a/../b"),
+        ("/", "/"),
+        ("", ""),
+    ],
+)
 def test_a_name_has_one_spelling(given, name):
     assert canonical_name(given) == canonical_name(name) == name
 
@@ -284,8 +310,18 @@ def test_a_folders_own_code_is_never_run(door, model_type, tmp_path):
 
 
 # --- XLM-R and mT5 ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("method", ["Full()", "BitFit()", "LoRA(rank=2)", "PrefixTuning(length=2, mlp=None)",
-                                    "PromptTuning(length=2)", "PfeifferFFN(bottleneck=4)", "Houlsby(bottleneck=4)"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "Full()",
+        "BitFit()",
+        "LoRA(rank=2)",
+        "PrefixTuning(length=2, mlp=None)",
+        "PromptTuning(length=2)",
+        "PfeifferFFN(bottleneck=4)",
+        "Houlsby(bottleneck=4)",
+    ],
+)
 @pytest.mark.parametrize("kind", ["xlm-roberta", "mt5"])
 def test_methods_train_on_the_families_of_many_languages(method, kind, tmp_path):
     torch.manual_seed(0)

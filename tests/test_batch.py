@@ -62,10 +62,14 @@ print(len(texts), "records", texts)
 
 def notebook(path: Path, defaults: str, code: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}"),
-             nbformat.v4.new_code_cell(defaults, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
-    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {
-        "name": "python3", "display_name": "Python 3", "language": "python"}})
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {path.stem}"),
+        nbformat.v4.new_code_cell(defaults, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    book = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     nbformat.write(book, path)
     return path
 
@@ -79,25 +83,43 @@ class Project:
         for name in ("Snakefile", "Makefile"):
             shutil.copy(REPOSITORY / name, root)
         train = notebook(root / "notebooks/train.ipynb", 'shard = 0\nfolder = "."\nruns = 1\nseconds = 0.0', TRAIN)
-        self.pages = {name: notebook(root / f"notebooks/{name}.ipynb", 'folder = "."\nname = ""', PAGE)
-                      for name in ("sturdy", "fragile")}
+        self.pages = {
+            name: notebook(root / f"notebooks/{name}.ipynb", 'folder = "."\nname = ""', PAGE)
+            for name in ("sturdy", "fragile")
+        }
         (root / "_config.yml").write_text("title: tiny\nauthor: nobody\nexecute:\n  execute_notebooks: 'off'\n")
-        (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n" + "".join(
-            f"- file: notebooks/{name}\n" for name in self.pages))
+        (root / "_toc.yml").write_text(
+            "format: jb-book\nroot: book/index\nchapters:\n" + "".join(f"- file: notebooks/{name}\n" for name in self.pages)
+        )
         (root / "book").mkdir()
         (root / "book/index.md").write_text("# Tiny\n")
         self.records = [[self.folder / f"{shard}-{i}.json" for i in range(runs)] for shard in range(2)]
-        jobs = {f"tiny/table-{shard + 1}of2": {
-            "parameters": {"shard": shard, "folder": str(self.folder), "runs": runs, "seconds": seconds},
-            "notebook": str(train), "records": [str(r) for r in records],
-            "gpu": 0, "mem_mb": 100, "minutes": 1}
-            for shard, records in enumerate(self.records)}
-        pages = {f"notebooks/{name}": {"parameters": {"folder": str(self.folder), "name": name}, "notebook": str(path),
-                                       "shows": "0", "records": [str(r) for made in self.records for r in made]}
-                 for name, path in self.pages.items()}
+        jobs = {
+            f"tiny/table-{shard + 1}of2": {
+                "parameters": {"shard": shard, "folder": str(self.folder), "runs": runs, "seconds": seconds},
+                "notebook": str(train),
+                "records": [str(r) for r in records],
+                "gpu": 0,
+                "mem_mb": 100,
+                "minutes": 1,
+            }
+            for shard, records in enumerate(self.records)
+        }
+        pages = {
+            f"notebooks/{name}": {
+                "parameters": {"folder": str(self.folder), "name": name},
+                "notebook": str(path),
+                "shows": "0",
+                "records": [str(r) for made in self.records for r in made],
+            }
+            for name, path in self.pages.items()
+        }
         self.plan = root / "plan.json"
-        self.plan.write_text(json.dumps({"root": str(root), "train": jobs, "pages": pages,
-                                         "sources": [str(file) for file in site.sources(root)]}))
+        self.plan.write_text(
+            json.dumps(
+                {"root": str(root), "train": jobs, "pages": pages, "sources": [str(file) for file in site.sources(root)]}
+            )
+        )
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", DRIVER, str(self.plan), *arguments]
@@ -115,8 +137,14 @@ class Project:
         return {**os.environ, "PEFTLIB_ROOT": str(self.root), **more}
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=600, cwd=self.root,
-                              env=self.environment(**environment))
+        return subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            cwd=self.root,
+            env=self.environment(**environment),
+        )
 
     def trained(self) -> list[str]:
         trace = self.folder / "trace"
@@ -130,9 +158,15 @@ class Project:
 
 
 ODD = "a {job} #b c 'd' \"e\" $f \\g %h ü [i]*?&;"  # what a folder may be called
-HOSTILE = {"SNAKEMAKE_PROFILE": "cluster", "HOME": "/dev/null/nowhere", "TMPDIR": "/dev/null/nowhere",
-           "PYTHONSTARTUP": "/dev/null/nowhere", "JUPYTER_PATH": "/dev/null", "IPYTHONDIR": "/dev/null",
-           "MPLBACKEND": "none"}
+HOSTILE = {
+    "SNAKEMAKE_PROFILE": "cluster",
+    "HOME": "/dev/null/nowhere",
+    "TMPDIR": "/dev/null/nowhere",
+    "PYTHONSTARTUP": "/dev/null/nowhere",
+    "JUPYTER_PATH": "/dev/null",
+    "IPYTHONDIR": "/dev/null",
+    "MPLBACKEND": "none",
+}
 
 
 @pytest.mark.slow
@@ -224,8 +258,13 @@ def alive(process: psutil.Process) -> bool:
 @contextlib.contextmanager
 def started(project: Project, ready, command: list[str] | None = None, **environment: str):
     """The processes of a batch that trains, the first the one that was started, once it is ready; none is left after."""
-    batch = subprocess.Popen(command or project.command("--only", "train"), stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL, cwd=project.root, env=project.environment(**environment))
+    batch = subprocess.Popen(
+        command or project.command("--only", "train"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=project.root,
+        env=project.environment(**environment),
+    )
     family = [first := psutil.Process(batch.pid)]
     try:
         until(lambda: ready(first), 240, "ready")
@@ -260,9 +299,16 @@ def test_kills_lose_no_finished_run_and_leave_no_orphan(tmp_path, victims):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim, signum", [("front", signal.SIGINT), ("snakemake", signal.SIGTERM),
-                                            ("snakemake", signal.SIGINT), ("make", signal.SIGTERM),
-                                            ("make", signal.SIGKILL)])
+@pytest.mark.parametrize(
+    "victim, signum",
+    [
+        ("front", signal.SIGINT),
+        ("snakemake", signal.SIGTERM),
+        ("snakemake", signal.SIGINT),
+        ("make", signal.SIGTERM),
+        ("make", signal.SIGKILL),
+    ],
+)
 def test_a_signal_to_any_part_of_the_batch_ends_all_of_it(tmp_path, victim, signum):
     project = Project(tmp_path, seconds=600)
     make = ["make", "train", "PRESET=tiny", f"VENV={project.environment_with_driver()}"]
@@ -284,14 +330,16 @@ def test_jobs_on_a_cluster_are_cancelled(tmp_path, signum):
         script.parent.mkdir(exist_ok=True)
         script.write_text(f'#!/bin/sh\necho {name} >> "{told}"\necho {4242 if name == "sbatch" else "ours"}\n')
         script.chmod(0o755)
-    command = project.command("--only", "train", "--executor", "slurm", "--", "--default-resources", "slurm_account=ours",
-                              "slurm_partition=gpu")
+    command = project.command(
+        "--only", "train", "--executor", "slurm", "--", "--default-resources", "slurm_account=ours", "slurm_partition=gpu"
+    )
 
     def said(word: str, times: int) -> bool:
         return told.exists() and told.read_text().split().count(word) == times
 
-    with started(project, lambda _: said("sbatch", 2), command,
-                 PATH=f"{tmp_path / 'slurm'}:{os.environ['PATH']}") as family:
+    with started(
+        project, lambda _: said("sbatch", 2), command, PATH=f"{tmp_path / 'slurm'}:{os.environ['PATH']}"
+    ) as family:
         family[0].send_signal(signum)
         until(lambda: said("scancel", 1), 30, "both jobs are cancelled, in one call")
 
@@ -351,8 +399,9 @@ def test_make_hands_a_value_on_as_it_is(tmp_path, variable):
     python = project.environment_with_driver() / "bin" / "python"
     python.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
     value = "a b'; touch broken; \"`touch broken`"
-    made = subprocess.run(["make", "-s", "train", "VENV=env", f"{variable}={value}"], cwd=tmp_path, capture_output=True,
-                          text=True)
+    made = subprocess.run(
+        ["make", "-s", "train", "VENV=env", f"{variable}={value}"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert f"<--{variable.lower()}><{value}>" in made.stdout, made
     assert not (tmp_path / "broken").exists()
 
@@ -363,13 +412,16 @@ def test_arguments_that_snakemake_does_not_know_are_refused(tmp_path):
     assert "unrecognized arguments: --nonsense" in refused.stderr, refused
 
 
-@pytest.mark.parametrize("given, message", [
-    ({"prest": "quick"}, "unknown parameter 'prest', did you mean 'preset'"),
-    ({"preset": 3}, "preset = 3 is of type int, expected str"),
-    ({"lr": "1e-3"}, "lr = '1e-3' is of type str, expected float"),
-    ({"train": 1}, "train = 1 is of type int, expected bool"),
-    ({"epochs": True}, "epochs = True is of type bool, expected int"),
-])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"prest": "quick"}, "unknown parameter 'prest', did you mean 'preset'"),
+        ({"preset": 3}, "preset = 3 is of type int, expected str"),
+        ({"lr": "1e-3"}, "lr = '1e-3' is of type str, expected float"),
+        ({"train": 1}, "train = 1 is of type int, expected bool"),
+        ({"epochs": True}, "epochs = True is of type bool, expected int"),
+    ],
+)
 def test_parameters_are_refused_before_a_kernel_starts(tmp_path, given, message):
     path = notebook(tmp_path / "a.ipynb", 'preset: str = "smoke"\ntrain = True\nlr = 1e-4\nepochs = 3', "")
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
@@ -392,16 +444,24 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(tmp_path, monkeypatch)
 
 
 def test_parameters_that_fit_are_admitted(tmp_path):
-    path = notebook(tmp_path / "a.ipynb", 'lr = 1e-4\nlimit = None', "")
+    path = notebook(tmp_path / "a.ipynb", "lr = 1e-4\nlimit = None", "")
     parameters.check(path, {"lr": 1, "limit": 5})
     assert parameters.main([str(path), "-p", "lr", "1e-3"]) == 0
 
 
 def test_progress_reads_snakemake():
     progress = front.Progress()
-    lines = ["train          2", "trained        1", "total          3", "Job 4: tiny/table-1of2",
-             "Job 5: notebooks/a", "Error in rule page:", "    message: None", "    jobid: 5",
-             "Finished jobid: 4 (Rule: train)"]
+    lines = [
+        "train          2",
+        "trained        1",
+        "total          3",
+        "Job 4: tiny/table-1of2",
+        "Job 5: notebooks/a",
+        "Error in rule page:",
+        "    message: None",
+        "    jobid: 5",
+        "Finished jobid: 4 (Rule: train)",
+    ]
     said = [line for line in map(progress.feed, lines) if line]
     assert said[0].startswith("[1/2]") and said[0].endswith("FAILED notebooks/a")
     assert said[1].startswith("[2/2]") and said[1].endswith("done   tiny/table-1of2")
@@ -424,8 +484,16 @@ def test_jobs_compute_in_one_thread_however_many_there_are(monkeypatch):
 
 
 def test_what_the_shell_holds_for_other_work_decides_nothing(monkeypatch):
-    foreign = ("SNAKEMAKE_PROFILE", "JUPYTER_PATH", "PYTHONSTARTUP", "MATPLOTLIBRC", "MPLBACKEND", "SPHINXOPTS",
-               "ACCELERATE_MIXED_PRECISION", "PAPERMILL_X")
+    foreign = (
+        "SNAKEMAKE_PROFILE",
+        "JUPYTER_PATH",
+        "PYTHONSTARTUP",
+        "MATPLOTLIBRC",
+        "MPLBACKEND",
+        "SPHINXOPTS",
+        "ACCELERATE_MIXED_PRECISION",
+        "PAPERMILL_X",
+    )
     for name in (*foreign, "SNAKEMAKE_SLURM_PARTITIONS", "HF_TOKEN", "PATH"):
         monkeypatch.setenv(name, "left over")
     assert not set(foreign) & set(surroundings())

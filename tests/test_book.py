@@ -82,14 +82,25 @@ def test_the_book_has_its_pages(html):
 
 
 def test_no_link_is_broken(html):
-    faults = [f"{page.relative_to(html)}: {why}" for page in pages(html)
-              for address in sorted(set(links(page).addresses)) if (why := broken(page, address))]
+    faults = [
+        f"{page.relative_to(html)}: {why}"
+        for page in pages(html)
+        for address in sorted(set(links(page).addresses))
+        if (why := broken(page, address))
+    ]
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("text, why", [
-    ('<a href="gone.html">', "no such file"), ('<a href="#gone">', "no such place"),
-    ('<img src="a.png">', "no such file"), ('<a href="#here">', None), ('<a href="https://example.org/x">', None)])
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ('<a href="gone.html">', "no such file"),
+        ('<a href="#gone">', "no such place"),
+        ('<img src="a.png">', "no such file"),
+        ('<a href="#here">', None),
+        ('<a href="https://example.org/x">', None),
+    ],
+)
 def test_a_broken_link_would_be_found(tmp_path, text, why):
     page = tmp_path / "page.html"
     page.write_text(f'<p id="here">{text}</p>')
@@ -161,8 +172,10 @@ def test_tables_sort_by_click_and_by_keyboard(browser, tmp_path):
         return browser.ask(f"[...document.querySelectorAll('tbody tr')].map(row => row.cells[{i}].textContent)")
 
     def click(i: int) -> str:
-        return browser.ask(f"(() => {{ const head = document.querySelectorAll('th')[{i}]; "
-                           "head.querySelector('button').click(); return head.getAttribute('aria-sort'); })()")
+        return browser.ask(
+            f"(() => {{ const head = document.querySelectorAll('th')[{i}]; "
+            "head.querySelector('button').click(); return head.getAttribute('aria-sort'); })()"
+        )
 
     assert click(1) == "descending"
     assert column(1) == ["0.9 ± 0.1", "0.676 ± 0.004", "0.12", "–"], "numbers by value, the empty one last"
@@ -174,5 +187,8 @@ def test_tables_sort_by_click_and_by_keyboard(browser, tmp_path):
     browser.press("Enter", 13)
     assert column(0) == ["BitFit", "full", "Houlsby", "LoRA"]
     assert browser.ask("[...document.querySelectorAll('th')].map(head => head.getAttribute('aria-sort'))") == [
-        "ascending", "none", "none"]
+        "ascending",
+        "none",
+        "none",
+    ]
     assert not browser.errors

@@ -21,23 +21,34 @@ from peftlib.report.tables import Html
 ROOT = Path(__file__).resolve().parents[1]
 BREAK = "document.documentElement.dataset.broken='yes'"
 PAYLOADS = {
-    "a script": f"<script>{BREAK}</script>", "an attribute": f'"><img class="ours" src="x" onerror="{BREAK}">',
-    "the end of a script": f"</script><script>{BREAK}</script>", "a comment": f"--><script>{BREAK}</script>",
-    "an SVG": f"]]></text><svg onload=\"{BREAK}\">", "a link": f"[here](javascript:{BREAK})",
-    "an address": f"<javascript:{BREAK}>", "a picture": f'![x](x "a" onerror={BREAK})',
-    "a formula": rf"$\href{{javascript:{BREAK}}}{{x}}$", "a bracketed formula": r"\(x^2\) and \[y\]",
-    "a role": "{raw-html}`<b class='ours'>` and {eval}`1+1`", "a template": "{{ 7 * 7 }} {% raw %}",
-    "code": "`` ` ```", "columns": "| a | b | & &lt; &amp;", "emphasis": "*a* _b_ **c** ~~d~~ # e",
+    "a script": f"<script>{BREAK}</script>",
+    "an attribute": f'"><img class="ours" src="x" onerror="{BREAK}">',
+    "the end of a script": f"</script><script>{BREAK}</script>",
+    "a comment": f"--><script>{BREAK}</script>",
+    "an SVG": f']]></text><svg onload="{BREAK}">',
+    "a link": f"[here](javascript:{BREAK})",
+    "an address": f"<javascript:{BREAK}>",
+    "a picture": f'![x](x "a" onerror={BREAK})',
+    "a formula": rf"$\href{{javascript:{BREAK}}}{{x}}$",
+    "a bracketed formula": r"\(x^2\) and \[y\]",
+    "a role": "{raw-html}`<b class='ours'>` and {eval}`1+1`",
+    "a template": "{{ 7 * 7 }} {% raw %}",
+    "code": "`` ` ```",
+    "columns": "| a | b | & &lt; &amp;",
+    "emphasis": "*a* _b_ **c** ~~d~~ # e",
 }
 BLOCKS = {  # lines of a log
-    "a fence": f"````\n<script>{BREAK}</script>\n````", "more backticks": f"{'`' * 40}\n\n<script>{BREAK}</script>",
+    "a fence": f"````\n<script>{BREAK}</script>\n````",
+    "more backticks": f"{'`' * 40}\n\n<script>{BREAK}</script>",
     "a directive": f"````\n```{{raw}} html\n<script>{BREAK}</script>\n```",
     "colons": f":::\n:::{{raw}} html\n<script>{BREAK}</script>\n:::",
     "a notebook's cell": "+++\n% comment\n(target)=\n# A heading\n",
 }
 EVERY = [*PAYLOADS.values(), *BLOCKS.values()]
-LOGS = {"log": "\n".join(PAYLOADS.values()),
-        **{f"log `{i}` <img class='ours' src=x onerror={BREAK}>": log for i, log in enumerate(BLOCKS.values())}}
+LOGS = {
+    "log": "\n".join(PAYLOADS.values()),
+    **{f"log `{i}` <img class='ours' src=x onerror={BREAK}>": log for i, log in enumerate(BLOCKS.values())},
+}
 
 
 def hostile(payload: str) -> study.Results:
@@ -45,8 +56,11 @@ def hostile(payload: str) -> study.Results:
     preset = dataclasses.replace(grids.get_preset("published"), backbone=payload)
     runs = grids.runs("methods/sst", preset)[:5]
     wanted = [dataclasses.replace(run, label=f"{payload} {i}") for i, run in enumerate(runs)]
-    made = [synthetic(run, 0.5) | {"commit": payload, "machine": {"device": payload, "threads": 1},
-                                   "versions": {payload: payload}} for run in wanted]
+    made = [
+        synthetic(run, 0.5)
+        | {"commit": payload, "machine": {"device": payload, "threads": 1}, "versions": {payload: payload}}
+        for run in wanted
+    ]
     return study.Results(made, wanted)
 
 
@@ -58,12 +72,17 @@ def shown(payload: str) -> list[Html | Markdown]:
     cells = pd.DataFrame({payload: [payload, None], "method": list(report.by_label(found))[:2]})
     panels = {payload: pd.DataFrame({"method": ["LoRA()"] * 2, "name": payload, "x": [1.0, 2.0], "y": [1.0, 2.0]})}
     return [
-        report._overview(preset, False, []), report.rerun("notebooks/page.ipynb", report.Page(preset, False), found),
-        report.table(cells, caption=payload, note=payload, source=found), environment.machines(found),
-        report.say("**{x}**, in {x:code}.", x=payload), survey.advice(found), survey.choices(found),
+        report._overview(preset, False, []),
+        report.rerun("notebooks/page.ipynb", report.Page(preset, False), found),
+        report.table(cells, caption=payload, note=payload, source=found),
+        environment.machines(found),
+        report.say("**{x}**, in {x:code}.", x=payload),
+        survey.advice(found),
+        survey.choices(found),
         report.figure(None, caption=payload, source=found),
         report.figure(report.figures.over(panels, payload, payload), caption=payload, source=found),
-        report.figure(report.figures.epochs(found, "sst"), caption=payload)]
+        report.figure(report.figures.epochs(found, "sst"), caption=payload),
+    ]
 
 
 def plain(text: str) -> str:
@@ -106,8 +125,9 @@ def test_nothing_breaks_out_of_records(book, browser):
     assert browser.ask(HARM) == HARMLESS
     seen = browser.ask("[...document.querySelectorAll('.cell_output')].map(e => e.textContent)")
     outputs = [(text, thing) for text in EVERY for thing in shown(text)]
-    hidden = [(text, repr(thing)) for (text, thing), there in zip(outputs, seen, strict=True)
-              if plain(text) not in plain(there)]
+    hidden = [
+        (text, repr(thing)) for (text, thing), there in zip(outputs, seen, strict=True) if plain(text) not in plain(there)
+    ]
     assert hidden == []
 
 
@@ -126,8 +146,16 @@ def test_nothing_breaks_out_of_the_search(book, browser):
         assert browser.ask(HARM) == HARMLESS
 
 
-@pytest.mark.parametrize("given", [f"<script>{BREAK}</script>", f'<img src="x" onerror="{BREAK}">', "<b class='ours'>",
-                                   f"<a href=\"javascript:{BREAK}\">x</a>", f'<svg onload="{BREAK}">'])
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"<script>{BREAK}</script>",
+        f'<img src="x" onerror="{BREAK}">',
+        "<b class='ours'>",
+        f'<a href="javascript:{BREAK}">x</a>',
+        f'<svg onload="{BREAK}">',
+    ],
+)
 def test_what_breaks_out_would_be_noticed(browser, tmp_path, given):
     page = tmp_path / "page.html"
     page.write_text(given)

@@ -134,19 +134,46 @@ def keep(folder, monkeypatch, peaks: dict[str, tuple[int, int, int]]) -> None:
     monkeypatch.setenv("PEFTLIB_ROOT", str(folder))
     (folder / "benchmarks" / "results").mkdir(parents=True)
     parts = dict.fromkeys(pages.PARTS, 2**30)
-    methods = {row: {"method": "m", "one": parts | {"flops": 1},
-                     "largest": parts | {"batch": batch, "peak": peak * 10**6, "flops": flops}}
-               for row, (batch, peak, flops) in peaks.items()}
-    (folder / "benchmarks" / "results" / "budget.json").write_text(json.dumps({
-        "methods": methods, "backbone": "t5-base", "batch": 100, "budget": 24 * 10**9, "length": 128, "precision": "fp32",
-        "answer": 4, "device": "cuda", "versions": {"torch": "2"}, "date": "2026-11-21", "commit": "abc"}))
+    methods = {
+        row: {
+            "method": "m",
+            "one": parts | {"flops": 1},
+            "largest": parts | {"batch": batch, "peak": peak * 10**6, "flops": flops},
+        }
+        for row, (batch, peak, flops) in peaks.items()
+    }
+    (folder / "benchmarks" / "results" / "budget.json").write_text(
+        json.dumps(
+            {
+                "methods": methods,
+                "backbone": "t5-base",
+                "batch": 100,
+                "budget": 24 * 10**9,
+                "length": 128,
+                "precision": "fp32",
+                "answer": 4,
+                "device": "cuda",
+                "versions": {"torch": "2"},
+                "date": "2026-11-21",
+                "commit": "abc",
+            }
+        )
+    )
 
 
 def test_ratios_are_for_a_sequence_and_relative_to_full_fine_tuning(tmp_path, monkeypatch):
-    keep(tmp_path, monkeypatch, {"T5-Base": (100, 20_000, 1000), "BitFit": (200, 20_000, 1000),
-                                 "Adapter": (100, 15_000, 800)})
-    monkeypatch.setattr(pages, "paper_table", lambda paper, name: pd.DataFrame({
-        "method": ["T5-Base", "BitFit", "Adapter"], "memory_mb": [100.0, 60.0, 70.0], "minutes": [40.0, 20.0, 36.0]}))
+    keep(
+        tmp_path,
+        monkeypatch,
+        {"T5-Base": (100, 20_000, 1000), "BitFit": (200, 20_000, 1000), "Adapter": (100, 15_000, 800)},
+    )
+    monkeypatch.setattr(
+        pages,
+        "paper_table",
+        lambda paper, name: pd.DataFrame(
+            {"method": ["T5-Base", "BitFit", "Adapter"], "memory_mb": [100.0, 60.0, 70.0], "minutes": [40.0, 20.0, 36.0]}
+        ),
+    )
     ratios = pages.ratios(efficiency.benchmark("budget"))
     assert ratios.loc["BitFit"].to_list() == [0.5, 0.6, 0.5, 0.5]
     assert repr(pages.largest()).split("BitFit")[1].split()[:5] == ["200", "100.0", "60.0", "0.50", "0.60"]
@@ -206,8 +233,13 @@ def test_gaps_are_taken_seed_by_seed():
 
 
 def test_a_size_that_lacks_a_run_has_no_gap_and_is_not_drawn():
-    lacking = by_metric(made("compacter/figure4", score=lowdata_score,
-                             keep=lambda run: (run.label, run.tasks) != ("Compacter++ (n=4), 500", ("cola",))))
+    lacking = by_metric(
+        made(
+            "compacter/figure4",
+            score=lowdata_score,
+            keep=lambda run: (run.label, run.tasks) != ("Compacter++ (n=4), 500", ("cola",)),
+        )
+    )
     rows = lowdata.by_size(lacking).set_index("examples")
     assert rows.loc[500, lowdata.SMALL] is None and rows.loc[500, "gap"] is None and rows.loc[500, "n"] == 0
     assert rows.loc[500, lowdata.FULL] is not None and lowdata.gaps(lacking)["sizes"] == 4

@@ -53,9 +53,12 @@ def test_listings(capsys, command, tmp_path, monkeypatch):
 
 def test_an_unknown_backbone_without_a_network(tmp_path):
     """In a process of its own: the hub's library reads its settings when it is imported, and writes to stderr."""
-    done = subprocess.run([sys.executable, "-m", "peftlib.cli", "count", "LoRA()", "--backbone", "t5-huge"],
-                          capture_output=True, text=True,
-                          env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-m", "peftlib.cli", "count", "LoRA()", "--backbone", "t5-huge"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+    )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "t5-large" in done.stderr
 
 
@@ -95,9 +98,15 @@ def stopped():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("go, status, said", [
-    (stopped, 130, "peftlib: stopped"), (lambda: "x" * 10**15, 2, "a size that no machine has"),
-    (lambda: float(10**400), 2, "a size that no machine has"), (lambda: open("/nowhere/a"), 2, "'/nowhere/a'")])
+@pytest.mark.parametrize(
+    "go, status, said",
+    [
+        (stopped, 130, "peftlib: stopped"),
+        (lambda: "x" * 10**15, 2, "a size that no machine has"),
+        (lambda: float(10**400), 2, "a size that no machine has"),
+        (lambda: open("/nowhere/a"), 2, "'/nowhere/a'"),
+    ],
+)
 def test_what_ends_a_command_ends_it_in_one_line(go, status, said, capsys):
     assert commandline.run("peftlib", go) == status
     captured = capsys.readouterr()
@@ -116,8 +125,15 @@ def test_a_file_that_holds_hours_of_work_is_tried_first(tmp_path):
 
 @pytest.mark.parametrize("command", ["--help", "presets", "status --preset published"])
 def test_light_commands_do_not_load_torch(command, tmp_path):
-    code = (f"import sys\nfrom peftlib import cli\ntry:\n    cli.main({command.split()!r})\n"
-            "except SystemExit:\n    pass\nassert 'torch' not in sys.modules")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                          env={**os.environ, "PEFTLIB_ROOT": str(tmp_path)})
+    code = (
+        f"import sys\nfrom peftlib import cli\ntry:\n    cli.main({command.split()!r})\n"
+        "except SystemExit:\n    pass\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PEFTLIB_ROOT": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stderr

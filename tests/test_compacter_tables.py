@@ -10,8 +10,11 @@ from peftlib.errors import UsageError
 from peftlib.papers import paper_table, rounds_to
 from peftlib.papers.compacter import counts
 
-ALONE = {("table6", "PHM-Adapter (n=4)", "trained"), ("table6", "PHM-Adapter (n=4)", "total"),
-         *(("table6", f"Intrinsic-SAID (d'={d}K)", "total") for d in ("0.4", "1.4", "2.5", "10"))}
+ALONE = {
+    ("table6", "PHM-Adapter (n=4)", "trained"),
+    ("table6", "PHM-Adapter (n=4)", "total"),
+    *(("table6", f"Intrinsic-SAID (d'={d}K)", "total") for d in ("0.4", "1.4", "2.5", "10")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,15 @@ def test_counts_of_table1_without_the_norms(tables):
     found = {row["method"]: row["trained"] for row in tables["table1"].to_dict("records")}
     assert found["T5-Base"] == 222_882_048
     assert found["BitFit"] == 280_932  # trains no norm's weight
-    added = {"Adapter": 1_807_488, "Pfeiffer-Adapter": 903_744, "AdapterDrop": 1_054_368, "Adapter-LowRank": 114_048,
-             "PHM-Adapter (n=12)": 351_360, "Compacter (n=4)": 114_112, "Compacter++ (n=4)": 57_088}
+    added = {
+        "Adapter": 1_807_488,
+        "Pfeiffer-Adapter": 903_744,
+        "AdapterDrop": 1_054_368,
+        "Adapter-LowRank": 114_048,
+        "PHM-Adapter (n=12)": 351_360,
+        "Compacter (n=4)": 114_112,
+        "Compacter++ (n=4)": 57_088,
+    }
     assert {name: found[name] - 47_616 for name in added} == added
 
 
@@ -53,8 +63,9 @@ def test_a_vocabulary_of_32128_words_would_not_print_table7(tables):
 
 
 # --- formulae and shares ----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("backbone, a, n", [("t5-base", 24, 4), ("t5-base", 24, 12), ("t5-small", 16, 16),
-                                             ("t5-large", 32, 8)])
+@pytest.mark.parametrize(
+    "backbone, a, n", [("t5-base", 24, 4), ("t5-base", 24, 12), ("t5-small", 16, 16), ("t5-large", 32, 8)]
+)
 def test_section4_leaves_out_biases_and_norms_and_nothing_else(backbone, a, n):
     rows = counts.section4(anatomy_of(backbone).shape, a, n)
     assert list(rows["paper"] + rows["biases"] + rows["norms"]) == list(rows["built"])
@@ -67,8 +78,10 @@ def test_section4_on_t5_base():
     assert set(found["biases"]) == {38_016} and set(found["norms"]) == {47_616}
 
 
-@pytest.mark.parametrize("expression, norms, biases", [
-    ("Compacter(n=4)", 28.49, 23.51), ("CompacterPlusPlus(n=4)", 44.01, 18.15), ("PHMAdapter(n=4)", 8.63, 7.12)])
+@pytest.mark.parametrize(
+    "expression, norms, biases",
+    [("Compacter(n=4)", 28.49, 23.51), ("CompacterPlusPlus(n=4)", 44.01, 18.15), ("PHMAdapter(n=4)", 8.63, 7.12)],
+)
 def test_shares_in_appendix_b_are_of_the_60_norms_inside_blocks(expression, norms, biases):
     whole = counts.built(expression, "t5-base")
     adapters = 24 if "PlusPlus" in expression else 48

@@ -29,11 +29,7 @@ GOOD = {
     "sst": {"sentence": ["A fine film.", "A poor film.", "A film."], "label": [4, 0, 2]},
     "cfimdb": {"sentence": ["Fine. Very fine.", "Poor. Very poor."], "label": [1, 0]},
     "quora": {"sentence1": ["Is it so?", "Why?"], "sentence2": ["Is it?", "When?"], "is_duplicate": [1, 0]},
-    "sts": {
-        "sentence1": ["A cat sat.", "Rain fell."],
-        "sentence2": ["A cat ran.", "It rained."],
-        "similarity": [2.5, 4.8],
-    },
+    "sts": {"sentence1": ["A cat sat.", "Rain fell."], "sentence2": ["A cat ran.", "It rained."], "similarity": [2.5, 4.8]},
 }
 
 
@@ -151,9 +147,7 @@ def test_similarity_follows_the_slots():
         "other agent": scenes.similarity(base, event(agent=(5, 1))),
         "swapped": scenes.similarity(base, event(agent=(1, 0), target=(0, 0))),
         "denied": scenes.similarity(base, event(denied=True)),
-        "unrelated": scenes.similarity(
-            base, event(verb=(2, 0), agent=(4, 0), target=(6, 0), place=(3, 0), time=(2, 0))
-        ),
+        "unrelated": scenes.similarity(base, event(verb=(2, 0), agent=(4, 0), target=(6, 0), place=(3, 0), time=(2, 0))),
     }
     assert score["same"] == 5 and score["unrelated"] == 0
     assert score["same"] > score["sibling place"] > score["other place"] > score["other agent"] > score["denied"]
@@ -238,11 +232,7 @@ BROKEN = [
     ("sst", {"sentence": ["x"]}, "missing column label; task 'sst' needs sentence, label, and the file has sentence"),
     ("quora", {"id": [1]}, "missing columns sentence1, sentence2, is_duplicate; .* the file has id"),
     ("sst", {"sentence": [], "label": []}, "no rows; expected at least one example"),
-    (
-        "sst",
-        {"sentence": ["x", "y"], "label": [0, 5]},
-        r"row 1, column label: label 5 is unknown; expected 0 \(most neg",
-    ),
+    ("sst", {"sentence": ["x", "y"], "label": [0, 5]}, r"row 1, column label: label 5 is unknown; expected 0 \(most neg"),
     ("sst", {"sentence": ["x"], "label": [-1]}, "row 0, column label: label -1 is unknown"),
     ("sst", {"sentence": ["x", "y"], "label": [1.0, 1.5]}, "row 1, column label: label 1.5 is unknown"),
     ("sst", {"sentence": ["x", "y"], "label": [1.0, None]}, "row 1, column label: label None is unknown"),
@@ -252,27 +242,15 @@ BROKEN = [
         {"sentence1": ["x"], "sentence2": ["y"], "is_duplicate": [True]},
         "row 0, column is_duplicate: label True is unk",
     ),
-    (
-        "sst",
-        {"sentence": ["x", None], "label": [0, 1]},
-        "row 1, column sentence: expected a text that is not empty, got",
-    ),
+    ("sst", {"sentence": ["x", None], "label": [0, 1]}, "row 1, column sentence: expected a text that is not empty, got"),
     ("sst", {"sentence": [3], "label": [0]}, "row 0, column sentence: expected a text that is not empty, got 3"),
-    (
-        "sts",
-        {"sentence1": ["x"], "sentence2": [" \n"], "similarity": [1.0]},
-        "row 0, column sentence2: expected a text",
-    ),
+    ("sts", {"sentence1": ["x"], "sentence2": [" \n"], "similarity": [1.0]}, "row 0, column sentence2: expected a text"),
     (
         "sts",
         {"sentence1": ["x"], "sentence2": ["y"], "similarity": [5.2]},
         "row 0, .*: score 5.2; expected a number from 0 to 5",
     ),
-    (
-        "sts",
-        {"sentence1": ["x"], "sentence2": ["y"], "similarity": [float("nan")]},
-        "row 0, column similarity: score None",
-    ),
+    ("sts", {"sentence1": ["x"], "sentence2": ["y"], "similarity": [float("nan")]}, "row 0, column similarity: score None"),
     ("sts", {"sentence1": ["x"], "sentence2": ["y"], "similarity": ["3"]}, "row 0, column similarity: score '3'"),
 ]
 
@@ -347,9 +325,7 @@ def test_rows_that_the_official_files_are_known_to_have_are_dropped_and_counted(
 
 def test_missing_and_unreadable_files(folder, tmp_path, monkeypatch):
     path = folder("sst", "validation", GOOD["sst"])
-    with pytest.raises(
-        DataError, match="train.parquet: no such file; expected parquet with the columns sentence, label"
-    ):
+    with pytest.raises(DataError, match="train.parquet: no such file; expected parquet with the columns sentence, label"):
         load_split("sst", "train", "local")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="validation.parquet: cannot be read as parquet"):
@@ -402,9 +378,7 @@ def test_limit_is_a_stable_random_prefix(name):
     assert load_split(name, "train", limit=20, seed=4).ids != small.ids
     whole = load_split(name, "train")
     assert load_split(name, "train", limit=10**6, seed=3).ids[:60] == large.ids
-    assert (
-        small.ids != whole.ids[:20] and dict(zip(whole.ids, whole.texts, strict=True))[small.ids[0]] == small.texts[0]
-    )
+    assert small.ids != whole.ids[:20] and dict(zip(whole.ids, whole.texts, strict=True))[small.ids[0]] == small.texts[0]
 
 
 def real_data() -> Path | None:

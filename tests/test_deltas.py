@@ -25,12 +25,25 @@ from peftlib.errors import PeftlibError, UsageError
 from peftlib.methods.reparametrized.lora import LoRA
 from peftlib.model import Tuned
 
-FAMILIES = ["Full()", "BitFit()", "FishMask(fraction=0.05, examples=8)", "LoRA(rank=2)", "AdaLoRA(rank=4, target=2)",
-            "IntrinsicSAID(dimension=300)", "GaLore(rank=8)", "PerTask(Houlsby(bottleneck=4))", "Compacter(bottleneck=8)",
-            "AdaptBertHypernet(bottleneck=4)", "PrefixTuning(length=2, mlp=8)", "PromptTuning(length=2)"]
+FAMILIES = [
+    "Full()",
+    "BitFit()",
+    "FishMask(fraction=0.05, examples=8)",
+    "LoRA(rank=2)",
+    "AdaLoRA(rank=4, target=2)",
+    "IntrinsicSAID(dimension=300)",
+    "GaLore(rank=8)",
+    "PerTask(Houlsby(bottleneck=4))",
+    "Compacter(bottleneck=8)",
+    "AdaptBertHypernet(bottleneck=4)",
+    "PrefixTuning(length=2, mlp=8)",
+    "PromptTuning(length=2)",
+]
 PLACES = ["bert cls", "bert mean", "t5 mean", "writing"]  # a backbone, and how it is read
-MINE = [Task("mine", "classes", ("text",), labels=("a", "b", "c")),
-        Task("measure", "score", ("first", "second"), low=-1.0, high=3.0, metrics=("pearson",))]
+MINE = [
+    Task("mine", "classes", ("text",), labels=("a", "b", "c")),
+    Task("measure", "score", ("first", "second"), low=-1.0, high=3.0, metrics=("pearson",)),
+]
 
 
 def bare(place: str) -> torch.nn.Module:
@@ -43,8 +56,10 @@ def answers(model: Tuned, place: str) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         inputs = {name: tiny.inputs_of(name, kind) for name in tiny.TASKS}
         if place == "writing":  # 40 words, and answers
-            inputs = {name: given | {"input_ids": given["input_ids"] % 40, "answers": given["input_ids"][:, :3] % 40}
-                      for name, given in inputs.items()}
+            inputs = {
+                name: given | {"input_ids": given["input_ids"] % 40, "answers": given["input_ids"][:, :3] % 40}
+                for name, given in inputs.items()
+            }
         return {name: model(name, given).clone() for name, given in inputs.items()}
 
 
@@ -85,8 +100,9 @@ def test_in_another_process_with_another_seed_it_says_the_same(tmp_path):
         torch.save(answers(model, place), tmp_path / f"{i}.pt")
     code = "import pathlib, sys, test_deltas; test_deltas.compare(pathlib.Path(sys.argv[1])); print('equal')"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PYTHONPATH": path},
-                           capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
     assert found.stdout == "equal\n", found.stderr[-2000:]
 
 
@@ -113,8 +129,13 @@ def test_other_weights_are_refused_unless_asked_for(tmp_path):
 
 def test_an_older_file_is_read_with_a_note(tmp_path):
     model = tiny.build("LoRA(rank=2)", "bert")
-    meta = {"format": "peftlib-delta-1", "method": "LoRA(rank=2)", "tasks": json.dumps(tiny.TASKS), "backbone": "",
-            "pooling": "cls"}
+    meta = {
+        "format": "peftlib-delta-1",
+        "method": "LoRA(rank=2)",
+        "tasks": json.dumps(tiny.TASKS),
+        "backbone": "",
+        "pooling": "cls",
+    }
     save_file(model.delta(), tmp_path / "delta", meta)
     with pytest.warns(UserWarning, match="older file.*weights"):
         again = deltas.load(tmp_path / "delta", tiny.backbone("bert"))
@@ -165,9 +186,12 @@ def test_a_refused_load_leaves_the_backbone_as_it_was(tmp_path, monkeypatch):
     def looks() -> tuple:
         with torch.no_grad():
             said = backbone(**inputs)
-        return ([(name, type(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in backbone.named_modules()],
-                [(name, p.requires_grad) for name, p in backbone.named_parameters()],
-                weights_digest(backbone), said.pooler_output.tolist())
+        return (
+            [(name, type(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in backbone.named_modules()],
+            [(name, p.requires_grad) for name, p in backbone.named_parameters()],
+            weights_digest(backbone),
+            said.pooler_output.tolist(),
+        )
 
     before = looks()
     monkeypatch.setattr(tiny, "backbone", lambda kind, seed=7: backbone)
@@ -181,9 +205,11 @@ def test_a_refused_load_leaves_the_backbone_as_it_was(tmp_path, monkeypatch):
 # --- whole or not at all ----------------------------------------------------------------------------------------------
 def _half_then(end):
     """A writer that gets half-way."""
+
     def write(tensors, path, metadata=None):
         Path(path).write_bytes(b"half")
         end()
+
     return write
 
 
@@ -213,7 +239,7 @@ def test_a_killed_save_leaves_the_old_file_and_its_scratch_goes_later(tmp_path, 
         deltas.save_file = _half_then(lambda: os._exit(9))
         deltas.save(model, path)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    left, = tmp_path.glob(f"{deltas.SCRATCH}*")
+    (left,) = tmp_path.glob(f"{deltas.SCRATCH}*")
     assert path.read_bytes() == before
     deltas.save(model, path)
     assert left.exists()  # somebody may still be writing there
@@ -233,6 +259,7 @@ def test_many_writers_of_one_file_do_not_meet(tmp_path):
                 deltas.save(model, path)
         except Exception as error:
             failed.append(error)
+
     threads = [threading.Thread(target=write, args=(model,)) for model in models]
     for thread in threads:
         thread.start()

@@ -11,11 +11,19 @@ from peftlib.errors import WIDTH, UsageError, short
 from peftlib.expressions import canonical, names, per_task, skeleton
 from peftlib.methods import METHODS, Method, parse
 
-OF_RUNS = sorted({run.method for preset in grids.presets() for name in grids.experiments()
-                  for run in grids.runs(name, preset)})
-WRITTEN = ["LoRA", " LoRA( rank = 8,alpha=16 )", "LoRA(dropout=0.1, sites=('query', 'up'), alpha=None, rank=2)",
-           "PerTask(LoRA(rank=4)+(BitFit()+HeadOnly())) + Full", "FishMask(fraction=+1)",
-           "AdapterDrop(init='bert', drop=1)", "Houlsby(train_norms=True,)", "GaLore(rank=0x10, scale=1)"]
+OF_RUNS = sorted(
+    {run.method for preset in grids.presets() for name in grids.experiments() for run in grids.runs(name, preset)}
+)
+WRITTEN = [
+    "LoRA",
+    " LoRA( rank = 8,alpha=16 )",
+    "LoRA(dropout=0.1, sites=('query', 'up'), alpha=None, rank=2)",
+    "PerTask(LoRA(rank=4)+(BitFit()+HeadOnly())) + Full",
+    "FishMask(fraction=+1)",
+    "AdapterDrop(init='bert', drop=1)",
+    "Houlsby(train_norms=True,)",
+    "GaLore(rank=0x10, scale=1)",
+]
 
 
 @pytest.mark.parametrize("text", OF_RUNS + [f"{name}()" for name in sorted(METHODS)] + WRITTEN)
@@ -33,21 +41,29 @@ def test_what_the_sources_declare_is_what_the_classes_have():
     assert set(declared) == set(ours)
     for name, cls in ours.items():
         assert [(f.name, f.type, f.default) for f in declared[name]] == [
-            (f.name, f.type, f.default) for f in dataclasses.fields(cls)]
+            (f.name, f.type, f.default) for f in dataclasses.fields(cls)
+        ]
 
 
-@pytest.mark.parametrize("text, bare", [
-    ("LoRA(rank=8) + PerTask(Houlsby(bottleneck=8))", "LoRA + PerTask(Houlsby)"),
-    ("LoRA(sites=('query', 'up'), rank=2)", "LoRA"), ("PerTask(LoRA() + BitFit())", "PerTask(LoRA + BitFit)"),
-    ("Full", "Full")])
+@pytest.mark.parametrize(
+    "text, bare",
+    [
+        ("LoRA(rank=8) + PerTask(Houlsby(bottleneck=8))", "LoRA + PerTask(Houlsby)"),
+        ("LoRA(sites=('query', 'up'), rank=2)", "LoRA"),
+        ("PerTask(LoRA() + BitFit())", "PerTask(LoRA + BitFit)"),
+        ("Full", "Full"),
+    ],
+)
 def test_a_skeleton_has_no_hyperparameters(text, bare):
     assert skeleton(text) == bare
 
 
 def test_no_torch_is_needed():
-    code = ("import sys\nfrom peftlib.expressions import canonical\n"
-            "assert canonical('LoRA(rank=8) + AdapterDrop(drop=5, bottleneck=8)') == 'LoRA() + AdapterDrop(bottleneck=8)'\n"
-            "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)")
+    code = (
+        "import sys\nfrom peftlib.expressions import canonical\n"
+        "assert canonical('LoRA(rank=8) + AdapterDrop(drop=5, bottleneck=8)') == 'LoRA() + AdapterDrop(bottleneck=8)'\n"
+        "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -70,8 +86,20 @@ def test_a_users_own_method(mine):
         parse("Mine()")
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, 10**10_000, [[10**5000]], {"a": ["b" * 100] * 100}, "\ud800\x1b[2J\n",
-                                   b"\0" * 1000, object(), [[[[[[]]]]]]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10**6,
+        10**10_000,
+        [[10**5000]],
+        {"a": ["b" * 100] * 100},
+        "\ud800\x1b[2J\n",
+        b"\0" * 1000,
+        object(),
+        [[[[[[]]]]]],
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_value_in_a_message_is_short_and_one_line(value):
     assert len(short(value)) <= WIDTH and short(value).isprintable()
 

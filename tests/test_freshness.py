@@ -15,8 +15,18 @@ from peftlib.batch import front, shown
 from peftlib.comparison import METHOD_RUNS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ON_BOTTLENECKS = {"AdaptBertAdapter", "LoRA+Adapter", "Houlsby", "PfeifferAttention", "PfeifferFFN", "AdapterDrop",
-                  "AdapterLowRank", "PHMAdapter", "Compacter", "CompacterPlusPlus"}
+ON_BOTTLENECKS = {
+    "AdaptBertAdapter",
+    "LoRA+Adapter",
+    "Houlsby",
+    "PfeifferAttention",
+    "PfeifferFFN",
+    "AdapterDrop",
+    "AdapterLowRank",
+    "PHMAdapter",
+    "Compacter",
+    "CompacterPlusPlus",
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +68,21 @@ def test_what_changed_is_named(package):
     (package / "methods/adapters/bottleneck.py").rename(package / "methods/adapters/neck.py")
     houlsby = package / "methods/adapters/houlsby.py"
     houlsby.write_text(houlsby.read_text().replace("adapters.bottleneck", "adapters.neck"))
-    assert stale(run(), then) == ["methods/adapters/bottleneck.py", "methods/adapters/houlsby.py",
-                                  "methods/adapters/neck.py", "model.py"]
+    assert stale(run(), then) == [
+        "methods/adapters/bottleneck.py",
+        "methods/adapters/houlsby.py",
+        "methods/adapters/neck.py",
+        "model.py",
+    ]
 
 
 def test_status_says_what_changed_since_which_runs(capsys, monkeypatch):
     words = {"done": 1, "stale": 1, "missing": 0}
-    rows = [{"paper": "a", "experiment": "a/old", **words, "changed": ["model.py", "edits.py"]},
-            {"paper": "a", "experiment": "a/new", **words, "stale": 0, "changed": []},
-            {"paper": "a", "experiment": "a/older", **words, "changed": ["model.py", "edits.py"]}]
+    rows = [
+        {"paper": "a", "experiment": "a/old", **words, "changed": ["model.py", "edits.py"]},
+        {"paper": "a", "experiment": "a/new", **words, "stale": 0, "changed": []},
+        {"paper": "a", "experiment": "a/older", **words, "changed": ["model.py", "edits.py"]},
+    ]
     monkeypatch.setattr(study, "status", lambda name: rows)
     assert cli.main(["status", "--preset", "smoke"]) == 0
     table, last = capsys.readouterr().out.strip().rsplit("\n", 1)
@@ -75,12 +91,16 @@ def test_status_says_what_changed_since_which_runs(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)[0]["changed"] == ["model.py", "edits.py"]
 
 
-@pytest.mark.parametrize("edit", {
-    "comment": lambda text: "# A word.\n" + text.replace("\n\n\n", "\n\n\n# More words.\n"),
-    "docstring": lambda text: text.replace('"""', '"""Another word. ', 1).replace('    """', '    """And one. ', 1),
-    "line ends": lambda text: text.replace("\n", "\r\n"),
-    "formatting": lambda text: ast.unparse(ast.parse(text)),  # nor comments nor blank lines nor brackets as they were
-}.items(), ids=lambda edit: edit[0])
+@pytest.mark.parametrize(
+    "edit",
+    {
+        "comment": lambda text: "# A word.\n" + text.replace("\n\n\n", "\n\n\n# More words.\n"),
+        "docstring": lambda text: text.replace('"""', '"""Another word. ', 1).replace('    """', '    """And one. ', 1),
+        "line ends": lambda text: text.replace("\n", "\r\n"),
+        "formatting": lambda text: ast.unparse(ast.parse(text)),  # nor comments nor blank lines nor brackets as they were
+    }.items(),
+    ids=lambda edit: edit[0],
+)
 def test_comments_and_formatting_stale_nothing(edit, package):
     then = provenance.sources_of(run())
     for file in then:
@@ -107,21 +127,38 @@ def test_an_edit_of_bottleneck_stales_what_is_built_on_it(package):
     assert set(map(tuple, found.values())) == {(), ("methods/adapters/bottleneck.py",)}
 
 
-@pytest.mark.parametrize("file, wanted", [
-    ("data/grammar/commitment.py", [("cb", "embedded")]),
-    ("data/grammar/reviews.py", [("sst", "embedded"), ("sst2", "embedded")]),
-    ("data/grammar/draw.py", [("sst", "embedded"), ("sst2", "embedded"), ("cb", "embedded")]),
-    ("data/embedded.py", [("sst", "embedded"), ("sst2", "embedded"), ("cb", "embedded")]),
-    ("data/suites/superglue.py", [("cb", "embedded"), ("cb", "local")]),
-    ("data/suites/resplit.py", []),
-    ("data/sources.py", [(task, source) for task in ("sst", "sst2", "cb") for source in ("embedded", "local")]),
-    *((file, []) for file in ("training/pretrain.py", "training/imitation.py", "training/mixture.py", "cli.py", "study.py",
-                              "report/tables.py", "batch/front.py", "accounting/counting.py",
-                              "papers/compacter/experiments.py", "methods/reparametrized/lora.py", "methods/__init__.py")),
-])
+@pytest.mark.parametrize(
+    "file, wanted",
+    [
+        ("data/grammar/commitment.py", [("cb", "embedded")]),
+        ("data/grammar/reviews.py", [("sst", "embedded"), ("sst2", "embedded")]),
+        ("data/grammar/draw.py", [("sst", "embedded"), ("sst2", "embedded"), ("cb", "embedded")]),
+        ("data/embedded.py", [("sst", "embedded"), ("sst2", "embedded"), ("cb", "embedded")]),
+        ("data/suites/superglue.py", [("cb", "embedded"), ("cb", "local")]),
+        ("data/suites/resplit.py", []),
+        ("data/sources.py", [(task, source) for task in ("sst", "sst2", "cb") for source in ("embedded", "local")]),
+        *(
+            (file, [])
+            for file in (
+                "training/pretrain.py",
+                "training/imitation.py",
+                "training/mixture.py",
+                "cli.py",
+                "study.py",
+                "report/tables.py",
+                "batch/front.py",
+                "accounting/counting.py",
+                "papers/compacter/experiments.py",
+                "methods/reparametrized/lora.py",
+                "methods/__init__.py",
+            )
+        ),
+    ],
+)
 def test_a_run_is_stale_by_the_sources_of_its_own_data_alone(file, wanted, package):
-    each = {(task, source): run(task=task, source=source) for task in ("sst", "sst2", "cb")
-            for source in ("embedded", "local")}
+    each = {
+        (task, source): run(task=task, source=source) for task in ("sst", "sst2", "cb") for source in ("embedded", "local")
+    }
     then = {key: provenance.sources_of(found) for key, found in each.items()}
     add(package / file)
     assert {key for key, found in each.items() if stale(found, then[key])} == set(wanted)
@@ -173,9 +210,12 @@ def test_one_changed_rate_of_one_paper_queues_its_jobs_alone(tmp_path, monkeypat
 def trains(method: str, preset: grids.Preset) -> set[tuple]:
     """Jobs of the paper whose rate changes that train a method."""
     jobs = [job for job in study.plan(preset.name) if job.experiment.startswith("compacter/")]
-    return {(job.experiment, job.shard, job.shards) for job in jobs
-            for found in study.shard_of(study.own_runs(job.experiment, preset), job.shard, job.shards)
-            if found.method.startswith(method)}
+    return {
+        (job.experiment, job.shard, job.shards)
+        for job in jobs
+        for found in study.shard_of(study.own_runs(job.experiment, preset), job.shard, job.shards)
+        if found.method.startswith(method)
+    }
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -185,24 +225,34 @@ COMMENT = "\n# A word.\n"
 CODE = "\nX_NEW = 1\n"
 
 
-@pytest.mark.parametrize("file, text, wanted", [
-    ("methods/reparametrized/lora.py", CODE, {"methods/lora", "methods/lora_adapter", "methods/adalora", *COUNTING}),
-    ("methods/reparametrized/lora.py", COMMENT, {"methods/lora", "methods/lora_adapter", "methods/adalora"}),  # quote it
-    ("methods/adapters/bottleneck.py", CODE, {"methods/houlsby", "methods/lora_adapter", *COUNTING}),
-    ("methods/base.py", CODE, SHOWN),
-    ("methods/base.py", COMMENT, set()),
-    ("accounting/counting.py", CODE, SHOWN),
-    ("accounting/counting.py", COMMENT, set()),
-    ("accounting/estimate.py", CODE, {name for name in SHOWN if name.startswith(("methods/", "survey/"))}),
-    ("report/tables.py", CODE, SHOWN),
-    ("report/tables.py", COMMENT, set()),
-    ("papers/compacter/numbers/table1.csv", "x\n",
-     {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
-    ("papers/compacter/checks/own.py", CODE, {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
-    ("papers/adaptbert/paper.toml", "\n", {name for name in SHOWN if name.startswith(("adaptbert/", "methods/"))}),
-    ("batch/front.py", CODE, set()),
-    ("training/loop.py", CODE, set()),  # what it changes comes with records
-])
+@pytest.mark.parametrize(
+    "file, text, wanted",
+    [
+        ("methods/reparametrized/lora.py", CODE, {"methods/lora", "methods/lora_adapter", "methods/adalora", *COUNTING}),
+        (
+            "methods/reparametrized/lora.py",
+            COMMENT,
+            {"methods/lora", "methods/lora_adapter", "methods/adalora"},
+        ),  # quote it
+        ("methods/adapters/bottleneck.py", CODE, {"methods/houlsby", "methods/lora_adapter", *COUNTING}),
+        ("methods/base.py", CODE, SHOWN),
+        ("methods/base.py", COMMENT, set()),
+        ("accounting/counting.py", CODE, SHOWN),
+        ("accounting/counting.py", COMMENT, set()),
+        ("accounting/estimate.py", CODE, {name for name in SHOWN if name.startswith(("methods/", "survey/"))}),
+        ("report/tables.py", CODE, SHOWN),
+        ("report/tables.py", COMMENT, set()),
+        (
+            "papers/compacter/numbers/table1.csv",
+            "x\n",
+            {name for name in SHOWN if name.startswith(("compacter/", "methods/"))},
+        ),
+        ("papers/compacter/checks/own.py", CODE, {name for name in SHOWN if name.startswith(("compacter/", "methods/"))}),
+        ("papers/adaptbert/paper.toml", "\n", {name for name in SHOWN if name.startswith(("adaptbert/", "methods/"))}),
+        ("batch/front.py", CODE, set()),
+        ("training/loop.py", CODE, set()),  # what it changes comes with records
+    ],
+)
 def test_a_page_is_rendered_again_when_the_code_or_the_counts_it_shows_change(file, text, wanted, package):
     preset = grids.get_preset("quick")
 

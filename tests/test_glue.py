@@ -183,8 +183,11 @@ def test_record_is_one_example_per_entity(folder):
     [
         ("record", {"passage": ["x"]}, "missing columns query, entities, answers, idx; task 'record' needs"),
         ("multirc", multirc() | {"idx": 1}, "row 0, column idx: expected numbers under paragraph and question, got 1"),
-        ("multirc", multirc() | {"idx": [{"paragraph": 0, "question": 0}] * 35 + [{"paragraph": 0, "question": None}]},
-         "row 35, column idx: expected numbers under"),
+        (
+            "multirc",
+            multirc() | {"idx": [{"paragraph": 0, "question": 0}] * 35 + [{"paragraph": 0, "question": None}]},
+            "row 35, column idx: expected numbers under",
+        ),
         ("record", record() | {"entities": 3}, "row 0, column entities: expected a list of one text or more, .* got 3"),
         ("record", record() | {"entities": [["Ada"], ["Bob"], ["Cy", " "], ["Di"]]}, "row 2, column entities: expected"),
         ("record", record() | {"entities": "Ada"}, "row 0, column entities: expected a list of .*, got 'Ada'"),
@@ -216,6 +219,7 @@ def test_hub_layout(name, tmp_path, monkeypatch):
     total = {"multirc": 36, "record": 120}.get(name, 40)
     kept, divided = ("test", "train") if task.splits == "held validation" else ("train", "test")
     assert len(found[kept]) == total and len(found[divided]) + len(found["validation"]) == total
+
     def part(examples):
         return set(examples.groups if task.rows else examples.texts)
 

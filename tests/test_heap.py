@@ -9,8 +9,9 @@ import pytest
 from peftlib import heap
 from peftlib.accounting.memory import PeakMemory
 
-pytestmark = pytest.mark.skipif(heap._libc() is None or not os.access("/proc/self/clear_refs", os.W_OK),
-                                reason="needs Linux with glibc")
+pytestmark = pytest.mark.skipif(
+    heap._libc() is None or not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux with glibc"
+)
 FAULTS = """
 import resource, sys, torch
 from peftlib import heap

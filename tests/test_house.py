@@ -6,8 +6,10 @@ from pathlib import Path
 from peftlib import papers
 
 ROOT = Path(papers.__file__).parents[1]
-MODULES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
-           for path in sorted(ROOT.rglob("*.py"))}
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
 
 
 def runs(tree: ast.AST):
@@ -59,19 +61,30 @@ def test_general_rooms_name_no_paper():
         if owner(module) is None and not module.startswith("peftlib.methods."):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    named |= {(module, node.value) for paper in papers.papers()
-                              if node.value == paper or node.value.startswith(f"{paper}/")}
+                    named |= {
+                        (module, node.value)
+                        for paper in papers.papers()
+                        if node.value == paper or node.value.startswith(f"{paper}/")
+                    }
     assert named == set()
 
 
 def test_methods_and_papers_know_nothing_of_the_batch_or_the_command_line():
     above = {"peftlib.batch", "peftlib.cli", "peftlib.commandline"}
     below = tuple(f"peftlib.{room}" for room in ("methods", "training", "data", "papers", "report", "accounting"))
-    assert {(name, used) for name, needs in ARROWS.items() for used in needs
-            if name.startswith(below) and ".".join(used.split(".")[:2]) in above} == set()
+    assert {
+        (name, used)
+        for name, needs in ARROWS.items()
+        for used in needs
+        if name.startswith(below) and ".".join(used.split(".")[:2]) in above
+    } == set()
 
 
 def test_reports_train_nothing():
     training = ("peftlib.training.loop", "peftlib.training.pretrain")
-    assert {(name, used) for name, needs in ARROWS.items() for used in needs
-            if name.startswith("peftlib.report") and used in training} == set()
+    assert {
+        (name, used)
+        for name, needs in ARROWS.items()
+        for used in needs
+        if name.startswith("peftlib.report") and used in training
+    } == set()

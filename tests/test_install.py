@@ -39,8 +39,14 @@ def start(tmp_path):
 
     def begin(seconds: float = 0.0, status: int = 0) -> subprocess.Popen:
         (tmp_path / "pip.py").write_text(PIP.format(seconds=seconds, status=status))
-        begun.append(subprocess.Popen([sys.executable, "-c", DRIVER, str(INSTALL), str(tmp_path)], text=True,
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        begun.append(
+            subprocess.Popen(
+                [sys.executable, "-c", DRIVER, str(INSTALL), str(tmp_path)],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
         return begun[-1]
 
     yield begin

@@ -102,11 +102,14 @@ def test_we_read_theirs(kind, tmp_path):
     torch.testing.assert_close(hidden(ours.backbone, kind), hidden(theirs, kind), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("method, message", [
-    ("PerTask(LoRA(rank=2))", "one LoRA shared by all tasks"),
-    ("LoRA(rank=2) + BitFit()", "one LoRA shared by all tasks"),
-    ("BitFit()", "one LoRA shared by all tasks"),
-])
+@pytest.mark.parametrize(
+    "method, message",
+    [
+        ("PerTask(LoRA(rank=2))", "one LoRA shared by all tasks"),
+        ("LoRA(rank=2) + BitFit()", "one LoRA shared by all tasks"),
+        ("BitFit()", "one LoRA shared by all tasks"),
+    ],
+)
 def test_only_a_shared_lora_can_be_written(method, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         interop.to_peft(build(method, "bert"), tmp_path)
@@ -118,12 +121,25 @@ def test_a_merged_lora_is_gone(tmp_path):
         interop.to_peft(build("LoRA(rank=2)", "bert").merge(), tmp_path)
 
 
-@pytest.mark.parametrize("field, value", [
-    ("bias", "all"), ("use_dora", True), ("use_rslora", True), ("rank_pattern", {"query": 2}),
-    ("alpha_pattern", {"query": 2}), ("modules_to_save", ["classifier"]), ("lora_bias", True),
-    ("layer_replication", [[0, 1]]), ("fan_in_fan_out", True), ("a_field_of_the_future", "on"),
-    ("init_lora_weights", "pissa"), ("peft_type", "IA3"), ("r", None), ("lora_alpha", 0),
-])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("bias", "all"),
+        ("use_dora", True),
+        ("use_rslora", True),
+        ("rank_pattern", {"query": 2}),
+        ("alpha_pattern", {"query": 2}),
+        ("modules_to_save", ["classifier"]),
+        ("lora_bias", True),
+        ("layer_replication", [[0, 1]]),
+        ("fan_in_fan_out", True),
+        ("a_field_of_the_future", "on"),
+        ("init_lora_weights", "pissa"),
+        ("peft_type", "IA3"),
+        ("r", None),
+        ("lora_alpha", 0),
+    ],
+)
 def test_a_configuration_without_counterpart_is_refused(field, value, tmp_path):
     written(tmp_path)
     path = tmp_path / "adapter_config.json"
@@ -132,8 +148,15 @@ def test_a_configuration_without_counterpart_is_refused(field, value, tmp_path):
         interop.from_peft(tmp_path, backbone("bert"), TASKS)
 
 
-@pytest.mark.parametrize("options", [{"use_dora": True}, {"bias": "lora_only"}, {"use_rslora": True},
-                                     {"rank_pattern": {"layer.1.attention.self.query": 2}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dora": True},
+        {"bias": "lora_only"},
+        {"use_rslora": True},
+        {"rank_pattern": {"layer.1.attention.self.query": 2}},
+    ],
+)
 def test_what_peft_itself_writes_with_these_options_is_refused(options, tmp_path):
     config = peft.LoraConfig(r=4, target_modules=["query"], **options)
     peft.get_peft_model(backbone("bert"), config).save_pretrained(tmp_path)

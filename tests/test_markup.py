@@ -18,9 +18,36 @@ PARSERS = {
     "myst": MdParserConfig(enable_extensions=set(EXTENSIONS["myst_enable_extensions"])),  # pages and cells of Markdown
     "gfm": MdParserConfig(gfm_only=True),
 }
-PIECES = [*"ab1.)-+*_`{}$\\%#>|=[]!<&~^'\"\n\t\0é中\u202e\ud800\u2028", "B ", "```", "````text", ":::", "~~~", "{{", "}}",
-          "{raw} html", "$$", "\\begin{equation}", "|-|", "(x)=", "](", "[^1]", "<b>", "</script>", "<!--", "&lt;",
-          "http://x.y", "www.x.y", "a@b.c", "\n\n", "    ", "+++", "---", ": ", "\x1b[31m"]
+PIECES = [
+    *"ab1.)-+*_`{}$\\%#>|=[]!<&~^'\"\n\t\0é中\u202e\ud800\u2028",
+    "B ",
+    "```",
+    "````text",
+    ":::",
+    "~~~",
+    "{{",
+    "}}",
+    "{raw} html",
+    "$$",
+    "\\begin{equation}",
+    "|-|",
+    "(x)=",
+    "](",
+    "[^1]",
+    "<b>",
+    "</script>",
+    "<!--",
+    "&lt;",
+    "http://x.y",
+    "www.x.y",
+    "a@b.c",
+    "\n\n",
+    "    ",
+    "+++",
+    "---",
+    ": ",
+    "\x1b[31m",
+]
 TEXTS = ["", *("".join(random.Random(seed).choices(PIECES, k=1 + seed % 9)) for seed in range(3000))]
 PLACES = {"first": "{}", "in a sentence": "It has {} here.", "bold": "**{}** is it.", "in a list": "- {}\n- b"}
 
@@ -64,4 +91,5 @@ def test_a_line_can_be_seen_and_written():
 
 def test_a_sentence_formats_numbers_and_escapes_text():
     assert fill("**{a:.2f}** of {b:,} in {c} ({d:code})", a=-0.5, b=1000, c="x_y*", d="a`b") == (
-        "**-0.50** of 1,000 in x\\_y\\* (`` a`b ``)")
+        "**-0.50** of 1,000 in x\\_y\\* (`` a`b ``)"
+    )

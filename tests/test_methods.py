@@ -89,8 +89,11 @@ def test_only_declared_tensors_are_trained_and_all_of_them(expression, kind):
 
     added = [m for _, at in model.attachments for m in [e for _, e in at.edits] + at.shared]
     method_state = {id(b) for m in added for b in m.buffers()}
-    frozen = [(n, t) for n, t in [*model.named_parameters(), *model.named_buffers()]
-              if id(t) not in trainable and id(t) not in method_state]
+    frozen = [
+        (n, t)
+        for n, t in [*model.named_parameters(), *model.named_buffers()]
+        if id(t) not in trainable and id(t) not in method_state
+    ]
     before = [t.detach().clone() for _, t in frozen]
     strength = dict.fromkeys(trainable, 0.0)
 
@@ -145,10 +148,14 @@ def test_merged_it_says_the_same_or_refuses(expression, kind):
     assert not any(isinstance(m, Edited | Inside) for m in model.backbone.modules())
 
 
-HALFWAY = ["LoRA(rank=2) + Houlsby(bottleneck=2)", "BitFit() + PerTask(LoRA(rank=2))",
-           "LoRA(rank=2) + PromptTuning(length=2)", "AdaLoRA(rank=4, target=2) + PrefixTuning(length=2, mlp=None)",
-           "IntrinsicSAID(dimension=300) + Compacter(bottleneck=4, train_norms=False)", "LoRA(rank=2) + "
-           "FishMask(fraction=0.1, examples=8) + AdaptBertHypernet(bottleneck=2)"]
+HALFWAY = [
+    "LoRA(rank=2) + Houlsby(bottleneck=2)",
+    "BitFit() + PerTask(LoRA(rank=2))",
+    "LoRA(rank=2) + PromptTuning(length=2)",
+    "AdaLoRA(rank=4, target=2) + PrefixTuning(length=2, mlp=None)",
+    "IntrinsicSAID(dimension=300) + Compacter(bottleneck=4, train_norms=False)",
+    "LoRA(rank=2) + FishMask(fraction=0.1, examples=8) + AdaptBertHypernet(bottleneck=2)",
+]
 
 
 @on_both
@@ -180,8 +187,16 @@ def test_merged_biases_that_transformers_would_drop_are_not_written(kind, tmp_pa
         assert all(torch.equal(again[name], p) for name, p in net.named_parameters())
 
 
-@pytest.mark.parametrize("expression", ["LoRA(rank=4)", "AdaLoRA(rank=4, target=2)", "FishMask(fraction=0.05, examples=8)",
-                                        "IntrinsicSAID(dimension=300)", "BitFit()"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "LoRA(rank=4)",
+        "AdaLoRA(rank=4, target=2)",
+        "FishMask(fraction=0.05, examples=8)",
+        "IntrinsicSAID(dimension=300)",
+        "BitFit()",
+    ],
+)
 @on_both
 def test_narrow_weights_take_no_change_and_wide_ones_all_of_it(expression, kind):
     model = build(expression, kind).store_frozen(torch.bfloat16)
@@ -205,8 +220,7 @@ def test_the_seed_decides_the_start(expression, kind):
         assert digest_of(first) != digest_of(other)
 
 
-@pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "distilbert-base-uncased", "t5-base",
-                                  "t5-large"])
+@pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "distilbert-base-uncased", "t5-base", "t5-large"])
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_closed_form_is_what_is_built(method, name):
     with torch.device("meta"):
@@ -218,14 +232,17 @@ def test_closed_form_is_what_is_built(method, name):
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected + heads
 
 
-@pytest.mark.parametrize("expression, trainable, stored, changed", [
-    ("BitFit() + LayerNormTuning()", 121_344, 121_344, 121_344),
-    ("Full() + BitFit()", 109_482_240, 109_482_240, 109_482_240),
-    ("LoRA() + Full()", 109_482_240 + 442_368, 109_482_240 + 442_368, 109_482_240),
-    ("LoRA() + LoRA(rank=4)", 442_368 + 221_184, 442_368 + 221_184, 36 * 768**2),
-    ("Full() + FishMask()", 109_482_240 + 547_411, 109_482_240 + 2 * 547_411, 109_482_240),
-    ("LayerNormTuning() + IntrinsicSAID()", 38_400 + 20_000, 38_400 + 20_000, 109_482_240),
-])
+@pytest.mark.parametrize(
+    "expression, trainable, stored, changed",
+    [
+        ("BitFit() + LayerNormTuning()", 121_344, 121_344, 121_344),
+        ("Full() + BitFit()", 109_482_240, 109_482_240, 109_482_240),
+        ("LoRA() + Full()", 109_482_240 + 442_368, 109_482_240 + 442_368, 109_482_240),
+        ("LoRA() + LoRA(rank=4)", 442_368 + 221_184, 442_368 + 221_184, 36 * 768**2),
+        ("Full() + FishMask()", 109_482_240 + 547_411, 109_482_240 + 2 * 547_411, 109_482_240),
+        ("LayerNormTuning() + IntrinsicSAID()", 38_400 + 20_000, 38_400 + 20_000, 109_482_240),
+    ],
+)
 def test_what_methods_share_counts_once(expression, trainable, stored, changed):
     with torch.device("meta"):
         counts = Tuned(backbones.shape_only("bert-base-uncased"), expression, [get_task("sst")]).counts()
@@ -233,13 +250,20 @@ def test_what_methods_share_counts_once(expression, trainable, stored, changed):
 
 
 @on_both
-@pytest.mark.parametrize("expression", ["BitFit() + Compacter(bottleneck=4)", "Full() + LoRA(rank=2)",
-                                        "AdaLoRA(rank=4, target=2) + Full()", "LayerNormTuning() + "
-                                        "FishMask(fraction=0.05, examples=8) + BitFit()"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "BitFit() + Compacter(bottleneck=4)",
+        "Full() + LoRA(rank=2)",
+        "AdaLoRA(rank=4, target=2) + Full()",
+        "LayerNormTuning() + FishMask(fraction=0.05, examples=8) + BitFit()",
+    ],
+)
 def test_counts_of_a_sum_are_what_is_there(expression, kind):
     model = build(expression, kind)
     assert model.counts().trainable == sum(
-        p.numel() for n, p in model.named_parameters() if p.requires_grad and not n.startswith("heads."))
+        p.numel() for n, p in model.named_parameters() if p.requires_grad and not n.startswith("heads.")
+    )
     model.finish()
     assert model.counts().stored == sum(t.numel() for t in own_names(model.delta()).values())
 
@@ -370,8 +394,11 @@ def test_gradients_are_the_same_under_checkpointing(expression, kind, reentrant)
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("expression", EXPRESSIONS + ["LoRA", "LoRA(alpha=None, sites=('query', 'up'), dropout=0.1)",
-                                                      "PerTask(LoRA() + LoRA(rank=2)) + BitFit()"])
+@pytest.mark.parametrize(
+    "expression",
+    EXPRESSIONS
+    + ["LoRA", "LoRA(alpha=None, sites=('query', 'up'), dropout=0.1)", "PerTask(LoRA() + LoRA(rank=2)) + BitFit()"],
+)
 def test_text_and_expression_are_the_same_thing(expression):
     read = parse(expression)
     assert parse(str(read)) == read
@@ -396,32 +423,41 @@ def test_numpys_numbers_become_pythons_own(tmp_path):
     assert deltas.load(tmp_path / "delta.safetensors", backbone("bert")).method == method
 
 
-@pytest.mark.parametrize("text, message", [
-    ("Lora(rank=8)", "did you mean LoRA"),
-    ("LoRA(ranks=8)", "no field 'ranks'; its fields are rank, alpha"),
-    ("LoRA(rank=8.0)", "expected int, got float"),
-    ("LoRA(rank=True)", "expected int, got bool"),
-    ("LoRA(rank='8')", "expected int, got str"),
-    ("LoRA(rank=0)", r"LoRA\(rank=0\) is impossible"),
-    ("LoRA(sites=('querry',))", "is impossible"),
-    ("AdaLoRA(rank=4, target=8)", r"AdaLoRA\(target=8\) is impossible"),
-    ("AdaLoRA(initial=0.6, final=0.5)", r"AdaLoRA\(final=0.5\) is impossible"),
-    ("GaLore(gap=0)", r"GaLore\(gap=0\) is impossible"),
-    ("LoRA(8)", r"expected Name\(field=value, ...\)"),
-    ("LoRA(**x)", r"expected Name\(field=value, ...\)"),
-    ("LoRA() * 2", r"expected Name\(field=value, ...\)"),
-    ("LoRA(rank=", "cannot read the method"),
-    ("", "cannot read the method"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("Lora(rank=8)", "did you mean LoRA"),
+        ("LoRA(ranks=8)", "no field 'ranks'; its fields are rank, alpha"),
+        ("LoRA(rank=8.0)", "expected int, got float"),
+        ("LoRA(rank=True)", "expected int, got bool"),
+        ("LoRA(rank='8')", "expected int, got str"),
+        ("LoRA(rank=0)", r"LoRA\(rank=0\) is impossible"),
+        ("LoRA(sites=('querry',))", "is impossible"),
+        ("AdaLoRA(rank=4, target=8)", r"AdaLoRA\(target=8\) is impossible"),
+        ("AdaLoRA(initial=0.6, final=0.5)", r"AdaLoRA\(final=0.5\) is impossible"),
+        ("GaLore(gap=0)", r"GaLore\(gap=0\) is impossible"),
+        ("LoRA(8)", r"expected Name\(field=value, ...\)"),
+        ("LoRA(**x)", r"expected Name\(field=value, ...\)"),
+        ("LoRA() * 2", r"expected Name\(field=value, ...\)"),
+        ("LoRA(rank=", "cannot read the method"),
+        ("", "cannot read the method"),
+    ],
+)
 def test_what_cannot_be_read_says_why(text, message):
     with pytest.raises(UsageError, match=message):
         parse(text)
 
 
-@pytest.mark.parametrize("text", [
-    "LoRA(rank=__import__('os').system('touch {}'))", "__import__('pathlib').Path('{}').touch()",
-    "LoRA(rank=[open('{}', 'w') for _ in 'a'])", "(lambda: open('{}', 'w'))()", "LoRA().__class__",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LoRA(rank=__import__('os').system('touch {}'))",
+        "__import__('pathlib').Path('{}').touch()",
+        "LoRA(rank=[open('{}', 'w') for _ in 'a'])",
+        "(lambda: open('{}', 'w'))()",
+        "LoRA().__class__",
+    ],
+)
 def test_nothing_is_evaluated(text, tmp_path):
     trace = tmp_path / "trace"
     with pytest.raises(UsageError):

@@ -28,8 +28,10 @@ def test_statements():
     assert statements["id"].is_unique and statements["section"].iloc[0] == "abstract"
 
 
-@pytest.mark.parametrize("paper, table, hint", [
-    ("adaptbart", "table3", "'adaptbert'"), ("adaptbert", "table9", "'table"), ("adaptbert", "../README", "Known")])
+@pytest.mark.parametrize(
+    "paper, table, hint",
+    [("adaptbart", "table3", "'adaptbert'"), ("adaptbert", "table9", "'table"), ("adaptbert", "../README", "Known")],
+)
 def test_unknown_names_are_refused(paper, table, hint):
     with pytest.raises(UsageError, match=hint):
         paper_table(paper, table)
@@ -116,8 +118,12 @@ def test_compacters_changes_of_memory_are_relative_to_the_method_itself(compacte
     assert len(memory) == len(time) == 10
     assert not memory["agrees"].any() and memory["consequence"].str.startswith("The change was divided by").all()
     assert time["agrees"].all()
-    assert dict(zip(memory["item"], memory["recomputed"], strict=True))[
-        "change of memory by Compacter++, relative to full fine-tuning"] == "-29.55%"
+    assert (
+        dict(zip(memory["item"], memory["recomputed"], strict=True))[
+            "change of memory by Compacter++, relative to full fine-tuning"
+        ]
+        == "-29.55%"
+    )
 
 
 def test_compacters_lead_on_superglue_is_that_of_two_small_tasks(compacter):

@@ -27,7 +27,7 @@ def pairs(model, theirs):
     """Our edits, each with the module of peft's model at the same place."""
     names = {id(m): n for n, m in model.backbone.named_modules()}
     found = dict(theirs.base_model.model.named_modules())
-    (_, at), = model.attachments
+    ((_, at),) = model.attachments
     return [(edit, found[names[id(site.module)]]) for site, edit in at.edits]
 
 
@@ -52,8 +52,9 @@ def test_lora(kind):
 def test_adalora(kind):
     sites = "sites=('query', 'value')"
     model = trained(f"AdaLoRA(rank=6, target=4, alpha=12.0, {sites}, gamma=0.3, regularizer='code')", kind)
-    config = peft.AdaLoraConfig(init_r=6, target_r=4, lora_alpha=12, target_modules=NAMES[kind], total_step=10,
-                                orth_reg_weight=0.3)
+    config = peft.AdaLoraConfig(
+        init_r=6, target_r=4, lora_alpha=12, target_modules=NAMES[kind], total_step=10, orth_reg_weight=0.3
+    )
     theirs = peft.get_peft_model(backbone(kind), config)
     with torch.no_grad():
         for ours, module in pairs(model, theirs):
@@ -69,15 +70,14 @@ def test_adalora(kind):
 def test_adalora_penalty_is_what_peft_adds_to_its_loss():
     plain = BertForSequenceClassification(backbone("bert").config)
     plain.bert.load_state_dict(backbone("bert").state_dict())
-    config = peft.AdaLoraConfig(init_r=6, target_r=4, target_modules=["query", "value"], total_step=10,
-                                orth_reg_weight=0.3)
+    config = peft.AdaLoraConfig(init_r=6, target_r=4, target_modules=["query", "value"], total_step=10, orth_reg_weight=0.3)
     inputs, labels = inputs_of("quora", "bert"), torch.arange(8) % 2
     without = plain.eval()(**inputs, labels=labels).loss  # E is zero at the start: the same outputs
     theirs = peft.get_peft_model(plain, config).eval()
     model = build("AdaLoRA(rank=6, target=4, sites=('query', 'value'), gamma=0.3, regularizer='code')", "bert")
     found = {n: m for n, m in theirs.base_model.model.bert.named_modules()}
     names = {id(m): n for n, m in model.backbone.named_modules()}
-    (_, at), = model.attachments
+    ((_, at),) = model.attachments
     with torch.no_grad():
         for site, ours in at.edits:
             module = found[names[id(site.module)]]
@@ -93,7 +93,7 @@ def test_prefix_tuning():
     plain.bert.load_state_dict(backbone("bert").state_dict())
     config = peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=5)
     theirs = peft.get_peft_model(plain, config).eval()
-    (_, at), = model.attachments
+    ((_, at),) = model.attachments
     # peft keeps one row a position: key and value of the first layer, then of the second, ...
     rows = torch.cat([half for _, edit in at.edits for half in edit.prefix()], dim=1)
     with torch.no_grad():

@@ -26,8 +26,16 @@ TARGET = torch.tensor([[0, 8, 12, 16], [0, 9, 13, 17], [0, 10, 14, 18]])
 
 def bert() -> torch.nn.Module:
     torch.manual_seed(0)
-    return backbones.from_config(BertConfig(vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                                            num_attention_heads=4, max_position_embeddings=20)).eval()
+    return backbones.from_config(
+        BertConfig(
+            vocab_size=40,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=20,
+        )
+    ).eval()
 
 
 def tuned(backbone: torch.nn.Module, method: PrefixTuning) -> Tuned:
@@ -60,8 +68,9 @@ def with_nothing(model: torch.nn.Module) -> torch.nn.Module:
 @torch.no_grad()
 def test_an_empty_prefix_is_sdpa_on_bert(masked):
     model, given = bert(), {"attention_mask": MASK} if masked else {}
-    torch.testing.assert_close(with_nothing(model)(IDS, **given).last_hidden_state,
-                               model(IDS, **given).last_hidden_state, rtol=0, atol=0)
+    torch.testing.assert_close(
+        with_nothing(model)(IDS, **given).last_hidden_state, model(IDS, **given).last_hidden_state, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("masks", [(), ("attention_mask",), ("attention_mask", "decoder_attention_mask")])
@@ -70,8 +79,12 @@ def test_an_empty_prefix_is_sdpa_on_t5(masks):
     model = t5()
     known = {"attention_mask": MASK, "decoder_attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]])}
     given = {name: known[name] for name in masks}
-    torch.testing.assert_close(with_nothing(model)(IDS, decoder_input_ids=TARGET, **given).logits,
-                               model(IDS, decoder_input_ids=TARGET, **given).logits, rtol=0, atol=0)
+    torch.testing.assert_close(
+        with_nothing(model)(IDS, decoder_input_ids=TARGET, **given).logits,
+        model(IDS, decoder_input_ids=TARGET, **given).logits,
+        rtol=0,
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize("how", [{}, {"num_beams": 3}, {"use_cache": False}])
@@ -141,8 +154,9 @@ def test_prefix_positions_carry_no_position_bias():
     attention = model.encoder.block[0].layer[0].SelfAttention
     x = torch.randn(2, 5, 32)
     q, k, v = (proj(x).unflatten(-1, (3, 16)).transpose(1, 2) for proj in (attention.q, attention.k, attention.v))
-    p_k, p_v = (p.unflatten(-1, (3, 16)).transpose(0, 1).expand(2, -1, -1, -1) for p in
-                attention.inside["prefixtuning"].prefix())
+    p_k, p_v = (
+        p.unflatten(-1, (3, 16)).transpose(0, 1).expand(2, -1, -1, -1) for p in attention.inside["prefixtuning"].prefix()
+    )
     scores = torch.cat([q @ p_k.mT, q @ k.mT + attention.compute_bias(5, 5)], dim=-1)
     expected = attention.o((scores.softmax(-1) @ torch.cat([p_v, v], dim=2)).transpose(1, 2).flatten(2))
     torch.testing.assert_close(attention(x)[0], expected)
@@ -159,8 +173,9 @@ def test_outputs_are_those_of_peft(mlp):
     # There a prefix is a cache, which also moves the absolute positions: make them all alike.
     positions = model.embeddings.position_embeddings.weight
     positions.copy_(positions[:1].expand_as(positions))
-    config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=3,
-                                     prefix_projection=mlp is not None, encoder_hidden_size=mlp)
+    config = peft.PrefixTuningConfig(
+        task_type="FEATURE_EXTRACTION", num_virtual_tokens=3, prefix_projection=mlp is not None, encoder_hidden_size=mlp
+    )
     theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
     ours = tuned(copy.deepcopy(model), PrefixTuning(length=3, mlp=mlp))
     at, encoder = ours.attachments[0][1], theirs.prompt_encoder.default
@@ -180,8 +195,9 @@ def test_outputs_are_those_of_peft(mlp):
 def test_on_t5_peft_differs_by_the_position_bias_and_the_places():
     """What the method's file says of it: the decoder's self-attention alone, and prefixes counted as earlier tokens."""
     peft = pytest.importorskip("peft")
-    config = peft.PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_layers=2, num_attention_heads=3,
-                                     token_dim=48)
+    config = peft.PrefixTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_layers=2, num_attention_heads=3, token_dim=48
+    )
     for biased in (True, False):
         model = t5()
         if not biased:
@@ -190,7 +206,8 @@ def test_on_t5_peft_differs_by_the_position_bias_and_the_places():
         ours = tuned(model, PrefixTuning(length=3, mlp=None))
         prefixes = [e for s, e in ours.attachments[0][1].edits if (s.stack, s.name) == ("decoder", "attention")]
         theirs.prompt_encoder.default.embedding.weight.copy_(
-            torch.cat([e.flat.transpose(0, 1).flatten(1) for e in prefixes], dim=1))
+            torch.cat([e.flat.transpose(0, 1).flatten(1) for e in prefixes], dim=1)
+        )
         prefixes[1].flat.copy_(prefixes[0].flat)  # layer 1 of 2 reads that of layer 2 mod 2
         for site in ours.anatomy.at("attention", stack="encoder") + ours.anatomy.at("cross_attention"):
             del site.module.inside
@@ -202,13 +219,16 @@ def test_on_t5_peft_differs_by_the_position_bias_and_the_places():
 # The reparametrisation ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "mlp", "trainable", "stored"), [
-    ("t5-large", 512, 77_311_488, 4_423_680),  # survey, Table 5: "Prefix tuning" 77.31 million
-    ("t5-large", None, 4_423_680, 4_423_680),  # and its "Prompt tuning" 4.42
-    ("t5-3b", None, 17_694_720, 17_694_720),
-    ("t5-11b", 512, 1_211_985_408, 30 * 2 * 72 * 16_384),
-    ("bert-base-uncased", 512, 30 * 768 + 512 * 769 + 12 * 2 * 768 * 513, 30 * 12 * 2 * 768),
-])
+@pytest.mark.parametrize(
+    ("name", "mlp", "trainable", "stored"),
+    [
+        ("t5-large", 512, 77_311_488, 4_423_680),  # survey, Table 5: "Prefix tuning" 77.31 million
+        ("t5-large", None, 4_423_680, 4_423_680),  # and its "Prompt tuning" 4.42
+        ("t5-3b", None, 17_694_720, 17_694_720),
+        ("t5-11b", 512, 1_211_985_408, 30 * 2 * 72 * 16_384),
+        ("bert-base-uncased", 512, 30 * 768 + 512 * 769 + 12 * 2 * 768 * 513, 30 * 12 * 2 * 768),
+    ],
+)
 def test_counts(name, mlp, trainable, stored):
     method = PrefixTuning(length=30, mlp=mlp)
     with torch.device("meta"):
@@ -221,7 +241,10 @@ def test_counts(name, mlp, trainable, stored):
 def test_one_network_for_each_kind_of_attention():
     model = tuned(t5(), PrefixTuning(length=3, mlp=5))
     assert {name.removeprefix("prefixtuning__") for name in model.shared} == {
-        "encoder_attention", "decoder_attention", "decoder_cross_attention"}
+        "encoder_attention",
+        "decoder_attention",
+        "decoder_cross_attention",
+    }
 
 
 @torch.no_grad()

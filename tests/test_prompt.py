@@ -24,8 +24,9 @@ SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "nu
 CONFIGS = {
     "bert": lambda: BertConfig(vocab_size=40, max_position_embeddings=20, **SMALL),
     "roberta": lambda: RobertaConfig(vocab_size=40, max_position_embeddings=22, type_vocab_size=1, pad_token_id=1, **SMALL),
-    "distilbert": lambda: DistilBertConfig(vocab_size=40, dim=32, hidden_dim=48, n_layers=2, n_heads=4,
-                                           max_position_embeddings=20),
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=40, dim=32, hidden_dim=48, n_layers=2, n_heads=4, max_position_embeddings=20
+    ),
 }
 on_encoders = pytest.mark.parametrize("kind", CONFIGS)
 

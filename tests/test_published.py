@@ -53,10 +53,17 @@ def test_pages_say_how_the_batches_of_several_tasks_were_drawn():
     assert {run.recipe.sampling for run in every} == {"proportional"}
 
 
-@pytest.mark.parametrize("search, used", [
-    ("adaptbert/learning_rates", "adaptbert/table3"), ("compacter/table4", "compacter/table1"),
-    ("compacter/table5", "compacter/table7"), ("compacter/table10", "compacter/table9"),
-    ("compacter/table11", "compacter/table2"), ("compacter/table11", "compacter/table8")])
+@pytest.mark.parametrize(
+    "search, used",
+    [
+        ("adaptbert/learning_rates", "adaptbert/table3"),
+        ("compacter/table4", "compacter/table1"),
+        ("compacter/table5", "compacter/table7"),
+        ("compacter/table10", "compacter/table9"),
+        ("compacter/table11", "compacter/table2"),
+        ("compacter/table11", "compacter/table8"),
+    ],
+)
 def test_learning_rates_are_those_the_search_chose(search, used):
     tried = rate_grid(study.results(search, "published", train=False), grids.get_preset("published").at(used).learning_rate)
     if tried.empty:
@@ -66,8 +73,10 @@ def test_learning_rates_are_those_the_search_chose(search, used):
 
 @pytest.mark.parametrize("table", ["table1", "table2", "table6", "table8", "table9"])
 def test_the_commonest_label_was_scored_on_the_rows_of_the_records(table):
-    found = {tuple(row[name] for name in commonest.KEY): row for row in
-             pd.read_csv(commonest.path(), dtype=str).to_dict("records")}
+    found = {
+        tuple(row[name] for name in commonest.KEY): row
+        for row in pd.read_csv(commonest.path(), dtype=str).to_dict("records")
+    }
     for record in study.results(f"compacter/{table}", "published", train=False):
         run = records.run_of(record)
         for task in run.tasks:

@@ -11,8 +11,11 @@ import tries
 from peftlib.errors import PeftlibError
 
 SECONDS = 6.0  # a generator: all of them stay within a minute
-GENERATORS = {f"{module.name}: {name}": draw for module in pkgutil.iter_modules(tries.__path__)
-              for name, draw in getattr(importlib.import_module(f"tries.{module.name}"), "GENERATORS", {}).items()}
+GENERATORS = {
+    f"{module.name}: {name}": draw
+    for module in pkgutil.iter_modules(tries.__path__)
+    for name, draw in getattr(importlib.import_module(f"tries.{module.name}"), "GENERATORS", {}).items()
+}
 
 
 @pytest.mark.parametrize("name", GENERATORS)

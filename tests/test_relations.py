@@ -10,17 +10,32 @@ from peftlib.report.evidence import Evidence, Rows, Unknown
 from peftlib.report.relations import AMOUNTS, RELATIONS, SCORES, decide
 from peftlib.schema import conform
 
-TABLE = Rows("toy/table1", {
-    "A": {"average": 80.0, "task": 75.0, "size": 10.0}, "B": {"average": 79.0, "task": 76.0, "size": 20.0},
-    "C (n=1)": {"average": 70.0, "task": 71.0, "size": 40.0}, "C (n=2)": {"average": 72.0, "task": 70.0, "size": 41.0},
-    "D (n=1)": {"average": 71.0, "task": 60.0, "size": 80.0}, "D (n=2)": {"average": 71.0, "task": 60.0, "size": 80.0}},
-    margin=2.0)
-OTHER = Rows("toy/table2", {label: row | {"average": row["average"] - 1} for label, row in TABLE.values.items()},
-             ["E"], margin=0.5, setting="on another machine")
+TABLE = Rows(
+    "toy/table1",
+    {
+        "A": {"average": 80.0, "task": 75.0, "size": 10.0},
+        "B": {"average": 79.0, "task": 76.0, "size": 20.0},
+        "C (n=1)": {"average": 70.0, "task": 71.0, "size": 40.0},
+        "C (n=2)": {"average": 72.0, "task": 70.0, "size": 41.0},
+        "D (n=1)": {"average": 71.0, "task": 60.0, "size": 80.0},
+        "D (n=2)": {"average": 71.0, "task": 60.0, "size": 80.0},
+    },
+    margin=2.0,
+)
+OTHER = Rows(
+    "toy/table2",
+    {label: row | {"average": row["average"] - 1} for label, row in TABLE.values.items()},
+    ["E"],
+    margin=0.5,
+    setting="on another machine",
+)
 NAMES = Vocabulary(
     rows={"all": ("*",), "C": ("C (*",), "not C": ("*", "!C"), "first": ("A", "B")},
-    columns={"average": "{:.1f}", "task": "{:.1f}", "size": "{:.0f}%"}, within={"narrow": 0.5, "tenth": "10%"},
-    statements=STATEMENTS | {"size": (10.4, "10%"), "loss": (-8.0, "-8.0")}, relations=RELATIONS)
+    columns={"average": "{:.1f}", "task": "{:.1f}", "size": "{:.0f}%"},
+    within={"narrow": 0.5, "tenth": "10%"},
+    statements=STATEMENTS | {"size": (10.4, "10%"), "loss": (-8.0, "-8.0")},
+    relations=RELATIONS,
+)
 
 
 def found(tables: str | tuple[str, ...] = "toy/table1", **asked) -> tuple[bool, str]:
@@ -34,12 +49,25 @@ def holds(**asked) -> bool:
 
 
 # --- the decision -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("word", "yes", "no"), [
-    ("better", [3, 0.1], [0, -0.1]), ("worse", [-0.1], [0, 0.1]), ("no worse", [-2, 0, 9], [-2.1]),
-    ("no better", [2, -9], [2.1]), ("on par", [2, -2], [2.1, -2.1]), ("different", [2.1, -2.1], [2, -2]),
-    ("far better", [2.1], [2, 0]), ("far worse", [-2.1], [-2, 0]), ("slightly worse", [-2, -0.1], [0, -2.1]),
-    ("more", [0.1], [0]), ("less", [-0.1], [0]), ("at least", [-2, 9], [-2.1]), ("at most", [2, -9], [2.1]),
-    ("near", [2, -2], [2.1, -2.1])])
+@pytest.mark.parametrize(
+    ("word", "yes", "no"),
+    [
+        ("better", [3, 0.1], [0, -0.1]),
+        ("worse", [-0.1], [0, 0.1]),
+        ("no worse", [-2, 0, 9], [-2.1]),
+        ("no better", [2, -9], [2.1]),
+        ("on par", [2, -2], [2.1, -2.1]),
+        ("different", [2.1, -2.1], [2, -2]),
+        ("far better", [2.1], [2, 0]),
+        ("far worse", [-2.1], [-2, 0]),
+        ("slightly worse", [-2, -0.1], [0, -2.1]),
+        ("more", [0.1], [0]),
+        ("less", [-0.1], [0]),
+        ("at least", [-2, 9], [-2.1]),
+        ("at most", [2, -9], [2.1]),
+        ("near", [2, -2], [2.1, -2.1]),
+    ],
+)
 def test_words_by_a_gap_and_a_margin_of_two(word, yes, no):
     assert all(decide(word, gap, 2.0) for gap in yes) and not any(decide(word, gap, 2.0) for gap in no)
 
@@ -57,62 +85,85 @@ def test_scores_are_told_as_gaps_with_the_margin_that_decides():
     assert found(rows="B", relation="no worse", than="A", within="narrow")[1].endswith("B 79.0, -1.0 (margin 0.5)")
     assert not holds(rows="B", relation="no worse", than="A", within=0.5)
     assert found(rows="B", relation="no worse", than="A", show=["relative", "size", "average of toy/table2"])[1] == (
-        "average less A's 80.0: B 79.0, -1.0 (-1.2%) at 20% size at 78.0 average (margin 2.0)")
+        "average less A's 80.0: B 79.0, -1.0 (-1.2%) at 20% size at 78.0 average (margin 2.0)"
+    )
 
 
 def test_all_rows_columns_and_tables_must_hold_or_some():
     rows = {"rows": "first", "relation": "better", "than": "B"}
     assert not holds(**rows) and holds(**rows, some=True)
     columns = {"rows": "A", "columns": ["average", "task"], "relation": "better", "than": "B"}
-    assert found(**columns) == (
-        False, "average less B's 79.0: A 80.0, +1.0; task less B's 76.0: A 75.0, -1.0")
+    assert found(**columns) == (False, "average less B's 79.0: A 80.0, +1.0; task less B's 76.0: A 75.0, -1.0")
     assert holds(**columns, some=True)
     assert found(("toy/table1", "toy/table2"), rows="A", relation="better", than="B") == (
-        True, "toy/table1, average less B's 79.0: A 80.0, +1.0; "
-              "toy/table2, average less B's 78.0: A 79.0, +1.0 (on another machine)")
+        True,
+        "toy/table1, average less B's 79.0: A 80.0, +1.0; "
+        "toy/table2, average less B's 78.0: A 79.0, +1.0 (on another machine)",
+    )
 
 
 def test_a_row_of_another_table_the_same_row_and_the_row_that_ends_alike():
     assert found(rows="B", relation="better", than="B", other_table="toy/table2")[1] == (
-        "average less B's 78.0: B 79.0, +1.0")
+        "average less B's 78.0: B 79.0, +1.0"
+    )
     same = {"rows": "first", "than": "itself", "other_table": "toy/table2"}
     assert found(**same, relation="better")[1] == "average of toy/table1 less that of toy/table2: A +1.0, B +1.0"
     assert not holds(**same, relation="on par")  # by the other table's margin
     assert found(rows="C*", relation="worse", than="D*") == (
-        False, "average: C (n=1) less D (n=1) -1.0, C (n=2) less D (n=2) +1.0")
+        False,
+        "average: C (n=1) less D (n=1) -1.0, C (n=2) less D (n=2) +1.0",
+    )
 
 
 def test_rows_by_group_beginning_and_extreme():
     assert found(rows="C", relation="worse", than="best of not C")[1] == (
-        "average less A's 80.0, the best of not C: C (n=1) -10.0, C (n=2) -8.0")
+        "average less A's 80.0, the best of not C: C (n=1) -10.0, C (n=2) -8.0"
+    )
     assert found(rows="worst of C*", relation="worse", than="lowest of D*") == (
-        True, "average less D (n=1)'s 71.0, the lowest: C (n=1) 70.0, -1.0")
+        True,
+        "average less D (n=1)'s 71.0, the lowest: C (n=1) 70.0, -1.0",
+    )
     assert found(rows="best of all", chosen_by="task", relation="better", than="A")[1].endswith("B 79.0, -1.0")
     small = {"columns": "size", "relation": "at most", "value": 20}
     assert found(rows="*", where=[small], relation="better", than="C (n=1)")[1].endswith(": A +10.0, B +9.0")
     least = {"columns": "size", "relation": "less", "than": "A"}
     assert found(rows="*", where=[least], relation="better", than="A") == (
-        True, "average, where size is less than A's: none")
+        True,
+        "average, where size is less than A's: none",
+    )
     assert not holds(rows="*", where=[least], relation="better", than="A", some=True)
 
 
 def test_amounts_are_told_as_they_are():
     assert found(rows="first", columns="size", relation="less", than="lowest of C") == (
-        True, "size: A 10%, B 20% against C (n=1)'s 40%, the lowest of C")
+        True,
+        "size: A 10%, B 20% against C (n=1)'s 40%, the lowest of C",
+    )
     assert found(rows="first", columns="size", relation="at most", value=10) == (
-        False, "size: A 10%, B 20% (claimed: at most 10)")
+        False,
+        "size: A 10%, B 20% (claimed: at most 10)",
+    )
     assert found(rows="A", columns="size", relation="near", value="size", within="tenth") == (
-        True, "size: A 10% (printed 10%, margin 1%)")
+        True,
+        "size: A 10% (printed 10%, margin 1%)",
+    )
     assert not holds(rows="B", columns="size", relation="near", value="size", within="90%")
     assert holds(rows="B", columns="size", relation="near", value="size", within="size")  # 10.4 and half a digit more
     assert holds(rows="A", columns="size", relation="near", value=10) and not holds(
-        rows="A", columns="size", relation="near", value=10.1)
+        rows="A", columns="size", relation="near", value=10.1
+    )
 
 
-@pytest.mark.parametrize(("measure", "value", "words"), [
-    ("factor", 4, "size over A's: C (n=1) 4"), ("percent", 400, "size in percent of A's: C (n=1) 400.0%"),
-    ("change", 300, "change of size from A's: C (n=1) +300.0%"), ("above", 30, "size above A's: C (n=1) +30.00"),
-    ("below", -30, "size below A's: C (n=1) -30.00")])
+@pytest.mark.parametrize(
+    ("measure", "value", "words"),
+    [
+        ("factor", 4, "size over A's: C (n=1) 4"),
+        ("percent", 400, "size in percent of A's: C (n=1) 400.0%"),
+        ("change", 300, "change of size from A's: C (n=1) +300.0%"),
+        ("above", 30, "size above A's: C (n=1) +30.00"),
+        ("below", -30, "size below A's: C (n=1) -30.00"),
+    ],
+)
 def test_measures(measure, value, words):
     asked = {"rows": "C (n=1)", "columns": "size", "measure": measure, "of": "A", "relation": "near"}
     assert found(**asked, value=value)[0] and found(**asked, value=value)[1].startswith(words)
@@ -140,7 +191,8 @@ def test_the_highest_and_lowest():
     assert holds(rows="D (n=2)", relation="highest", among="D*")  # a tie
     assert holds(rows="best of C", relation="lowest", among=["best of C", "first"])
     assert found(rows="B", relation="lowest", among="first", measure="above", of="itself", other_table="toy/table2")[1] == (
-        "lowest average of toy/table1 less that of toy/table2: A +1.00, B +1.00")
+        "lowest average of toy/table1 less that of toy/table2: A +1.00, B +1.00"
+    )
 
 
 def test_a_long_ranking_is_told_to_the_row_after():
@@ -150,24 +202,32 @@ def test_a_long_ranking_is_told_to_the_row_after():
 
 
 def test_grows_with():
-    assert found(columns="size", relation="grows with", along="size") == (
-        True, "Spearman's rho 1.00, p = 0, 6 rows")
+    assert found(columns="size", relation="grows with", along="size") == (True, "Spearman's rho 1.00, p = 0, 6 rows")
     assert not holds(columns="average", relation="grows with", along="size")  # falls
     assert not holds(rows="first", columns="size", relation="grows with", along="size")  # two rows tell nothing
 
 
 def test_alike():
     assert found(rows="C", columns="size", relation="alike", within="tenth") == (
-        True, "C (n=1), C (n=2): size varies by 2.5%")
+        True,
+        "C (n=1), C (n=2): size varies by 2.5%",
+    )
     assert not holds(rows="C", columns="size", relation="alike", within="2%")
 
 
 # --- what is not there ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("asked", [
-    {"rows": "E", "relation": "better", "than": "A"}, {"rows": "A", "relation": "better", "than": "E"},
-    {"rows": "*", "relation": "highest"}, {"rows": "A", "relation": "better", "than": "best of all"},
-    {"rows": "F*", "relation": "better", "than": "A"}, {"rows": "A", "columns": "none", "relation": "better", "than": "B"},
-    {"rows": "A", "relation": "better", "than": "A", "other_table": "toy/table3"}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"rows": "E", "relation": "better", "than": "A"},
+        {"rows": "A", "relation": "better", "than": "E"},
+        {"rows": "*", "relation": "highest"},
+        {"rows": "A", "relation": "better", "than": "best of all"},
+        {"rows": "F*", "relation": "better", "than": "A"},
+        {"rows": "A", "columns": "none", "relation": "better", "than": "B"},
+        {"rows": "A", "relation": "better", "than": "A", "other_table": "toy/table3"},
+    ],
+)
 def test_a_number_that_is_missing_is_unknown(asked):
     with pytest.raises(Unknown):
         found("toy/table2", **asked)

@@ -12,7 +12,7 @@ from peftlib.methods.reparametrized.galore import GaLoreAdamW, singular_space, s
 
 
 def triplets(model):
-    (_, at), = model.attachments
+    ((_, at),) = model.attachments
     return [edit for _, edit in at.edits]
 
 
@@ -58,7 +58,7 @@ def test_nothing_is_masked_when_the_target_is_the_rank():
 
 def test_a_masked_value_can_come_back():
     model = build("AdaLoRA(rank=2, target=1, initial=0.0, final=0.1)", "bert")
-    (method, at), = model.attachments
+    ((method, at),) = model.attachments
     edits = triplets(model)
 
     def step(number, strong):
@@ -133,8 +133,10 @@ def test_without_projection_it_is_torchs_adamw():
     torch.manual_seed(0)
     start = torch.randn(6, 4)
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    optimizers = (GaLoreAdamW([{"params": [ours], "weight_decay": 0.1}], lr=0.01, rank=4, gap=5, scale=0.25),
-                  torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1))
+    optimizers = (
+        GaLoreAdamW([{"params": [ours], "weight_decay": 0.1}], lr=0.01, rank=4, gap=5, scale=0.25),
+        torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1),
+    )
     for step in range(10):
         gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
         for p, optimizer in zip((ours, theirs), optimizers, strict=True):

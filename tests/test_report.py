@@ -23,15 +23,36 @@ FULL_SIZE = 22_565_376
 def synthetic(run: records.Run, score: float, stored: int = 1000) -> dict:
     """A record as `study.execute` writes it, with one score for every task, reached in the first epoch."""
     scores = dict.fromkeys((*run.tasks, "mean"), score)
-    history = [{"epoch": e + 1, "train_loss": 1.0 / (e + 1), "seconds": 2.0, "examples": 100, "learning_rate": 1e-3,
-                "validation": {k: v - 0.01 * e for k, v in scores.items()}} for e in range(run.recipe.epochs)]
+    history = [
+        {
+            "epoch": e + 1,
+            "train_loss": 1.0 / (e + 1),
+            "seconds": 2.0,
+            "examples": 100,
+            "learning_rate": 1e-3,
+            "validation": {k: v - 0.01 * e for k, v in scores.items()},
+        }
+        for e in range(run.recipe.epochs)
+    ]
     if run.method == "Full()":
         stored = FULL_SIZE
     counts = {"trainable": stored, "stored": stored, "changed": stored, "heads": 10, "total": FULL_SIZE}
-    return {"schema": records.SCHEMA, "digest": run.digest, "run": json.loads(json.dumps(dataclasses.asdict(run))),
-            "counts": counts, "history": history, "best_epoch": 1, "validation": scores, "test": scores,
-            "seconds": 2.0 * run.recipe.epochs, "examples_per_second": 50.0, "stored_bytes": 4000, "peak_bytes": 2**20,
-            "commit": "0123456789ab", "machine": {"device": "test CPU", "threads": 1}}
+    return {
+        "schema": records.SCHEMA,
+        "digest": run.digest,
+        "run": json.loads(json.dumps(dataclasses.asdict(run))),
+        "counts": counts,
+        "history": history,
+        "best_epoch": 1,
+        "validation": scores,
+        "test": scores,
+        "seconds": 2.0 * run.recipe.epochs,
+        "examples_per_second": 50.0,
+        "stored_bytes": 4000,
+        "peak_bytes": 2**20,
+        "commit": "0123456789ab",
+        "machine": {"device": "test CPU", "threads": 1},
+    }
 
 
 def made(experiment: str, score=lambda run: 0.5, keep=lambda run: True, seeds: tuple[int, ...] = (0,)) -> study.Results:
@@ -189,11 +210,18 @@ def drawn(keep) -> list:
     trials = search.trials(made("adaptbert/section62", lambda run: 0.3 + run.recipe.dropout / 10, keep))
     both = report.beside(adaptbert.paper_rows("table3"), table3, ["average", "sst"])
     points = figures.points(table3, lambda found: report.scores(found, "average"))
-    rates = report.frame({"lr": found[0]["run"]["recipe"]["lr"], "score": report.scores(found, "sst")}
-                         for found in report.by_label(figure4).values() if found)
-    return [figures.dumbbells(both, ["average", "sst"]), figures.over({"ours": points}, "x", "y"),
-            figures.epochs(table3, "sst"), figures.rates(rates, "sst"),
-            figures.search(trials, {"dropout": 0.2, "weight_decay": 0.4})]
+    rates = report.frame(
+        {"lr": found[0]["run"]["recipe"]["lr"], "score": report.scores(found, "sst")}
+        for found in report.by_label(figure4).values()
+        if found
+    )
+    return [
+        figures.dumbbells(both, ["average", "sst"]),
+        figures.over({"ours": points}, "x", "y"),
+        figures.epochs(table3, "sst"),
+        figures.rates(rates, "sst"),
+        figures.search(trials, {"dropout": 0.2, "weight_decay": 0.4}),
+    ]
 
 
 def test_figures_are_drawn_from_complete_and_from_partial_records():
@@ -241,15 +269,18 @@ def outcome(claim: str, **scores) -> str:
     return adaptbert.CLAIMS.judge(claim, adaptbert.from_records({"adaptbert/table3": source})).outcome
 
 
-@pytest.mark.parametrize(("claim", "holds", "fails"), [
-    ("A1", {"Finetune": 0.54}, {"Finetune": 0.9}),
-    ("A2", {"best_pair": 0.68}, {"best_pair": 0.4}),
-    ("A3", {"best_pair": 0.9}, {"Finetune": 0.9}),
-    ("P3", {"Finetune": 0.9}, {"Finetune": 0.5}),
-    ("P9", {"wide": 0.9}, {"wide": 0.1}),
-    ("S2", {"Finetune": 0.63, "best_pair": 0.625}, {"Finetune": 0.63, "best_pair": 0.6}),
-    ("S3", {"Finetune": 0.60, "wide": 0.59}, {"Finetune": 0.60, "wide": 0.58}),
-])
+@pytest.mark.parametrize(
+    ("claim", "holds", "fails"),
+    [
+        ("A1", {"Finetune": 0.54}, {"Finetune": 0.9}),
+        ("A2", {"best_pair": 0.68}, {"best_pair": 0.4}),
+        ("A3", {"best_pair": 0.9}, {"Finetune": 0.9}),
+        ("P3", {"Finetune": 0.9}, {"Finetune": 0.5}),
+        ("P9", {"wide": 0.9}, {"wide": 0.1}),
+        ("S2", {"Finetune": 0.63, "best_pair": 0.625}, {"Finetune": 0.63, "best_pair": 0.6}),
+        ("S3", {"Finetune": 0.60, "wide": 0.59}, {"Finetune": 0.60, "wide": 0.58}),
+    ],
+)
 def test_verdicts_flip_when_the_records_do(claim, holds, fails):
     assert outcome(claim, **holds) == "reproduced"
     assert outcome(claim, **fails) == "not reproduced"

@@ -35,8 +35,11 @@ def trained_sites(method: str, kind: str) -> set[tuple[str, str]]:
 
     model = Tuned(backbones.from_config(blocks.tiny(kind).model.config), method, [get_task("sst")])
     sites = [s for s in model.anatomy.sites if not s.name.endswith("attention")]
-    return {(s.stack, s.name) for s in sites
-            if any(p.requires_grad for p in getattr(s.module, "base", s.module).parameters(recurse=False))}
+    return {
+        (s.stack, s.name)
+        for s in sites
+        if any(p.requires_grad for p in getattr(s.module, "base", s.module).parameters(recurse=False))
+    }
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])
@@ -79,8 +82,17 @@ def test_picture_of_a_generated_adapter_agrees_with_what_it_changes():
 
 def test_order_is_that_of_a_forward_pass():
     bert, t5 = blocks.order("bert")["encoder"], blocks.order("t5")
-    assert bert == [["embeddings.words"], ["embeddings.norm"], ["attention.query", "attention.key", "attention.value"],
-                    ["attention"], ["attention.output"], ["attention.norm"], ["ffn.up"], ["ffn.down"], ["ffn.norm"]]
+    assert bert == [
+        ["embeddings.words"],
+        ["embeddings.norm"],
+        ["attention.query", "attention.key", "attention.value"],
+        ["attention"],
+        ["attention.output"],
+        ["attention.norm"],
+        ["ffn.up"],
+        ["ffn.down"],
+        ["ffn.norm"],
+    ]
     assert t5["encoder"][:2] == [["embeddings.words"], ["attention.norm"]]  # norms come first in T5
     assert [row[0] for row in t5["decoder"]].count("cross_attention") == 1
 
@@ -133,16 +145,35 @@ def test_pages_cope_with_no_records():
 def record(label: str, accuracy: float, stored: int, seconds: float, seed: int = 0) -> dict:
     """A finished run with as much of the schema as these pages read."""
     history = [{"epoch": 1, "train_loss": 1.0, "validation": {"sst": accuracy, "mean": accuracy}}]
-    return {"digest": f"{label}{seed}", "history": history, "best_epoch": 1, "validation": history[0]["validation"],
-            "seconds": seconds, "examples_per_second": 10.0, "peak_bytes": 2**20, "stored_bytes": 4 * stored,
-            "counts": {"trainable": stored, "stored": stored}, "commit": "abc",
-            "run": {"label": label, "method": METHOD_RUNS[label], "backbone": "minilm", "source": "embedded",
-                    "seed": seed, "limits": [48, 100, 32]}}
+    return {
+        "digest": f"{label}{seed}",
+        "history": history,
+        "best_epoch": 1,
+        "validation": history[0]["validation"],
+        "seconds": seconds,
+        "examples_per_second": 10.0,
+        "peak_bytes": 2**20,
+        "stored_bytes": 4 * stored,
+        "counts": {"trainable": stored, "stored": stored},
+        "commit": "abc",
+        "run": {
+            "label": label,
+            "method": METHOD_RUNS[label],
+            "backbone": "minilm",
+            "source": "embedded",
+            "seed": seed,
+            "limits": [48, 100, 32],
+        },
+    }
 
 
 def made() -> Results:
-    rows = [record("Full", 0.60, 1000, 10.0), record("HeadOnly", 0.30, 0, 1.0), record("LoRA", 0.58, 10, 6.0),
-            record("Houlsby", 0.20, 20, 7.0)]
+    rows = [
+        record("Full", 0.60, 1000, 10.0),
+        record("HeadOnly", 0.30, 0, 1.0),
+        record("LoRA", 0.58, 10, 6.0),
+        record("Houlsby", 0.20, 20, 7.0),
+    ]
     return Results(rows, [])
 
 
@@ -184,8 +215,13 @@ def test_results_by_label_reach_rows_that_a_small_preset_leaves_out():
 
 # --- the notebooks ----------------------------------------------------------------------------------------------------
 def test_every_method_has_a_page_and_every_page_its_own_row():
-    named = [line.split('"')[1] for page in PAGES for cell in json.loads(page.read_text())["cells"]
-             for line in cell["source"] if line.startswith("label = ")]
+    named = [
+        line.split('"')[1]
+        for page in PAGES
+        for cell in json.loads(page.read_text())["cells"]
+        for line in cell["source"]
+        if line.startswith("label = ")
+    ]
     assert sorted(named) == sorted(LABELS)
 
 
@@ -194,8 +230,16 @@ def test_pages_keep_one_order_and_no_outputs(page):
     cells = json.loads(page.read_text())["cells"]
     lines = [line.strip() for c in cells if c["cell_type"] == "markdown" for line in c["source"]]
     headings = [line for line in lines if line.startswith("## ")]
-    assert headings == ["## The equation", "## The code", "## The counts", "## A training run", "## What it costs",
-                        "## Where it shines, where it fails", "## How to use it", "## References"]
+    assert headings == [
+        "## The equation",
+        "## The code",
+        "## The counts",
+        "## A training run",
+        "## What it costs",
+        "## Where it shines, where it fails",
+        "## How to use it",
+        "## References",
+    ]
     assert all(not c.get("outputs") for c in cells)
 
 

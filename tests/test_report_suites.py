@@ -35,11 +35,20 @@ def rows(table) -> dict[str, dict]:
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("key", "title", "printed"), [
-    ("cola", "CoLA", "cola"), ("mrpc.f1", "MRPC F1", "mrpc_f1"), ("stsb.spearman", "STS-B Spearman", "stsb_spearman"),
-    ("cb.macro_f1", "CB F1", "cb_f1"), ("multirc.exact_match", "MultiRC EM", "multirc_em"),
-    ("record.entity_f1", "ReCoRD F1", "record_f1"), ("quora", "quora, for QQP", "qqp_accuracy"),
-    ("xnli_resplit", "xnli_resplit, for MNLI", "mnli"), ("boolq_resplit", "boolq_resplit, for BoolQ", "boolq")])
+@pytest.mark.parametrize(
+    ("key", "title", "printed"),
+    [
+        ("cola", "CoLA", "cola"),
+        ("mrpc.f1", "MRPC F1", "mrpc_f1"),
+        ("stsb.spearman", "STS-B Spearman", "stsb_spearman"),
+        ("cb.macro_f1", "CB F1", "cb_f1"),
+        ("multirc.exact_match", "MultiRC EM", "multirc_em"),
+        ("record.entity_f1", "ReCoRD F1", "record_f1"),
+        ("quora", "quora, for QQP", "qqp_accuracy"),
+        ("xnli_resplit", "xnli_resplit, for MNLI", "mnli"),
+        ("boolq_resplit", "boolq_resplit, for BoolQ", "boolq"),
+    ],
+)
 def test_a_number_has_a_title_and_a_place_in_the_papers_table(key, title, printed):
     assert suites.heading(key) == title and suites.printed_column(key) == printed
 
@@ -122,8 +131,11 @@ def test_order_is_that_of_the_paper_or_its_reverse():
 
 def test_below_full_fine_tuning_counts_methods_that_were_run():
     lower = ("BitFit", "Adapter")
-    source = scored("table1", lambda label, key: 0.4 if label in lower else 0.5,
-                    lambda run: run.label in ("T5-Base", "Compacter (n=4)", *lower))
+    source = scored(
+        "table1",
+        lambda label, key: 0.4 if label in lower else 0.5,
+        lambda run: run.label in ("T5-Base", "Compacter (n=4)", *lower),
+    )
     assert suites.below(score_tables.beside("table1", source), "T5-Base") == {"n": 3, "paper": 2, "ours": 2}
     assert set(suites.below(score_tables.beside("table1", []), "T5-Base").values()) == {None}
 
@@ -192,8 +204,10 @@ def test_the_commonest_label_stands_before_what_is_learned():
     assert first["method"] == suites.CONSTANT and first["trained, %"] == 0 and first["n"] == 1
     assert first["CoLA"].mean == first["STS-B Pearson"].mean == first["STS-B Spearman"].mean == 0
     run = next(run for run in source.wanted if run.tasks == ("sst2",))
-    train, test = (load_split("sst2", split, "embedded", limit).labels for split, limit in (("train", run.limits[0]),
-                                                                                           ("test", run.limits[2])))
+    train, test = (
+        load_split("sst2", split, "embedded", limit).labels
+        for split, limit in (("train", run.limits[0]), ("test", run.limits[2]))
+    )
     assert first["SST-2"].mean == pytest.approx(100 * (test == (train.mean() > 0.5)).mean())
     assert suites.by_task(study.Results([], [])).empty
 
@@ -325,20 +339,31 @@ def test_begin_shows_the_preset_as_the_experiment_changes_it(capsys):
 
 
 # --- the pages --------------------------------------------------------------------------------------------------------
-KEPT = {"all": lambda run: True, "some": lambda run: run.label in ("T5-Base", "T5-Small", "Adapter", "Compacter (n=4)"),
-        "one task": lambda run: run.tasks[0] in ("cola", "cb"), "none": lambda run: False}
-LEFT_OUT = {"table6": "qqp, mnli and qnli are not run", "table7": "sst-2, mrpc, qqp, mnli, qnli and rte are not run",
-            "table9": "qqp, mnli and qnli are not run"}  # by the preset, which takes five tasks, or two
+KEPT = {
+    "all": lambda run: True,
+    "some": lambda run: run.label in ("T5-Base", "T5-Small", "Adapter", "Compacter (n=4)"),
+    "one task": lambda run: run.tasks[0] in ("cola", "cb"),
+    "none": lambda run: False,
+}
+LEFT_OUT = {
+    "table6": "qqp, mnli and qnli are not run",
+    "table7": "sst-2, mrpc, qqp, mnli, qnli and rte are not run",
+    "table9": "qqp, mnli and qnli are not run",
+}  # by the preset, which takes five tasks, or two
 
 
 @pytest.mark.parametrize("keep", KEPT)
 @pytest.mark.parametrize("page", [*TABLES, "learning_rates"])
 def test_pages_run_on_complete_and_on_partial_records(page, keep, monkeypatch):
     """Every code cell, with made-up records; what is missing is said, and nothing else is called missing."""
+
     def results(experiment, preset, train, labels=None):
         assert preset == "published" and train is False
-        return scored(experiment.removeprefix("compacter/"), lambda label, key: 0.4 + len(label) / 100,
-                      keep=lambda run: KEPT[keep](run) and (labels is None or run.label in labels))
+        return scored(
+            experiment.removeprefix("compacter/"),
+            lambda label, key: 0.4 + len(label) / 100,
+            keep=lambda run: KEPT[keep](run) and (labels is None or run.label in labels),
+        )
 
     monkeypatch.setattr(study, "results", results)
     cells = json.loads((records.root() / "notebooks" / "compacter" / f"{page}.ipynb").read_text())["cells"]

@@ -14,23 +14,52 @@ from peftlib.report import efficiency, environment
 from peftlib.study import Results
 
 matplotlib.use("Agg")
-BEYOND_THE_SURVEY = {"Full", "HeadOnly", "OutputLayer", "AdaptBertAdapter", "AdaptBertHypernet", "AdapterDrop",
-                     "AdapterLowRank", "PfeifferAttention"}
+BEYOND_THE_SURVEY = {
+    "Full",
+    "HeadOnly",
+    "OutputLayer",
+    "AdaptBertAdapter",
+    "AdaptBertHypernet",
+    "AdapterDrop",
+    "AdapterLowRank",
+    "PfeifferAttention",
+}
 
 
 def record(label: str, accuracy: float, stored: int, seconds: float, peak: int) -> dict:
     scores = {"sst": accuracy, "mean": accuracy}
-    return {"run": {"label": label, "method": METHOD_RUNS[label], "backbone": "minilm", "source": "embedded", "seed": 0,
-                    "limits": [48, 100, 32]},
-            "validation": scores, "test": scores, "counts": {"stored": stored}, "seconds": seconds, "peak_bytes": peak,
-            "examples_per_second": 10.0, "commit": "abc", "versions": {"torch": "2"},
-            "machine": {"device": "a CPU", "threads": 1}}
+    return {
+        "run": {
+            "label": label,
+            "method": METHOD_RUNS[label],
+            "backbone": "minilm",
+            "source": "embedded",
+            "seed": 0,
+            "limits": [48, 100, 32],
+        },
+        "validation": scores,
+        "test": scores,
+        "counts": {"stored": stored},
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "examples_per_second": 10.0,
+        "commit": "abc",
+        "versions": {"torch": "2"},
+        "machine": {"device": "a CPU", "threads": 1},
+    }
 
 
 @pytest.fixture
 def made() -> Results:
-    return Results([record("Full", 0.60, 1000, 10.0, 900), record("LoRA", 0.58, 10, 6.0, 500),
-                    record("Houlsby", 0.57, 20, 7.0, 600), record("HeadOnly", 0.30, 0, 1.0, 100)], [])
+    return Results(
+        [
+            record("Full", 0.60, 1000, 10.0, 900),
+            record("LoRA", 0.58, 10, 6.0, 500),
+            record("Houlsby", 0.57, 20, 7.0, 600),
+            record("HeadOnly", 0.30, 0, 1.0, 100),
+        ],
+        [],
+    )
 
 
 def test_taxonomy_names_only_methods_that_exist_and_misses_none():
@@ -76,12 +105,26 @@ def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
     assert efficiency.ratios().data == ""
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)
-    common = {"machine": {"device": "a CPU", "threads": 2, "cores": 2}, "versions": {"torch": "2"},
-              "date": "2026-11-21", "commit": "abc"}
+    common = {
+        "machine": {"device": "a CPU", "threads": 2, "cores": 2},
+        "versions": {"torch": "2"},
+        "date": "2026-11-21",
+        "commit": "abc",
+    }
     row = {"examples_per_second": 12.3, "slowest": 11.0, "fastest": 13.0, "peak_bytes": 2**20, "accuracy": 0.4}
-    speed = {"method": "LoRA(rank=8)", "backbone": "minilm", "task": "sst", "source": "local", "examples": 1,
-             "epochs": 1, "batch_size": 32, "repeats": 3, "validation": 5, "variants": {"ours": row},
-             "ratios": {"usual script": 9.5}}
+    speed = {
+        "method": "LoRA(rank=8)",
+        "backbone": "minilm",
+        "task": "sst",
+        "source": "local",
+        "examples": 1,
+        "epochs": 1,
+        "batch_size": 32,
+        "repeats": 3,
+        "validation": 5,
+        "variants": {"ours": row},
+        "ratios": {"usual script": 9.5},
+    }
     (folder / "training_speed.json").write_text(json.dumps(speed | common))
     assert "ours" in repr(efficiency.training_speed()) and "9.5 times its usual script" in efficiency.ratios().data
 
@@ -94,13 +137,26 @@ def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monk
     def cost(milliseconds, mebibytes):
         return {"milliseconds": milliseconds, "peak_bytes": mebibytes * 2**20}
 
-    methods = {"Full()": {"row": "T5-Base", "ours": cost(200.0, 400), "peft": None},
-               "BitFit()": {"row": "BitFit", "ours": cost(150.0, 100), "peft": None},
-               "LoRA(rank=8)": {"row": "", "ours": cost(120.0, 200), "peft": cost(160.0, 250)}}
-    (folder / "step.json").write_text(json.dumps({
-        "methods": methods, "backbone": "minilm", "batch": 32, "length": 32, "precision": "bf16",
-        "machine": {"device": "a CPU", "threads": 2, "cores": 2}, "versions": {"torch": "2"}, "date": "2026-11-21",
-        "commit": "abc"}))
+    methods = {
+        "Full()": {"row": "T5-Base", "ours": cost(200.0, 400), "peft": None},
+        "BitFit()": {"row": "BitFit", "ours": cost(150.0, 100), "peft": None},
+        "LoRA(rank=8)": {"row": "", "ours": cost(120.0, 200), "peft": cost(160.0, 250)},
+    }
+    (folder / "step.json").write_text(
+        json.dumps(
+            {
+                "methods": methods,
+                "backbone": "minilm",
+                "batch": 32,
+                "length": 32,
+                "precision": "bf16",
+                "machine": {"device": "a CPU", "threads": 2, "cores": 2},
+                "versions": {"torch": "2"},
+                "date": "2026-11-21",
+                "commit": "abc",
+            }
+        )
+    )
     printed = {"T5-Base": {"time": 1.0, "memory": 1.0}, "BitFit": {"time": 0.5, "memory": 0.75}}
     shown = repr(efficiency.steps(printed, "As printed.")).split("BitFit()")[1].split("\n")[0].split()
     assert shown == ["0.75", "0.50", "0.25", "0.75"]  # time, the paper's, memory, the paper's

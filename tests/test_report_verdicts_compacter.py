@@ -21,11 +21,16 @@ from peftlib.report.conditions import listed
 CLAIMS = compacter.CLAIMS
 # Claims that the paper's own numbers do not bear out, by an erratum that says so.
 CONTRADICTED = {
-    "A1": "parameters that Compacter trains", "I5": "parameters that Compacter trains",
-    "G3": "Adapter without a trained output layer", "G6": "AdapterDrop, where lower blocks have no adapters",
-    "G7": "Adapter-LowRank against Adapter", "S1": "against the best other efficient method",
-    "M3": "change of memory by Compacter++", "M6": "change of memory by BitFit",
-    "M14": "change of memory by Intrinsic-SAID", "M19": "Intrinsic-SAID against full fine-tuning",
+    "A1": "parameters that Compacter trains",
+    "I5": "parameters that Compacter trains",
+    "G3": "Adapter without a trained output layer",
+    "G6": "AdapterDrop, where lower blocks have no adapters",
+    "G7": "Adapter-LowRank against Adapter",
+    "S1": "against the best other efficient method",
+    "M3": "change of memory by Compacter++",
+    "M6": "change of memory by BitFit",
+    "M14": "change of memory by Intrinsic-SAID",
+    "M19": "Intrinsic-SAID against full fine-tuning",
 }
 DOUBTED = {"A3", "S2", "I4", "S3", "D1"}  # those that rest on CB and COPA
 
@@ -47,8 +52,11 @@ def records(experiment: str, score, keep=lambda run: True, seeds=(0,), preset="p
     for record in source:
         for split in ("validation", "test"):
             value = record[split]["mean"]
-            names = {f"{task}.{metric}" if len(get_task(task).metrics) > 1 else task
-                     for task in record["run"]["tasks"] for metric in get_task(task).metrics}
+            names = {
+                f"{task}.{metric}" if len(get_task(task).metrics) > 1 else task
+                for task in record["run"]["tasks"]
+                for metric in get_task(task).metrics
+            }
             record[split] = dict.fromkeys([*names, "mean"], value)
     return source
 
@@ -70,7 +78,19 @@ def looked_at(claim: str) -> set[str]:
 def test_every_claim_has_a_check_or_a_reason_and_a_source():
     claims = CLAIMS.claims
     assert len(claims) == 79 and {claim.section for claim in claims.values()} == {
-        "abstract", "1", "5.2", "5.3", "5.4", "5.5", "5.6", "7", "B", "C", "D", "E"}
+        "abstract",
+        "1",
+        "5.2",
+        "5.3",
+        "5.4",
+        "5.5",
+        "5.6",
+        "7",
+        "B",
+        "C",
+        "D",
+        "E",
+    }
     assert set(claims) - set(CLAIMS.decided()) == {"P1", "G11", "M17", "M18", "B9"}
     assert all(looked_at(claim) for claim in CLAIMS.decided())
 
@@ -104,8 +124,11 @@ def test_what_the_paper_does_not_print_is_not_decided_by_it():
 
 def test_claims_that_rest_on_two_tiny_tasks():
     own, again = compacter.from_paper(), compacter.from_paper(without=("cb", "copa"))
-    turned = {claim for claim in CLAIMS.decided()
-              if CLAIMS.judge(claim, own).outcome == "reproduced" != CLAIMS.judge(claim, again).outcome}
+    turned = {
+        claim
+        for claim in CLAIMS.decided()
+        if CLAIMS.judge(claim, own).outcome == "reproduced" != CLAIMS.judge(claim, again).outcome
+    }
     assert turned == DOUBTED
     errata = arithmetic.errata("compacter")
     wrong = errata[~errata["agrees"].astype(bool)]["item"]
@@ -115,8 +138,14 @@ def test_claims_that_rest_on_two_tiny_tasks():
 def test_the_counted_claims():
     ours = compacter.from_records({})
     outcomes = {claim: CLAIMS.judge(claim, ours).outcome for claim in CLAIMS.counted()}
-    assert outcomes == {"I3": "reproduced", "C1": "reproduced", "B4": "reproduced", "B7": "reproduced",
-                        "B5": "not reproduced", "B8": "not reproduced"}  # 12 does not divide 1,024; two norms left out
+    assert outcomes == {
+        "I3": "reproduced",
+        "C1": "reproduced",
+        "B4": "reproduced",
+        "B7": "reproduced",
+        "B5": "not reproduced",
+        "B8": "not reproduced",
+    }  # 12 does not divide 1,024; two norms left out
     ratios = {claim: CLAIMS.judge(claim, ours) for claim in ("G17", "M9", "C2", "B3", "B10", "I7", "M13", "B6")}
     assert {verdict.outcome for verdict in ratios.values()} == {"reproduced"}
     assert "11.47" in ratios["B10"].why and "17.72" in ratios["B10"].why
@@ -164,51 +193,74 @@ BOTH, BOTH_12 = dict.fromkeys((ROW, PLUS), 0.7), dict.fromkeys(("Compacter (n=12
 PROMPTS = ("Prompt Tuning-R", "Prompt Tuning-T")
 
 
-@pytest.mark.parametrize(("claim", "table", "holds", "fails"), [
-    ("A2", 1, {"T5-Base": 0.51}, {"T5-Base": 0.6}),  # the margin is below 2 points
-    ("G2", 1, {}, {PLUS: 0.4}),
-    ("A3", 2, BOTH_12, BOTH_12 | {"Compacter (n=12)": 0.4}),
-    ("S1", 2, BOTH_12, dict.fromkeys(BOTH_12, 0.505)),
-    ("A5", 1, BOTH, {"BitFit": 0.9}),
-    ("A6", 1, {"T5-Base": 0.6}, {"Intrinsic-SAID": 0.7}),
-    ("G1", 1, BOTH, {ROW: 0.7}),
-    ("M1", 1, BOTH, {ROW: 0.7, "PHM-Adapter (n=12)": 0.9}),
-    ("G4", 1, {"Pfeiffer-Adapter": 0.51}, {"Adapter": 0.51}),
-    ("G5", 1, {"AdapterDrop": 0.49}, {"AdapterDrop": 0.51}),
-    ("G6", 1, {"AdapterDrop": 0.49}, {"AdapterDrop": 0.51}),
-    ("G7", 1, {"Adapter-LowRank": 0.49}, {}),
-    ("G8", 1, {"Prompt Tuning-T": 0.6}, {"Prompt Tuning-T": 0.51}),
-    ("G10", 1, dict.fromkeys(PROMPTS, 0.3), {"Prompt Tuning-R": 0.3}),
-    ("G15", 1, {"Intrinsic-SAID": 0.49}, {"Intrinsic-SAID": 0.4}),
-    ("G18", 1, {PLUS: 0.51}, {PLUS: 0.6}),
-    ("M7", 1, {"BitFit": 0.49}, {"BitFit": 0.4}),
-    ("M7", 1, {"BitFit": 0.49}, {"BitFit": 0.5}),
-    ("M10", 1, {"Pfeiffer-Adapter": 0.495}, {"Pfeiffer-Adapter": 0.505}),
-    ("M19", 1, dict.fromkeys((*PROMPTS, "Intrinsic-SAID"), 0.3), dict.fromkeys(PROMPTS, 0.3)),
-    ("B1", 6, {f"Intrinsic-SAID (d'={d}K)": x for d, x in zip(("0.4", "1.4", "2.5", "10", "20"), (0.1, 0.2, 0.3, 0.4, 0.3),
-                                                             strict=True)}, {"Intrinsic-SAID (d'=0.4K)": 0.6}),
-    ("B11", 6, {"PHM-Adapter (n=12)": 0.6, ROW: 0.6, PLUS: 0.6}, {"PHM-Adapter (n=12)": 0.6, ROW: 0.6,
-                                                                 "Compacter++ (n=8)": 0.6}),
-    ("D1", 8, {"PHM-Adapter (n=4)": 0.6, **BOTH_12}, {"PHM-Adapter (n=4)": 0.6, "Compacter (n=8)": 0.6}),
-    ("E1", 9, {"T5-Small": 0.6}, {"T5-Small": 0.6, "Adapter": 0.7}),
-    ("E3", 9, dict.fromkeys((*PROMPTS, "Intrinsic-SAID", "BitFit"), 0.3), {"BitFit": 0.6}),
-])
+@pytest.mark.parametrize(
+    ("claim", "table", "holds", "fails"),
+    [
+        ("A2", 1, {"T5-Base": 0.51}, {"T5-Base": 0.6}),  # the margin is below 2 points
+        ("G2", 1, {}, {PLUS: 0.4}),
+        ("A3", 2, BOTH_12, BOTH_12 | {"Compacter (n=12)": 0.4}),
+        ("S1", 2, BOTH_12, dict.fromkeys(BOTH_12, 0.505)),
+        ("A5", 1, BOTH, {"BitFit": 0.9}),
+        ("A6", 1, {"T5-Base": 0.6}, {"Intrinsic-SAID": 0.7}),
+        ("G1", 1, BOTH, {ROW: 0.7}),
+        ("M1", 1, BOTH, {ROW: 0.7, "PHM-Adapter (n=12)": 0.9}),
+        ("G4", 1, {"Pfeiffer-Adapter": 0.51}, {"Adapter": 0.51}),
+        ("G5", 1, {"AdapterDrop": 0.49}, {"AdapterDrop": 0.51}),
+        ("G6", 1, {"AdapterDrop": 0.49}, {"AdapterDrop": 0.51}),
+        ("G7", 1, {"Adapter-LowRank": 0.49}, {}),
+        ("G8", 1, {"Prompt Tuning-T": 0.6}, {"Prompt Tuning-T": 0.51}),
+        ("G10", 1, dict.fromkeys(PROMPTS, 0.3), {"Prompt Tuning-R": 0.3}),
+        ("G15", 1, {"Intrinsic-SAID": 0.49}, {"Intrinsic-SAID": 0.4}),
+        ("G18", 1, {PLUS: 0.51}, {PLUS: 0.6}),
+        ("M7", 1, {"BitFit": 0.49}, {"BitFit": 0.4}),
+        ("M7", 1, {"BitFit": 0.49}, {"BitFit": 0.5}),
+        ("M10", 1, {"Pfeiffer-Adapter": 0.495}, {"Pfeiffer-Adapter": 0.505}),
+        ("M19", 1, dict.fromkeys((*PROMPTS, "Intrinsic-SAID"), 0.3), dict.fromkeys(PROMPTS, 0.3)),
+        (
+            "B1",
+            6,
+            {
+                f"Intrinsic-SAID (d'={d}K)": x
+                for d, x in zip(("0.4", "1.4", "2.5", "10", "20"), (0.1, 0.2, 0.3, 0.4, 0.3), strict=True)
+            },
+            {"Intrinsic-SAID (d'=0.4K)": 0.6},
+        ),
+        (
+            "B11",
+            6,
+            {"PHM-Adapter (n=12)": 0.6, ROW: 0.6, PLUS: 0.6},
+            {"PHM-Adapter (n=12)": 0.6, ROW: 0.6, "Compacter++ (n=8)": 0.6},
+        ),
+        ("D1", 8, {"PHM-Adapter (n=4)": 0.6, **BOTH_12}, {"PHM-Adapter (n=4)": 0.6, "Compacter (n=8)": 0.6}),
+        ("E1", 9, {"T5-Small": 0.6}, {"T5-Small": 0.6, "Adapter": 0.7}),
+        ("E3", 9, dict.fromkeys((*PROMPTS, "Intrinsic-SAID", "BitFit"), 0.3), {"BitFit": 0.6}),
+    ],
+)
 def test_verdicts_flip_when_the_records_do(claim, table, holds, fails):
     assert outcome(claim, f"compacter/table{table}", holds) == "reproduced"
     assert outcome(claim, f"compacter/table{table}", fails) == "not reproduced"
 
 
 def both_tables(claim: str, first: str, second: str, one: dict, two: dict) -> str:
-    source = {name: records(name, lambda run, given=given: given.get(run.label, 0.5))
-              for name, given in ((first, one), (second, two))}
+    source = {
+        name: records(name, lambda run, given=given: given.get(run.label, 0.5))
+        for name, given in ((first, one), (second, two))
+    }
     return CLAIMS.judge(claim, compacter.from_records(source)).outcome
 
 
-@pytest.mark.parametrize(("claim", "tuned", "expected"), [
-    ("G3", {"Adapter": 0.6}, "reproduced"), ("G3", {"Adapter": 0.505}, "not reproduced"),
-    ("O2", {"Adapter": 0.6}, "reproduced"), ("O2", {"BitFit": 0.6}, "not reproduced"),
-    ("G16", {ROW: 0.6}, "reproduced"), ("O3", {ROW: 0.6}, "not reproduced"), ("G16", {PLUS: 0.4}, "not reproduced"),
-])
+@pytest.mark.parametrize(
+    ("claim", "tuned", "expected"),
+    [
+        ("G3", {"Adapter": 0.6}, "reproduced"),
+        ("G3", {"Adapter": 0.505}, "not reproduced"),
+        ("O2", {"Adapter": 0.6}, "reproduced"),
+        ("O2", {"BitFit": 0.6}, "not reproduced"),
+        ("G16", {ROW: 0.6}, "reproduced"),
+        ("O3", {ROW: 0.6}, "not reproduced"),
+        ("G16", {PLUS: 0.4}, "not reproduced"),
+    ],
+)
 def test_output_layer_verdicts(claim, tuned, expected):
     assert both_tables(claim, "compacter/table7", "compacter/table7_frozen", tuned, {}) == expected
 
@@ -220,8 +272,11 @@ def test_claims_over_two_suites():
     assert both_tables("I4", glue, superglue, BOTH, BOTH_12) == "reproduced"
     assert both_tables("I4", glue, superglue, BOTH, {}) == "not reproduced"
     names = [label.partition(" (")[0] for label in paper_table("compacter", "table1")["method"]]
-    rising = {label: 0.3 + 0.01 * names.index(label.partition(" (")[0])
-              for table in ("table1", "table2") for label in paper_table("compacter", table)["method"]}
+    rising = {
+        label: 0.3 + 0.01 * names.index(label.partition(" (")[0])
+        for table in ("table1", "table2")
+        for label in paper_table("compacter", table)["method"]
+    }
     assert both_tables("S3", glue, superglue, rising, rising) == "reproduced"
     assert both_tables("S3", glue, superglue, rising, {k: 1 - v for k, v in rising.items()}) == "not reproduced"
     small, base = "compacter/table9", "compacter/table1"
@@ -244,16 +299,26 @@ def test_low_resource_tasks_need_tasks_of_different_sizes():
     small = ("cola", "mrpc", "stsb", "rte")
 
     def verdict(low: float, high: float) -> str:
-        source = records("compacter/table1", lambda run: 0.5 if run.label != "BitFit" else
-                         low if run.tasks[0] in small else high, preset="paper")
+        source = records(
+            "compacter/table1",
+            lambda run: 0.5 if run.label != "BitFit" else low if run.tasks[0] in small else high,
+            preset="paper",
+        )
         return CLAIMS.judge("G14", compacter.from_records({"compacter/table1": source})).outcome
 
     assert verdict(0.3, 0.45) == "reproduced" and verdict(0.45, 0.3) == "not reproduced"
 
 
-@pytest.mark.parametrize(("claim", "lead", "expected"), [
-    ("A4", 0.01, "reproduced"), ("A4", -0.01, "not reproduced"), ("C4", 0.01, "reproduced"),
-    ("L1", 0.2, "reproduced"), ("L1", 0.01, "not reproduced")])
+@pytest.mark.parametrize(
+    ("claim", "lead", "expected"),
+    [
+        ("A4", 0.01, "reproduced"),
+        ("A4", -0.01, "not reproduced"),
+        ("C4", 0.01, "reproduced"),
+        ("L1", 0.2, "reproduced"),
+        ("L1", 0.01, "not reproduced"),
+    ],
+)
 def test_few_examples(claim, lead, expected):
     source = {"compacter/figure4": records("compacter/figure4", lambda run: 0.5 + lead * run.label.startswith("Compacter"))}
     assert CLAIMS.judge(claim, compacter.from_records(source)).outcome == expected
@@ -274,8 +339,10 @@ def test_instability_needs_several_seeds():
 
 def test_sensitivity_to_the_learning_rate():
     def verdict(sensitive: bool) -> str:
-        source = records("compacter/table4", lambda run: 0.9 if run.recipe.lr == 3e-3 else
-                         0.3 if sensitive == run.label.startswith("Prompt") else 0.8)
+        source = records(
+            "compacter/table4",
+            lambda run: 0.9 if run.recipe.lr == 3e-3 else 0.3 if sensitive == run.label.startswith("Prompt") else 0.8,
+        )
         return CLAIMS.judge("G9", compacter.from_records({"compacter/table4": source})).outcome
 
     assert verdict(True) == "reproduced" and verdict(False) == "not reproduced"
@@ -286,18 +353,29 @@ def benchmarked(monkeypatch, **given: tuple[float, float]):
     """A benchmark's result: memory and time relative to full fine-tuning, by row; the paper's Table 3 otherwise."""
     table = paper_table("compacter", "table3").set_index("method")
     full = table.loc["T5-Base"]
-    ratios = {label: (row["memory_mb"] / full["memory_mb"], row["minutes"] / full["minutes"])
-              for label, row in table.iterrows()} | given
-    methods = {label: {"row": label, "ours": {"peak_bytes": 100 * memory, "milliseconds": 10 * time}, "peft": None}
-               for label, (memory, time) in ratios.items()}
+    ratios = {
+        label: (row["memory_mb"] / full["memory_mb"], row["minutes"] / full["minutes"]) for label, row in table.iterrows()
+    } | given
+    methods = {
+        label: {"row": label, "ours": {"peak_bytes": 100 * memory, "milliseconds": 10 * time}, "peft": None}
+        for label, (memory, time) in ratios.items()
+    }
     methods["another"] = {"row": "", "ours": {"peak_bytes": 0, "milliseconds": 0}, "peft": None}
     step = {"backbone": "minilm", "batch": 32, "length": 32, "methods": methods}
     monkeypatch.setattr(sources_of, "benchmark", lambda name: step if name == "step" else None)
 
 
-@pytest.mark.parametrize(("claim", "row", "ratios"), [
-    ("M2", "Compacter++", (0.9, 0.7)), ("M4", "Compacter++", (0.7, 0.9)), ("M5", "BitFit", (0.6, 0.9)),
-    ("M8", "AdapterDrop", (0.7, 0.99)), ("M12", "Adapter-LowRank", (0.7, 1.1)), ("M15", "Prompt Tuning", (1.3, 0.5))])
+@pytest.mark.parametrize(
+    ("claim", "row", "ratios"),
+    [
+        ("M2", "Compacter++", (0.9, 0.7)),
+        ("M4", "Compacter++", (0.7, 0.9)),
+        ("M5", "BitFit", (0.6, 0.9)),
+        ("M8", "AdapterDrop", (0.7, 0.99)),
+        ("M12", "Adapter-LowRank", (0.7, 1.1)),
+        ("M15", "Prompt Tuning", (1.3, 0.5)),
+    ],
+)
 def test_costs_flip_with_the_benchmark(monkeypatch, claim, row, ratios):
     benchmarked(monkeypatch)
     assert CLAIMS.judge(claim, compacter.from_records({})).outcome == "reproduced"
@@ -313,9 +391,14 @@ def test_printed_savings_of_memory_would_be_reproduced_by_what_they_say(monkeypa
     assert verdict.outcome == "reproduced" and "-42.0%" in verdict.why and "minilm" in verdict.why
 
 
-@pytest.mark.parametrize(("claim", "holds", "fails", "prompts"), [
-    ("M20", {}, {PLUS: 0.3}, (1.3, 1.1)), ("I1", {}, {"Adapter": 0.3}, (1.3, 1.1)),
-    ("I2", {PLUS: 0.6}, {PLUS: 0.4}, (0.5, 1.1))])  # I2: a prompt that is lean and small, but scores lower or higher
+@pytest.mark.parametrize(
+    ("claim", "holds", "fails", "prompts"),
+    [
+        ("M20", {}, {PLUS: 0.3}, (1.3, 1.1)),
+        ("I1", {}, {"Adapter": 0.3}, (1.3, 1.1)),
+        ("I2", {PLUS: 0.6}, {PLUS: 0.4}, (0.5, 1.1)),
+    ],
+)  # I2: a prompt that is lean and small, but scores lower or higher
 def test_scores_and_costs_together(monkeypatch, claim, holds, fails, prompts):
     assert outcome(claim, "compacter/table1", holds) == "not run"
     benchmarked(monkeypatch, **{"Prompt Tuning": prompts})

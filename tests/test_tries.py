@@ -8,8 +8,9 @@ import tries
 
 from peftlib.errors import PeftlibError
 
-ROWS = [row for module in pkgutil.iter_modules(tries.__path__)
-        for row in importlib.import_module(f"tries.{module.name}").TRIES]
+ROWS = [
+    row for module in pkgutil.iter_modules(tries.__path__) for row in importlib.import_module(f"tries.{module.name}").TRIES
+]
 LONGEST = 1500  # characters: a message is read, not scrolled
 
 

@@ -22,20 +22,57 @@ VOCABULARY, LENGTH = 100, 10
 TASKS = ("sst", "quora")
 CONFIGS = {
     "bert": lambda: BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    ),
     "t5": lambda: T5Config(
-        vocab_size=VOCABULARY, d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, dropout_rate=0.0,
-        decoder_start_token_id=0),
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        d_kv=8,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+    ),
     "xlm-roberta": lambda: XLMRobertaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=34, type_vocab_size=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=34,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    ),
     "distilbert": lambda: DistilBertConfig(
-        vocab_size=VOCABULARY, dim=32, hidden_dim=64, n_layers=2, n_heads=4, max_position_embeddings=32, dropout=0.0,
-        attention_dropout=0.0),
+        vocab_size=VOCABULARY,
+        dim=32,
+        hidden_dim=64,
+        n_layers=2,
+        n_heads=4,
+        max_position_embeddings=32,
+        dropout=0.0,
+        attention_dropout=0.0,
+    ),
     "mt5": lambda: MT5Config(
-        vocab_size=VOCABULARY, d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8, dropout_rate=0.0,
-        decoder_start_token_id=0, untied_head=True),
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        d_kv=8,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        untied_head=True,
+    ),
 }
 
 
@@ -53,9 +90,15 @@ def tokenizer(size: int = VOCABULARY) -> PreTrainedTokenizerFast:
     made = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-                                   sep_token="[SEP]", eos_token="[SEP]",
-                                   model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        eos_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
 
 
 def folder(path: Path, kind: str = "bert", form: str = "heads", words: int = VOCABULARY, **config) -> Path:
@@ -114,8 +157,16 @@ def outputs(model: Tuned, kind: str) -> dict[str, torch.Tensor]:
         return {name: model(name, inputs_of(name, kind)).clone() for name in model.tasks}
 
 
-def train(model: Tuned, kind: str, steps: int = 3, lr: float = 1e-2, tasks=TASKS, first: int = 0,
-          total: int | None = None, watch=None) -> list[float]:
+def train(
+    model: Tuned,
+    kind: str,
+    steps: int = 3,
+    lr: float = 1e-2,
+    tasks=TASKS,
+    first: int = 0,
+    total: int | None = None,
+    watch=None,
+) -> list[float]:
     """Some steps as the training loop makes them, one batch of every task a step; returns the first task's losses.
 
     first, total: where these steps lie in a longer run. watch: called after every backward pass.

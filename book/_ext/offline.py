@@ -26,8 +26,10 @@ def packaged() -> dict[str, Path]:
     try:
         files = importlib.metadata.distribution(PACKAGE).files or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise ExtensionError(f"formulas need MathJax from the package {PACKAGE}, which is not installed: "
-                             f"pip install -c constraints.txt {PACKAGE}") from error
+        raise ExtensionError(
+            f"formulas need MathJax from the package {PACKAGE}, which is not installed: "
+            f"pip install -c constraints.txt {PACKAGE}"
+        ) from error
     named = {file.as_posix().partition(f"{FOLDER}/")[2]: Path(file.locate()) for file in files}
     found = {name: path for name, path in named.items() if name.startswith(WANTED) and path.exists()}
     if len(found) < 20:

@@ -28,13 +28,16 @@ def parse_bytes(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT]i?|)B", text.strip())
     size = round(float(found[1]) * UNITS[found[2]]) if found else 0
     if not 0 < size <= LARGEST:
-        raise UsageError(f"cannot read the size {short(text)}: expected a number and a unit, such as 24GB or 24GiB, above "
-                         "0 and up to 100TB")
+        raise UsageError(
+            f"cannot read the size {short(text)}: expected a number and a unit, such as 24GB or 24GiB, above "
+            "0 and up to 100TB"
+        )
     return size
 
 
-def largest_batch(method: str | Expression, backbone: str, budget: int, length: int, precision: str = "bf16",
-                  **options) -> Estimate:
+def largest_batch(
+    method: str | Expression, backbone: str, budget: int, length: int, precision: str = "bf16", **options
+) -> Estimate:
     """The step of the largest batch whose peak is within a budget, of which ``batch`` is that number of sequences.
 
     Args:
@@ -44,13 +47,16 @@ def largest_batch(method: str | Expression, backbone: str, budget: int, length: 
     Raises:
         UsageError: not even one sequence fits, or what `estimate` refuses.
     """
+
     def at(batch: int) -> Estimate:
         return estimate(method, backbone, batch, length, precision, **options)
 
     tried = [at(1)]
     if tried[0].peak > budget:
-        raise UsageError(f"a budget of {budget:,} bytes is too small for {method} on {backbone}: one sequence of {length} "
-                         f"tokens takes {tried[0].peak:,}")
+        raise UsageError(
+            f"a budget of {budget:,} bytes is too small for {method} on {backbone}: one sequence of {length} "
+            f"tokens takes {tried[0].peak:,}"
+        )
     tried.append(at(SECOND))
     while True:
         fit = sorted((e for e in tried if e.peak <= budget), key=lambda e: e.batch)

@@ -46,13 +46,16 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
             raise UsageError(f"{short(tasks)} tasks cannot be counted: expected at least 1 and at most {MOST:,}")
         bases = [get_task(TASKS[i % len(TASKS)]) for i in range(tasks)]
         turns = [i // len(TASKS) + 1 for i in range(tasks)]
-        return [t if turn == 1 else dataclasses.replace(t, name=f"{t.name}_{turn}")
-                for t, turn in zip(bases, turns, strict=True)]
+        return [
+            t if turn == 1 else dataclasses.replace(t, name=f"{t.name}_{turn}")
+            for t, turn in zip(bases, turns, strict=True)
+        ]
     return [get_task(name) for name in tasks]
 
 
-def shape_model(method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads",
-                **options) -> Tuned:
+def shape_model(
+    method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads", **options
+) -> Tuned:
     """The method on a backbone without weights, everything on the ``meta`` device. form, options: of `Tuned`.
 
     Raises:

@@ -35,8 +35,19 @@ from peftlib.records import Run
 
 PRECISIONS, DEVICES = ("fp32", "bf16"), ("cuda", "cpu")
 # What autocast does in its low precision, under the names by which backbones and methods call it.
-PRODUCTS = {F.linear, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum, Tensor.matmul,
-            Tensor.__matmul__, Tensor.__rmatmul__, F.scaled_dot_product_attention}
+PRODUCTS = {
+    F.linear,
+    torch.matmul,
+    torch.mm,
+    torch.bmm,
+    torch.addmm,
+    torch.baddbmm,
+    torch.einsum,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    Tensor.__rmatmul__,
+    F.scaled_dot_product_attention,
+}
 TOKENS, PAIRS = 10**12, 10**15  # of a batch: more than any machine holds, and sizes of tensors would overflow
 EVAL_BATCH = 128  # as in peftlib.training.loop, which is not imported for one number
 
@@ -136,20 +147,32 @@ class Emulated(TorchFunctionMode):
     def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
 
-    def _attention(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-                   dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, **other) -> Tensor:
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        **other,
+    ) -> Tensor:
         if not self.cuda and query.dtype == torch.bfloat16:  # in fp32, as `peftlib.edits` has it
             mask = attn_mask if attn_mask is None or attn_mask.dtype == torch.bool else attn_mask.float()
-            return self._attention(query.float(), key.float(), value.float(), mask, dropout_p, is_causal, scale,
-                                   **other).to(query.dtype)
+            return self._attention(
+                query.float(), key.float(), value.float(), mask, dropout_p, is_causal, scale, **other
+            ).to(query.dtype)
         trained_bias = attn_mask is not None and attn_mask.requires_grad
         if not self.cuda and (dropout_p > 0 or trained_bias):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p,
-                                                  is_causal=is_causal, scale=scale, **other)
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale, **other
+            )
         if attn_mask is not None:
             attn_mask = attn_mask.to(query.dtype).expand(*query.shape[:3], key.shape[2])
         return torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, attn_mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale)[0]
+            query, key, value, attn_mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
+        )[0]
 
 
 class Saved:
@@ -172,12 +195,24 @@ class Saved:
 
 def _spread(leaf: FishMask, at: Attachment) -> None:
     """Stand-in for a FISH mask's choice, which needs data: the same share of every tensor."""
-    leaf.register(at, [(places, torch.empty(max(1, round(leaf.fraction * tensor.numel())), dtype=torch.int32))
-                       for tensor, places in parametrized.own_tensors(at.model.backbone)])
+    leaf.register(
+        at,
+        [
+            (places, torch.empty(max(1, round(leaf.fraction * tensor.numel())), dtype=torch.int32))
+            for tensor, places in parametrized.own_tensors(at.model.backbone)
+        ],
+    )
 
 
-def _model(method: str | Expression, backbone: str, tasks: int | Sequence[str], precision: str, dropout: float,
-           attention_dropout: float, form: str) -> Tuned:
+def _model(
+    method: str | Expression,
+    backbone: str,
+    tasks: int | Sequence[str],
+    precision: str,
+    dropout: float,
+    attention_dropout: float,
+    form: str,
+) -> Tuned:
     model = shape_model(method, backbone, tasks, form, dropout=dropout)
     with torch.device("meta"):
         for leaf, at in model.attachments:
@@ -201,22 +236,37 @@ def _check(batch: int, length: int, precision: str, device: str, answer: int) ->
     for name, value in {"batch": batch, "length": length, "answer": answer}.items():
         if type(value) is not int:
             raise UsageError(f"cannot estimate with {name} {short(value)}: expected a whole number")
-    checks = {"batch": (batch, batch >= 1, "at least 1"), "length": (length, length >= 1, "at least 1"),
-              "answer": (answer, answer >= 0, "at least 0"),
-              "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
-              "device": (device, device in DEVICES, f"one of {DEVICES}")}
+    checks = {
+        "batch": (batch, batch >= 1, "at least 1"),
+        "length": (length, length >= 1, "at least 1"),
+        "answer": (answer, answer >= 0, "at least 0"),
+        "precision": (precision, precision in PRECISIONS, f"one of {PRECISIONS}"),
+        "device": (device, device in DEVICES, f"one of {DEVICES}"),
+    }
     for name, (value, holds, expected) in checks.items():
         if not holds:
             raise UsageError(f"cannot estimate with {name} {short(value)}: expected {expected}")
     longest = max(length, answer)
     if batch * longest > TOKENS or batch * longest**2 > PAIRS:
-        raise UsageError(f"cannot estimate with batch {short(batch)} and {short(longest)} tokens each: expected at most "
-                         f"{TOKENS:,} tokens and {PAIRS:,} pairs of them")
+        raise UsageError(
+            f"cannot estimate with batch {short(batch)} and {short(longest)} tokens each: expected at most "
+            f"{TOKENS:,} tokens and {PAIRS:,} pairs of them"
+        )
 
 
-def estimate(method: str | Expression, backbone: str, batch: int, length: int, precision: str = "bf16",
-             tasks: int | Sequence[str] = 1, *, device: str = "cuda", dropout: float = 0.1,
-             attention_dropout: float = 0.0, answer: int = 0) -> Estimate:
+def estimate(
+    method: str | Expression,
+    backbone: str,
+    batch: int,
+    length: int,
+    precision: str = "bf16",
+    tasks: int | Sequence[str] = 1,
+    *,
+    device: str = "cuda",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    answer: int = 0,
+) -> Estimate:
     """Bytes and FLOPs of one training step.
 
     Args:
@@ -250,9 +300,21 @@ def estimate(method: str | Expression, backbone: str, batch: int, length: int, p
     gradients = _bytes(grads)
     state, stepping = _step(model.optimizer(1e-3, 0.01), [*everything, *grads])
     weights = _bytes(everything)
-    return Estimate(str(model.method), backbone, batch, length, precision, len(model.tasks), device, weights, gradients,
-                    state, saved.bytes, weights + max(state + live.peak, gradients + stepping),
-                    int(flops.get_total_flops()))
+    return Estimate(
+        str(model.method),
+        backbone,
+        batch,
+        length,
+        precision,
+        len(model.tasks),
+        device,
+        weights,
+        gradients,
+        state,
+        saved.bytes,
+        weights + max(state + live.peak, gradients + stepping),
+        int(flops.get_total_flops()),
+    )
 
 
 def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[int, int]:
@@ -285,8 +347,10 @@ def _with_penalty(model: Tuned, loss: Tensor) -> Tensor:
 def longest_batch(trainer) -> tuple[int, int, int]:
     """(sequences, tokens of the longest, tokens of the longest answer or 0) of the batch of a `Trainer`'s first epoch
     that holds most tokens."""
-    shapes = [(len(rows), int(trainer.data["train"][name].lengths[rows].max()), trainer.longest_answer.get(name, 0))
-              for name, rows in trainer.schedule(1)]
+    shapes = [
+        (len(rows), int(trainer.data["train"][name].lengths[rows].max()), trainer.longest_answer.get(name, 0))
+        for name, rows in trainer.schedule(1)
+    ]
     return max(shapes, key=lambda shape: shape[0] * shape[1])
 
 
@@ -304,8 +368,18 @@ def estimate_run(run: Run, longest_batch_shape: tuple[int, int, int]) -> int:
 
 def _estimate_run(run: Run, batch: int, length: int, answer: int) -> int:
     recipe, device = run.recipe, "cuda" if torch.cuda.is_available() else "cpu"
-    step = estimate(run.method, run.backbone, batch, length, recipe.precision, run.tasks, device=device,
-                    dropout=recipe.dropout, attention_dropout=recipe.attention_dropout, answer=answer)
+    step = estimate(
+        run.method,
+        run.backbone,
+        batch,
+        length,
+        recipe.precision,
+        run.tasks,
+        device=device,
+        dropout=recipe.dropout,
+        attention_dropout=recipe.attention_dropout,
+        answer=answer,
+    )
     model = _model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0, recipe.form).eval()
     with torch.no_grad(), Live([*model.parameters(), *model.buffers()]) as live, Emulated(recipe.precision, device):
         model(model.tasks[0], _inputs(EVAL_BATCH, length, answer))

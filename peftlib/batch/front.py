@@ -61,8 +61,13 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
-            "notebook": str(notebook), "parameters": given, "records": [str(path) for path in job.records],
-            "gpu": int(job.gpu), "mem_mb": job.mem_mb, "minutes": job.minutes}
+            "notebook": str(notebook),
+            "parameters": given,
+            "records": [str(path) for path in job.records],
+            "gpu": int(job.gpu),
+            "mem_mb": job.mem_mb,
+            "minutes": job.minutes,
+        }
 
     @functools.cache  # several pages read an experiment
     def read_by(experiment: str) -> list[str]:
@@ -76,8 +81,11 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         parameters.check(notebook, given)
         wanted = dict.fromkeys(record for name in page.experiments for record in read_by(name))
         pages[page.notebook.removesuffix(".ipynb")] = {
-            "notebook": str(notebook), "parameters": given, "records": list(wanted),
-            "shows": shown.digest(notebook, page.experiments, grids.get_preset(preset))}
+            "notebook": str(notebook),
+            "parameters": given,
+            "records": list(wanted),
+            "shows": shown.digest(notebook, page.experiments, grids.get_preset(preset)),
+        }
     return {"root": str(root), "train": train, "pages": pages, "sources": [str(file) for file in site.sources(root)]}
 
 
@@ -98,12 +106,18 @@ def write_plan(plan: dict, build: Path) -> str:
 
     def with_digest(job: dict, records: Iterable[str] = ()) -> dict:
         given = {key: job[key] for key in job if key != "records"}
-        return given | {"notebook": relative(job["notebook"]), "records": [relative(r) for r in job["records"]],
-                        "digest": digest([job["notebook"], *records])}
+        return given | {
+            "notebook": relative(job["notebook"]),
+            "records": [relative(r) for r in job["records"]],
+            "digest": digest([job["notebook"], *records]),
+        }
 
-    told = {"root": relative(plan["root"]), "digest": digest(plan["sources"]),
-            "train": {name: with_digest(job) for name, job in plan["train"].items()},
-            "pages": {name: with_digest(page, page["records"]) for name, page in plan["pages"].items()}}
+    told = {
+        "root": relative(plan["root"]),
+        "digest": digest(plan["sources"]),
+        "train": {name: with_digest(job) for name, job in plan["train"].items()},
+        "pages": {name: with_digest(page, page["records"]) for name, page in plan["pages"].items()},
+    }
     text = json.dumps(told, indent=1)
     write(build / "plan.json", text)
     return text
@@ -159,11 +173,14 @@ class Options:
         if not 1 <= self.jobs <= MOST_JOBS:
             raise UsageError(f"--jobs {self.jobs}: expected a number from 1 to {MOST_JOBS}")
         prefix = "snakemake_executor_plugin_"
-        installed = sorted(m.name.removeprefix(prefix).replace("_", "-") for m in pkgutil.iter_modules()
-                           if m.name.startswith(prefix))
+        installed = sorted(
+            m.name.removeprefix(prefix).replace("_", "-") for m in pkgutil.iter_modules() if m.name.startswith(prefix)
+        )
         if self.executor not in ("local", *installed):
-            raise UsageError(f"--executor {short(self.executor)}: expected local, or one that is installed (a package "
-                             f"snakemake-executor-plugin-NAME): {', '.join(installed) or 'none is'}")
+            raise UsageError(
+                f"--executor {short(self.executor)}: expected local, or one that is installed (a package "
+                f"snakemake-executor-plugin-NAME): {', '.join(installed) or 'none is'}"
+            )
         if self.executor == "slurm":
             slurm.status_arguments()
 
@@ -219,8 +236,10 @@ def clock(seconds: float) -> str:
 
 
 # What would decide what runs, where, in how many threads or how it looks, and is often left in a shell by other work.
-FOREIGN = re.compile("(SNAKEMAKE|JUPYTER|PAPERMILL|ACCELERATE|SPHINX|OMP|GOMP|KMP|MKL|ONEDNN|DNNL)_|SPHINXOPTS|SPHINXBUILD"
-                     "|JPY_|IPYTHON|MPL|MATPLOTLIBRC|NVIDIA_TF32|PYTHON(STARTUP|OPTIMIZE|INSPECT|WARNINGS)")
+FOREIGN = re.compile(
+    "(SNAKEMAKE|JUPYTER|PAPERMILL|ACCELERATE|SPHINX|OMP|GOMP|KMP|MKL|ONEDNN|DNNL)_|SPHINXOPTS|SPHINXBUILD"
+    "|JPY_|IPYTHON|MPL|MATPLOTLIBRC|NVIDIA_TF32|PYTHON(STARTUP|OPTIMIZE|INSPECT|WARNINGS)"
+)
 
 
 def environment(options: Options, root: Path, build: Path) -> dict[str, str]:
@@ -236,12 +255,22 @@ def environment(options: Options, root: Path, build: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not FOREIGN.match(name) or name.startswith(executor)}
     here, home = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])], build / "home"
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return {"HF_HOME": os.path.join(cache, "huggingface"), **kept,
-            "PYTHONPATH": os.pathsep.join(here), "PEFTLIB_ROOT": str(root), "PEFTLIB_PRECISION": grids.native_precision(),
-            "XDG_CACHE_HOME": str(home / "cache"), "MPLCONFIGDIR": str(home / "matplotlib"),
-            "IPYTHONDIR": str(home / "ipython"), "JUPYTER_CONFIG_DIR": str(home / "jupyter"),
-            "JUPYTER_DATA_DIR": str(home / "jupyter"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-            "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return {
+        "HF_HOME": os.path.join(cache, "huggingface"),
+        **kept,
+        "PYTHONPATH": os.pathsep.join(here),
+        "PEFTLIB_ROOT": str(root),
+        "PEFTLIB_PRECISION": grids.native_precision(),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(home / "jupyter"),
+        "JUPYTER_DATA_DIR": str(home / "jupyter"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
 
 
 def snakemake_log(build: Path) -> Path:
@@ -256,20 +285,40 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         UsageError: Snakemake stopped before its first job: it does not know an argument, or cannot write.
         KeyboardInterrupt: it was killed.
     """
-    base = [sys.executable, "-m", "snakemake", *targets, "--snakefile", os.path.relpath(root / "Snakefile", build),
-            "--workflow-profile", "none",
-            "--config", "plan=plan.json", f"parent={os.getpid()}", f"executor={options.executor}"]
+    base = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        *targets,
+        "--snakefile",
+        os.path.relpath(root / "Snakefile", build),
+        "--workflow-profile",
+        "none",
+        "--config",
+        "plan=plan.json",
+        f"parent={os.getpid()}",
+        f"executor={options.executor}",
+    ]
     seen = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
     if any((build / ".snakemake" / "locks").glob("*")):  # left by a kill; ours is held by `alone`
         subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True, **seen)
-    command = [*base, *options.arguments(), "--keep-going", "--rerun-incomplete", "--nocolor",
-               "--rerun-triggers", "params", "input"]
+    command = [
+        *base,
+        *options.arguments(),
+        "--keep-going",
+        "--rerun-incomplete",
+        "--nocolor",
+        "--rerun-triggers",
+        "params",
+        "input",
+    ]
     progress, log = Progress(), snakemake_log(build)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         # On a cluster Snakemake alone can cancel its jobs: it gets a group, and so no Ctrl-C but ours.
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **seen,
-                                   process_group=None if options.local else 0)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **seen, process_group=None if options.local else 0
+        )
         try:
             for line in process.stdout:
                 file.write(line)
@@ -390,8 +439,10 @@ def repository() -> Path:
     if not ((root / "Snakefile").exists() and (root / "notebooks").is_dir()):
         raise UsageError(f"{root} has no Snakefile: start the batch in a clone of the repository")
     if not str(root).isprintable() or os.pathsep in str(root):  # a surrogate, where bytes are no UTF-8, is not printable
-        raise UsageError(f"{str(root)!r}: a path with a {os.pathsep!r}, a line break or bytes that are no text cannot be "
-                         "used (PYTHONPATH and logs could not hold it); move the clone")
+        raise UsageError(
+            f"{str(root)!r}: a path with a {os.pathsep!r}, a line break or bytes that are no text cannot be "
+            "used (PYTHONPATH and logs could not hold it); move the clone"
+        )
     return root
 
 
@@ -405,7 +456,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--parent", type=int, help="end when this process is no longer the parent (for make)")
     argv = sys.argv[1:] if argv is None else argv
     cut = argv.index("--") if "--" in argv else len(argv)
-    return parser.parse_args(argv[:cut]), argv[cut + 1:]
+    return parser.parse_args(argv[:cut]), argv[cut + 1 :]
 
 
 @contextlib.contextmanager

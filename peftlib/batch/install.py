@@ -44,13 +44,26 @@ def install(folder: Path, wanted: list[list[str]], deciding: list[Path]) -> None
         shutil.rmtree(folder, ignore_errors=True)
         print(f"making the environment in {folder} with {sys.executable}: about two minutes", flush=True)
         try:
-            run(lock, [sys.executable, "-m", "venv", str(folder)],
-                f"{sys.executable} cannot make environments; on Debian: apt-get install python3-venv")
+            run(
+                lock,
+                [sys.executable, "-m", "venv", str(folder)],
+                f"{sys.executable} cannot make environments; on Debian: apt-get install python3-venv",
+            )
             for arguments in wanted:
-                run(lock, [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                           *arguments],
+                run(
+                    lock,
+                    [
+                        str(folder / "bin" / "python"),
+                        "-m",
+                        "pip",
+                        "install",
+                        "--quiet",
+                        "--disable-pip-version-check",
+                        *arguments,
+                    ],
                     f"could not install {' '.join(arguments)}: pip's message is above. If it names no matching version or "
-                    "no connection, the package index is out of reach (see pip's --index-url and --proxy)")
+                    "no connection, the package index is out of reach (see pip's --index-url and --proxy)",
+                )
             stamp.write_text(content)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

@@ -34,10 +34,15 @@ def declared(notebook: Path) -> dict[str, object]:
             warnings.simplefilter("ignore")  # of a style of Python's that will be an error some day
             lines = ast.parse(sources[0]).body
     except UNREADABLE as error:
-        raise UsageError(f"{notebook}: the cell tagged 'parameters' is no Python ({error}): expected lines of "
-                         "`name = literal`") from None
-    return {name.id: default for line in lines if isinstance(line, ast.Assign | ast.AnnAssign)
-            for name, default in _assigned(line, notebook)}
+        raise UsageError(
+            f"{notebook}: the cell tagged 'parameters' is no Python ({error}): expected lines of `name = literal`"
+        ) from None
+    return {
+        name.id: default
+        for line in lines
+        if isinstance(line, ast.Assign | ast.AnnAssign)
+        for name, default in _assigned(line, notebook)
+    }
 
 
 def _cells(notebook: Path) -> list[tuple[str, list[str]]]:
@@ -48,8 +53,10 @@ def _cells(notebook: Path) -> list[tuple[str, list[str]]]:
     except OSError as error:
         raise UsageError(f"{short(str(notebook))}: cannot be read ({error.strerror}): expected a notebook") from None
     except (*UNREADABLE, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(f"{short(str(notebook))}: no notebook ({type(error).__name__}: {error}): expected JSON with cells "
-                         "that have source and metadata") from None
+        raise UsageError(
+            f"{short(str(notebook))}: no notebook ({type(error).__name__}: {error}): expected JSON with cells "
+            "that have source and metadata"
+        ) from None
 
 
 def _assigned(line: ast.Assign | ast.AnnAssign, notebook: Path) -> list[tuple[ast.Name, object]]:
@@ -59,8 +66,10 @@ def _assigned(line: ast.Assign | ast.AnnAssign, notebook: Path) -> list[tuple[as
     except (*UNREADABLE, TypeError):
         targets = []
     if not targets or not all(isinstance(target, ast.Name) for target in targets):
-        raise UsageError(f"{notebook}: line {line.lineno} of the parameters cell: expected `name = literal`, found "
-                         f"{short(ast.unparse(line))}")
+        raise UsageError(
+            f"{notebook}: line {line.lineno} of the parameters cell: expected `name = literal`, found "
+            f"{short(ast.unparse(line))}"
+        )
     return [(target, default) for target in targets]
 
 
@@ -76,13 +85,17 @@ def check(notebook: Path, given: dict[str, object]) -> None:
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name[:100], known, n=1)
-            raise UsageError(f"{notebook}: unknown parameter {short(name)}{f', did you mean {near[0]!r}?' if near else ''} "
-                             f"It has: {', '.join(known) or 'none'}")
+            raise UsageError(
+                f"{notebook}: unknown parameter {short(name)}{f', did you mean {near[0]!r}?' if near else ''} "
+                f"It has: {', '.join(known) or 'none'}"
+            )
         default = known[name]
         fits = default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
         if not fits:
-            raise UsageError(f"{notebook}: parameter {name} = {short(value)} is of type {type(value).__name__}, "
-                             f"expected {type(default).__name__} (default {short(default)})")
+            raise UsageError(
+                f"{notebook}: parameter {name} = {short(value)} is of type {type(value).__name__}, "
+                f"expected {type(default).__name__} (default {short(default)})"
+            )
         if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
             raise UsageError(f"{notebook}: parameter {name} = {short(value)}: expected a finite number")
 

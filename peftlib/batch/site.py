@@ -59,21 +59,31 @@ def tail(log: Path, lines: int) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - lines * 4 * WIDEST))  # a character has up to 4 bytes
         said = plain(file.read().decode("utf-8", errors="replace")).rstrip().splitlines()
-    return "\n".join(line if len(line) <= WIDEST else f"... {line[4 - WIDEST:]}" for line in said[-lines:])
+    return "\n".join(line if len(line) <= WIDEST else f"... {line[4 - WIDEST :]}" for line in said[-lines:])
 
 
 def stand_in(page: str, why: str) -> dict:
     """A notebook that takes the place of one that failed. What the log says is a cell's output, which nothing parses: in
     Markdown a line of it could end its block."""
     title = markup.markdown(re.sub(r"[^\w .-]", "", Path(page).name))  # Sphinx's search shows titles as HTML
-    failed = (f"# {title}: this page's notebook failed\n\n:::{{error}}\n{markup.code(f'{page}.ipynb')} did not run to "
-              "its end, so its tables and figures are not shown. It said last:\n:::\n")
+    failed = (
+        f"# {title}: this page's notebook failed\n\n:::{{error}}\n{markup.code(f'{page}.ipynb')} did not run to "
+        "its end, so its tables and figures are not shown. It said last:\n:::\n"
+    )
     again = "Run the same command again after mending it: only this page is rendered again.\n"
     said = {"output_type": "stream", "name": "stdout", "text": why}
-    cells = [{"cell_type": "markdown", "id": "failed", "metadata": {}, "source": failed},
-             {"cell_type": "code", "id": "said", "metadata": {"tags": ["remove-input"]}, "execution_count": None,
-              "source": "# not shown; myst-nb leaves out a cell without a source", "outputs": [said]},
-             {"cell_type": "markdown", "id": "again", "metadata": {}, "source": again}]
+    cells = [
+        {"cell_type": "markdown", "id": "failed", "metadata": {}, "source": failed},
+        {
+            "cell_type": "code",
+            "id": "said",
+            "metadata": {"tags": ["remove-input"]},
+            "execution_count": None,
+            "source": "# not shown; myst-nb leaves out a cell without a source",
+            "outputs": [said],
+        },
+        {"cell_type": "markdown", "id": "again", "metadata": {}, "source": again},
+    ]
     return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
@@ -81,8 +91,17 @@ def build_book(site: Path, log: Path) -> bool:
     """Build the staged book, warnings as errors; True if it is without fault. HTML may exist either way."""
     log.parent.mkdir(parents=True, exist_ok=True)
     # jupyter-book by import: its script may not be on the PATH. --all: values cited across pages go stale otherwise.
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
-               "build", str(site), "--all", "-W", "-n", "--keep-going"]
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(site),
+        "--all",
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     said = plain(done.stdout).splitlines()
     # Repeated at the end of the log, which is what the batch shows.

@@ -20,8 +20,10 @@ def status_arguments() -> list[str]:
         UsageError: jobs cannot be submitted here, or nothing can say how they are.
     """
     if not shutil.which("sbatch"):
-        raise UsageError("--executor slurm: sbatch is not here; start the batch on a node of the cluster that has SLURM's "
-                         "commands (on Debian they come with the package slurm-client)")
+        raise UsageError(
+            "--executor slurm: sbatch is not here; start the batch on a node of the cluster that has SLURM's "
+            "commands (on Debian they come with the package slurm-client)"
+        )
     if _answers("sacct", "--allocations", "--noheader", "--starttime=now-1minute"):
         return []
     if _answers("squeue", "--noheader"):

@@ -20,8 +20,10 @@ from peftlib.batch.parameters import check
 from peftlib.errors import UsageError
 
 # What moves the cursor, colours or titles a terminal (sequences after ESC), and other characters that are no text.
-CONTROLS = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])"
-                      r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+CONTROLS = re.compile(
+    r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])"
+    r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+)
 
 
 def plain(text: str) -> str:
@@ -62,8 +64,16 @@ def execute(notebook: Path, scratch: Path, parameters: dict[str, object], root: 
 
     for last in (False, False, True):
         try:
-            papermill.execute_notebook(notebook, scratch, parameters, cwd=root, progress_bar=False, log_output=True,
-                                       start_timeout=300, kernel_manager_class=KernelManager)
+            papermill.execute_notebook(
+                notebook,
+                scratch,
+                parameters,
+                cwd=root,
+                progress_bar=False,
+                log_output=True,
+                start_timeout=300,
+                kernel_manager_class=KernelManager,
+            )
             return
         except RuntimeError as error:
             if last or "kernel_info" not in str(error):

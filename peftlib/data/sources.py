@@ -269,8 +269,13 @@ def _checked(columns: Columns, task: Task, where: str) -> _Rows:
                 raise DataError(f"{where}, row {source[i]}, column {column}: {fault}")
         labels[place] = _label(columns[task.label][i], task, f"{where}, row {source[i]}, column {task.label}")
     ids, groups = columns.get("id", range(len(texts))), columns.get("group") if task.rows else None
-    return _Rows([texts[i] for i in kept], labels, [str(ids[i]) for i in kept], groups and [groups[i] for i in kept],
-                 len(texts) - len(kept))
+    return _Rows(
+        [texts[i] for i in kept],
+        labels,
+        [str(ids[i]) for i in kept],
+        groups and [groups[i] for i in kept],
+        len(texts) - len(kept),
+    )
 
 
 def _expanded(columns: Columns, task: Task, where: str) -> tuple[Columns, list[int]]:
@@ -285,8 +290,10 @@ def _expanded(columns: Columns, task: Task, where: str) -> tuple[Columns, list[i
         except DataError as error:
             raise DataError(f"{where}, row {row}, {error}") from error
         except KeyError as error:
-            raise UsageError(f"task {task.name!r}: its rows find no column {error}; the source gives {', '.join(columns)}, "
-                             f"and each example needs {', '.join(made)}") from error
+            raise UsageError(
+                f"task {task.name!r}: its rows find no column {error}; the source gives {', '.join(columns)}, "
+                f"and each example needs {', '.join(made)}"
+            ) from error
         source += [row] * len(examples)
     return made, source
 

@@ -148,8 +148,10 @@ class Task:
             return self.labels
         first, last = round(self.low * 5), round(self.high * 5)
         if last - first > 1000:
-            raise UsageError(f"task {self.name!r} has scores from {self.low:g} to {self.high:g}, and form 'text' an answer "
-                             "for every 0.2, 1000 at most: give it another scale, or use form 'heads'")
+            raise UsageError(
+                f"task {self.name!r} has scores from {self.low:g} to {self.high:g}, and form 'text' an answer "
+                "for every 0.2, 1000 at most: give it another scale, or use form 'heads'"
+            )
         return tuple(f"{fifth / 5:.1f}" for fifth in range(first, last + 1))
 
 

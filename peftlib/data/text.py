@@ -1,6 +1,6 @@
 """The text-to-text form of a task (Raffel et al. 2020, section 2.4 and appendix D): every input and label a string.
 
-    mrpc sentence1: The nurse sold the piano. sentence2: The piano was sold.    ->    equivalent
+mrpc sentence1: The nurse sold the piano. sentence2: The piano was sold.    ->    equivalent
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Attachment:
 
     def prepend(self, edit: E) -> E:
         """Put an edit whose `ahead` gives vectors before the encoder's embedded tokens, of several the last first."""
-        site, = self.anatomy.at("embeddings.words", stack="encoder")
+        (site,) = self.anatomy.at("embeddings.words", stack="encoder")
         edits.make_room(self.anatomy)
         return self.edit(site, edit)
 
@@ -78,8 +78,10 @@ class Attachment:
         marked = {id(p) for p in self.trained}
         for p in parameters:
             if p is not None and not p.is_leaf:
-                raise UsageError(f"{self.slot} trains tensors that a method written before it computes from its own "
-                                 f"numbers: write {self.slot} first")
+                raise UsageError(
+                    f"{self.slot} trains tensors that a method written before it computes from its own "
+                    f"numbers: write {self.slot} first"
+                )
             if p is not None and id(p) not in marked:
                 marked.add(id(p))
                 self.trained.append(p.requires_grad_(True))
@@ -155,8 +157,9 @@ class Method(Expression):
 
     def __str__(self) -> str:
         """The shortest expression that parses back to this method: fields at their defaults are left out."""
-        given = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
-                 if getattr(self, f.name) != f.default]
+        given = [
+            f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
+        ]
         return f"{type(self).__name__}({', '.join(given)})"
 
     # --- the life of a method -------------------------------------------------------------------------------------
@@ -297,8 +300,10 @@ def require(owner: Method, **checks: bool | str) -> None:
     """
     for name, holds in checks.items():
         if not holds:
-            raise UsageError(f"{type(owner).__name__}({name}={short(getattr(owner, name))}) is impossible: see "
-                             f"`peftlib methods {type(owner).__name__}` for what {name} may be")
+            raise UsageError(
+                f"{type(owner).__name__}({name}={short(getattr(owner, name))}) is impossible: see "
+                f"`peftlib methods {type(owner).__name__}` for what {name} may be"
+            )
 
 
 def affordable(method: Method, numbers: int, shape: Shape) -> None:
@@ -309,8 +314,10 @@ def affordable(method: Method, numbers: int, shape: Shape) -> None:
     """
     most = max(LARGEST * shape.total, 1 << 27)
     if numbers > most:
-        raise UsageError(f"{method} would need {numbers:,} numbers beside a backbone of {shape.total:,} parameters: "
-                         f"expected at most {most:,}; choose smaller sizes")
+        raise UsageError(
+            f"{method} would need {numbers:,} numbers beside a backbone of {shape.total:,} parameters: "
+            f"expected at most {most:,}; choose smaller sizes"
+        )
 
 
 def bounded(method: Method, most: int, sizes: str) -> None:

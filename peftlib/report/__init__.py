@@ -42,9 +42,33 @@ from peftlib.report.tables import (
 )
 
 __all__ = [
-    "Html", "Page", "Spread", "begin", "beside", "by_label", "caveats", "cost", "course", "duration", "epoch_seconds",
-    "fell", "field", "figure", "frame", "gains", "presence", "printed", "provenance", "rate_grid", "rerun", "root",
-    "say", "scores", "style", "table", "union",
+    "Html",
+    "Page",
+    "Spread",
+    "begin",
+    "beside",
+    "by_label",
+    "caveats",
+    "cost",
+    "course",
+    "duration",
+    "epoch_seconds",
+    "fell",
+    "field",
+    "figure",
+    "frame",
+    "gains",
+    "presence",
+    "printed",
+    "provenance",
+    "rate_grid",
+    "rerun",
+    "root",
+    "say",
+    "scores",
+    "style",
+    "table",
+    "union",
 ]
 
 
@@ -84,18 +108,18 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
         "preset": f"{preset.name}: {preset.about}",
         "backbone": preset.backbone,
         "data": f"{DATA_NAMES[preset.source]}: {sizes[0]} examples a task to train on, {sizes[1]} to validate, "
-                f"{sizes[2]} to test",
+        f"{sizes[2]} to test",
         "rows": "all" if preset.rows is None else f"the first {preset.rows} of each experiment; the others are not run",
         "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
         "budget": f"epochs: {_either(epochs)}, batches of {preset.batch_size}, {preset.max_length} tokens, "
-                  f"{preset.precision}",
+        f"{preset.precision}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
     return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="What this page rests on")
 
 
 def _either(values: Iterable[int | None]) -> str:
-    """"100 or 1,000"; None is all."""
+    """ "100 or 1,000"; None is all."""
     found = sorted(set(values), key=lambda n: float("inf") if n is None else n)
     return " or ".join("all" if n is None else f"{n:,}" for n in found)
 
@@ -108,18 +132,29 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     if made:
         total = cost(made)
         machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
-        lines.append(fill("trains what has no record. The {runs:.0f} runs recorded took {time} of training steps, the "
-                          "longest {longest} ({machines}).", runs=total["runs"], time=duration(total["seconds"]),
-                          longest=duration(total["longest"]), machines=", ".join(dict.fromkeys(machines))))
+        lines.append(
+            fill(
+                "trains what has no record. The {runs:.0f} runs recorded took {time} of training steps, the "
+                "longest {longest} ({machines}).",
+                runs=total["runs"],
+                time=duration(total["seconds"]),
+                longest=duration(total["longest"]),
+                machines=", ".join(dict.fromkeys(machines)),
+            )
+        )
     diverged = {r["digest"] for source in sources for r in getattr(source, "diverged", ())}
     if diverged:
-        lines.append(f"{len(diverged)} diverged at {'its' if len(diverged) == 1 else 'their'} learning rate and "
-                     f"{'has' if len(diverged) == 1 else 'have'} no scores.")
+        lines.append(
+            f"{len(diverged)} diverged at {'its' if len(diverged) == 1 else 'their'} learning rate and "
+            f"{'has' if len(diverged) == 1 else 'have'} no scores."
+        )
     damaged = {run.digest for source in sources for run in getattr(source, "damaged", ())}
     if damaged:
         lines.append(f"{len(damaged)} {'has a damaged record' if len(damaged) == 1 else 'have damaged records'}.")
     missing = len(wanted - {r["digest"] for r in made} - diverged)
     if missing:
-        lines.append(f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
-                     f"PRESET={page.preset.name}`, trains them.")
+        lines.append(
+            f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
+            f"PRESET={page.preset.name}`, trains them."
+        )
     return Markdown(" ".join(lines))

@@ -130,8 +130,10 @@ class Scope:
     def fill(self, text: str) -> str:
         """A text with each ``{name}`` and ``{name:format}`` filled; texts by name may hold placeholders themselves."""
         try:
-            return "".join(before + ("" if name is None else self._shown(name, spec))
-                           for before, name, spec, _ in string.Formatter().parse(text))
+            return "".join(
+                before + ("" if name is None else self._shown(name, spec))
+                for before, name, spec, _ in string.Formatter().parse(text)
+            )
         except PeftlibError:
             raise
         except (TypeError, ValueError) as error:

@@ -11,8 +11,22 @@ from peftlib.data.tasks import get_task
 
 # Rows that the Compacter paper tests on (section 5): the official validation rows, or half of them. What stands together is
 # counted as it is scored first: MultiRC's answers, ReCoRD's queries.
-TEST_ROWS = {"cola": 522, "sst2": 872, "mrpc": 204, "qqp": 40_430, "stsb": 750, "mnli": 9_815, "qnli": 5_463, "rte": 139,
-             "boolq": 1_635, "cb": 28, "copa": 50, "multirc": 2_424, "record": 10_000, "wic": 319}
+TEST_ROWS = {
+    "cola": 522,
+    "sst2": 872,
+    "mrpc": 204,
+    "qqp": 40_430,
+    "stsb": 750,
+    "mnli": 9_815,
+    "qnli": 5_463,
+    "rte": 139,
+    "boolq": 1_635,
+    "cb": 28,
+    "copa": 50,
+    "multirc": 2_424,
+    "record": 10_000,
+    "wic": 319,
+}
 STAND_IN_ROWS = {"quora": 1_000, "xnli_resplit": 300, "qnli_resplit": 500, "boolq_resplit": 400}  # in a local folder
 TINY = ("cb", "copa")  # of SuperGLUE; one row is 3.6 and 2 points
 USUAL_SCORE = 0.8

@@ -47,10 +47,17 @@ def tiny(kind: str) -> Anatomy:
     """The anatomy of a small random BERT ("bert") or T5 ("t5") of three blocks a stack, as methods may leave
     out the first ones; not to be edited."""
     config = {
-        "bert": lambda: BertConfig(vocab_size=16, hidden_size=128, intermediate_size=256, num_hidden_layers=3,
-                                   num_attention_heads=2, max_position_embeddings=512),
-        "t5": lambda: T5Config(vocab_size=16, d_model=128, d_ff=256, d_kv=64, num_layers=3, num_heads=2,
-                               decoder_start_token_id=0),
+        "bert": lambda: BertConfig(
+            vocab_size=16,
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            max_position_embeddings=512,
+        ),
+        "t5": lambda: T5Config(
+            vocab_size=16, d_model=128, d_ff=256, d_kv=64, num_layers=3, num_heads=2, decoder_start_token_id=0
+        ),
     }[kind]()
     return Anatomy(backbones.from_config(config))
 
@@ -61,8 +68,11 @@ def touches(method: str, kind: str) -> tuple[list[Touch], list[str]]:
     found, shared = [], []
     for leaf, at in model.attachments:
         found += list(_touches(leaf, at))
-        shared += [type(module).__name__ for module in model.shared.values()
-                   if at.task in (None, at.tasks[0]) and any(module is own for own in at.shared)]
+        shared += [
+            type(module).__name__
+            for module in model.shared.values()
+            if at.task in (None, at.tasks[0]) and any(module is own for own in at.shared)
+        ]
     return list(dict.fromkeys(found)), shared
 
 
@@ -103,8 +113,11 @@ def order(kind: str) -> dict[str, list[list[str]]]:
     """For each stack the rows of its picture from the bottom up: names of sites in the order in which a forward pass
     calls them, query, key and value side by side."""
     anatomy, called = tiny(kind), []
-    hooks = [site.module.register_forward_pre_hook(lambda *_, site=site: called.append((site.stack, site.name)))
-             for site in anatomy.sites if not site.name.endswith("attention") and site.layer < 1]
+    hooks = [
+        site.module.register_forward_pre_hook(lambda *_, site=site: called.append((site.stack, site.name)))
+        for site in anatomy.sites
+        if not site.name.endswith("attention") and site.layer < 1
+    ]
     ids = torch.ones(1, 3, dtype=torch.long)
     anatomy.model(ids, **({"decoder_input_ids": ids} if anatomy.shape.decoder_layers else {}))
     for hook in hooks:
@@ -133,8 +146,11 @@ def _family(name: str) -> str:
 
 def picture(method: str) -> Html:
     """A block of BERT and the two of T5 with what the method does there, read off tiny models it was attached to."""
-    columns = [("bert", "encoder", "BERT block"), ("t5", "encoder", "T5 encoder block"),
-               ("t5", "decoder", "T5 decoder block")]
+    columns = [
+        ("bert", "encoder", "BERT block"),
+        ("t5", "encoder", "T5 encoder block"),
+        ("t5", "decoder", "T5 decoder block"),
+    ]
     found = {kind: touches(method, kind) for kind in ("bert", "t5")}
     tallest = max(len(order(kind)[stack]) for kind, stack, _ in columns)
     fig, ax = plt.subplots(figsize=(7.8, 0.42 * tallest + 0.8))
@@ -158,8 +174,13 @@ def _draw_column(ax: Axes, left: float, rows: list[list[str]], here: list[Touch]
             at = [t for t in here if t.site == name]
             _draw_site(ax, left + i * width, y, width - 0.08, name, at)
     for below, above in residuals(rows):
-        ax.plot([left - 0.1, left - 0.28, left - 0.28, left - 0.1], [below, below, above, above], color=style.GREY,
-                linewidth=1, solid_joinstyle="round")
+        ax.plot(
+            [left - 0.1, left - 0.28, left - 0.28, left - 0.1],
+            [below, below, above, above],
+            color=style.GREY,
+            linewidth=1,
+            solid_joinstyle="round",
+        )
         ax.text(left - 0.09, above, "+", ha="left", va="center", fontsize=10, color=style.GREY)
     ax.text(left + 1.5, -0.75, title, ha="center", va="center", fontsize=11)
     if shared:
@@ -182,11 +203,22 @@ def _draw_site(ax: Axes, x: float, y: float, width: float, name: str, at: list[T
     looks = style.of(own[0].method) if own else None
     dashed = any(t.how == "candidate" for t in own)
     _box(ax, x, y - 0.23, width, 0.46, looks.color if looks else None, "--" if dashed else "-")
-    short = {"embeddings.words": "word embeddings", "embeddings.norm": "embeddings' norm", "final.norm": "final norm",
-             "ffn.up": "ffn up", "ffn.down": "ffn down", "ffn.gate": "ffn gate"}
+    short = {
+        "embeddings.words": "word embeddings",
+        "embeddings.norm": "embeddings' norm",
+        "final.norm": "final norm",
+        "ffn.up": "ffn up",
+        "ffn.down": "ffn down",
+        "ffn.gate": "ffn gate",
+    }
     leaf = short.get(name, name.split(".")[-1])
-    said = {"candidate": "some entries", "trained": "trained", "computed": "in a subspace", "inside": "keys, values",
-            "ahead": "prompt before"}
+    said = {
+        "candidate": "some entries",
+        "trained": "trained",
+        "computed": "in a subspace",
+        "inside": "keys, values",
+        "ahead": "prompt before",
+    }
     # A tensor's name is told where only a part of the site is trained.
     detail = [t.what if t.how == "trained" and t.what else said[t.how] for t in own]
     text = leaf.replace("_", " ") + (f": {', '.join(detail)}" if own and width > 2 else "")
@@ -199,13 +231,23 @@ def _draw_site(ax: Axes, x: float, y: float, width: float, name: str, at: list[T
         ax.text(x + width / 2, middle, what, ha="center", va="center", fontsize=7 if width > 1.2 else 6.5)
 
 
-def _box(ax: Axes, x: float, y: float, width: float, height: float, color: str | None, line: str,
-         round_: bool = False) -> None:
+def _box(
+    ax: Axes, x: float, y: float, width: float, height: float, color: str | None, line: str, round_: bool = False
+) -> None:
     """A box: grey and thin if nothing happens there, coloured, thick and tinted if something does."""
     shape = f"round,pad=0,rounding_size={0.12 if round_ else 0.03}"
-    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, linestyle=line,
-                                linewidth=2 if color else 0.8, edgecolor=color or style.GREY,
-                                facecolor=(color + "38") if color else "none"))
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y),
+            width,
+            height,
+            boxstyle=shape,
+            linestyle=line,
+            linewidth=2 if color else 0.8,
+            edgecolor=color or style.GREY,
+            facecolor=(color + "38") if color else "none",
+        )
+    )
 
 
 def describe(method: str) -> str:
@@ -216,12 +258,18 @@ def describe(method: str) -> str:
         by_kind.setdefault((touch.how, touch.what + (", one a task" if touch.per_task else "")), []).append(touch.site)
     if not found:
         return "In the backbone it touches nothing: only heads are trained."
-    templates = {"before": "puts {what} before {sites}", "after": "puts {what} after {sites}",
-                 "inside": "gives {sites} more keys and values ({what})",
-                 "ahead": "puts {what} before the sequence that comes from {sites}", "trained": "trains {what} of {sites}",
-                 "computed": "moves {what} of {sites} in a subspace",
-                 "candidate": "trains some entries, chosen by data, anywhere in {sites}"}
-    said = [templates[how].format(what=what or "all", sites=", ".join(dict.fromkeys(sites)))
-            for (how, what), sites in by_kind.items()]
+    templates = {
+        "before": "puts {what} before {sites}",
+        "after": "puts {what} after {sites}",
+        "inside": "gives {sites} more keys and values ({what})",
+        "ahead": "puts {what} before the sequence that comes from {sites}",
+        "trained": "trains {what} of {sites}",
+        "computed": "moves {what} of {sites} in a subspace",
+        "candidate": "trains some entries, chosen by data, anywhere in {sites}",
+    }
+    said = [
+        templates[how].format(what=what or "all", sites=", ".join(dict.fromkeys(sites)))
+        for (how, what), sites in by_kind.items()
+    ]
     tail = f" The places share {_shared(shared)}." if shared else ""
     return f"In BERT it {'; '.join(said)}.{tail}"

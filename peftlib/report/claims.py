@@ -48,8 +48,12 @@ class File:
     within: dict[str, float | str] = field(default_factory=dict)
 
 
-def read(path: Path, statements: Mapping[str, tuple[float, str]], relations: Mapping[str, Callable[[Case], Found]],
-         tables: Mapping[str, Rows]) -> tuple[Vocabulary, dict[str, Claim]]:
+def read(
+    path: Path,
+    statements: Mapping[str, tuple[float, str]],
+    relations: Mapping[str, Callable[[Case], Found]],
+    tables: Mapping[str, Rows],
+) -> tuple[Vocabulary, dict[str, Claim]]:
     """A file of claims, each of them checked: what they may name, and the claims by id.
 
     Args:
@@ -67,8 +71,9 @@ def read(path: Path, statements: Mapping[str, tuple[float, str]], relations: Map
         if isinstance(block, dict):
             conform(block, Claim, f"{path}, claim {short(block.get('id'))}: ")
     file = conform(content, File, f"{path}: ")
-    names = Vocabulary({name: listed(rows) for name, rows in file.rows.items()}, file.columns, file.within, statements,
-                       relations)
+    names = Vocabulary(
+        {name: listed(rows) for name, rows in file.rows.items()}, file.columns, file.within, statements, relations
+    )
     _vocabulary_is_sound(names, tables, f"{path}")
     for claim in file.claim:
         where, others = f"{path}, claim {claim.id!r}", [other for other in file.claim if other is not claim]
@@ -102,8 +107,9 @@ def _vocabulary_is_sound(names: Vocabulary, tables: Mapping[str, Rows], where: s
         before[group] = rows
 
 
-def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary, tables: Mapping[str, Rows],
-                        where: str) -> None:
+def _condition_is_sound(
+    one: Condition, used: tuple[str, ...], names: Vocabulary, tables: Mapping[str, Rows], where: str
+) -> None:
     """Is all there that a condition needs and names?"""
     _known(where, "relation", one.relation, names.relations)
     if wrong := next(_lacks(one, used, names), None):
@@ -119,8 +125,10 @@ def _condition_is_sound(one: Condition, used: tuple[str, ...], names: Vocabulary
     for table in (*used, one.other_table, *(told.partition(" of ")[2] for told in listed(one.show))):
         _known(where, "table or experiment", table, [*tables, *grids.experiments()])
     other = (one.other_table,) if one.other_table else used
-    for table, rows in [*((name, spec) for name in used for spec in (one.rows, one.among)),
-                        *((name, spec) for name in other for spec in (one.than, one.of))]:
+    for table, rows in [
+        *((name, spec) for name in used for spec in (one.rows, one.among)),
+        *((name, spec) for name in other for spec in (one.than, one.of)),
+    ]:
         labels = tables[table].labels if table in tables else [run.label for run in grids.runs(table, "published")]
         for name in strangers(rows, labels, names.rows):
             _known(where, f"row of {table}", name, [*names.rows, *dict.fromkeys(labels)])

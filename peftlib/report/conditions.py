@@ -30,7 +30,7 @@ def listed(names: Names) -> tuple[str, ...]:
 
 
 def extreme_of(name: str) -> str:
-    """"earlier methods" of "best of earlier methods", nothing of another name."""
+    """ "earlier methods" of "best of earlier methods", nothing of another name."""
     word, _, group = name.partition(" of ")
     return group if word in EXTREMES else ""
 
@@ -136,8 +136,10 @@ class Case:
 
     def meant(self, table: str, label: str) -> bool:
         """Does what is asked under ``where`` hold for a row?"""
-        return all(replace(self, condition=replace(only, rows=label), tables=listed(only.tables) or (table,)).found()[0]
-                   for only in self.condition.where)
+        return all(
+            replace(self, condition=replace(only, rows=label), tables=listed(only.tables) or (table,)).found()[0]
+            for only in self.condition.where
+        )
 
     def looks(self) -> list[tuple[str, str]]:
         """Tables and columns that are looked at."""
@@ -155,7 +157,7 @@ class Case:
         if than == "itself":
             than = label
         elif than.endswith("*") and not extreme_of(than):
-            than = than[:-1] + label[len(str(ask.rows)) - 1:]
+            than = than[:-1] + label[len(str(ask.rows)) - 1 :]
         (found,) = self.labels(there, than, column)
         return found, self.value(there, found, column)
 

@@ -33,9 +33,11 @@ def not_measured(name: str) -> Markdown:
 def where(result: dict) -> str:
     """The machine, versions, date and commit of a measurement, in one line."""
     machine = result["machine"]
-    return (f"{machine['device']}, {machine['threads']} threads of {machine['cores']} cores · "
-            + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-            + f" · {result['date']} · commit {result['commit']}")
+    return (
+        f"{machine['device']}, {machine['threads']} threads of {machine['cores']} cores · "
+        + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+        + f" · {result['date']} · commit {result['commit']}"
+    )
 
 
 def training_speed() -> Html | Markdown:
@@ -43,12 +45,22 @@ def training_speed() -> Html | Markdown:
     result = benchmark("training_speed")
     if result is None:
         return not_measured("training_speed")
-    rows = [{"variant": name, "examples/s": row["examples_per_second"], "slowest": row["slowest"],
-             "fastest": row["fastest"], "peak memory, MiB": row["peak_bytes"] / 2**20, "accuracy": row["accuracy"]}
-            for name, row in result["variants"].items()]
-    about = (f"{result['method']} on {result['backbone']}, {result['task']} ({result['source']}): {result['examples']} "
-             f"examples, {result['epochs']} epochs, batches of {result['batch_size']}; median of {result['repeats']} "
-             f"rounds in turn, accuracy on {result['validation']} rows. {where(result)}")
+    rows = [
+        {
+            "variant": name,
+            "examples/s": row["examples_per_second"],
+            "slowest": row["slowest"],
+            "fastest": row["fastest"],
+            "peak memory, MiB": row["peak_bytes"] / 2**20,
+            "accuracy": row["accuracy"],
+        }
+        for name, row in result["variants"].items()
+    ]
+    about = (
+        f"{result['method']} on {result['backbone']}, {result['task']} ({result['source']}): {result['examples']} "
+        f"examples, {result['epochs']} epochs, batches of {result['batch_size']}; median of {result['repeats']} "
+        f"rounds in turn, accuracy on {result['validation']} rows. {where(result)}"
+    )
     speeds = dict.fromkeys(("examples/s", "slowest", "fastest", "peak memory, MiB"), ".0f")
     return table(pd.DataFrame(rows), caption="Training the same model on the same examples", formats=speeds, note=about)
 
@@ -67,13 +79,24 @@ def batch_overhead() -> Html | Markdown:
     result = benchmark("batch_overhead")
     if result is None:
         return not_measured("batch_overhead")
-    names = {"runs": "runs", "training_seconds": "in training steps, s", "run_seconds": "in whole runs, s",
-             "wall_train_seconds": "wall, training half, s", "wall_book_seconds": "wall, book half, s",
-             "wall_again_seconds": "wall, second start, s", "wall_over_training": "whole wall / training steps",
-             "wall_train_over_runs": "training half / whole runs", "ideal": "ideal of the last"}
+    names = {
+        "runs": "runs",
+        "training_seconds": "in training steps, s",
+        "run_seconds": "in whole runs, s",
+        "wall_train_seconds": "wall, training half, s",
+        "wall_book_seconds": "wall, book half, s",
+        "wall_again_seconds": "wall, second start, s",
+        "wall_over_training": "whole wall / training steps",
+        "wall_train_over_runs": "training half / whole runs",
+        "ideal": "ideal of the last",
+    }
     rows = [{"quantity": said, "value": float(result[key])} for key, said in names.items()]
-    return table(pd.DataFrame(rows), caption=f"The batch, preset {result['preset']}, {result['jobs']} workers",
-                 formats={"value": ".2f"}, note=where(result))
+    return table(
+        pd.DataFrame(rows),
+        caption=f"The batch, preset {result['preset']}, {result['jobs']} workers",
+        formats={"value": ".2f"},
+        note=where(result),
+    )
 
 
 def steps(printed: Mapping[str, Mapping[str, float]], about: str) -> Html | Markdown:
@@ -86,15 +109,24 @@ def steps(printed: Mapping[str, Mapping[str, float]], about: str) -> Html | Mark
         return not_measured("step")
     full, rows = result["methods"]["Full()"]["ours"], []
     for method, found in result["methods"].items():
-        row = {"method": method, "time": found["ours"]["milliseconds"] / full["milliseconds"],
-               "memory": found["ours"]["peak_bytes"] / full["peak_bytes"]}
+        row = {
+            "method": method,
+            "time": found["ours"]["milliseconds"] / full["milliseconds"],
+            "memory": found["ours"]["peak_bytes"] / full["peak_bytes"],
+        }
         row |= {f"{name}, paper": ratio for name, ratio in printed.get(found["row"], {}).items()}
         rows.append(row)
-    note = (f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
-            f"{full['peak_bytes'] / 2**20:.0f} MiB. {about} {where(result)}")
+    note = (
+        f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
+        f"{full['peak_bytes'] / 2**20:.0f} MiB. {about} {where(result)}"
+    )
     names = ("time", "time, paper", "memory", "memory, paper")
-    return table(pd.DataFrame(rows)[["method", *names]], caption="A training step relative to full fine-tuning",
-                 formats=dict.fromkeys(names, ".2f"), note=note)
+    return table(
+        pd.DataFrame(rows)[["method", *names]],
+        caption="A training step relative to full fine-tuning",
+        formats=dict.fromkeys(names, ".2f"),
+        note=note,
+    )
 
 
 def beside_peft() -> Html | Markdown:
@@ -102,13 +134,24 @@ def beside_peft() -> Html | Markdown:
     result = benchmark("step")
     if result is None:
         return Markdown("")
-    rows = [{"method": method, "ours, ms": found["ours"]["milliseconds"], "peft, ms": found["peft"]["milliseconds"],
-             "ours / peft": found["ours"]["milliseconds"] / found["peft"]["milliseconds"],
-             "memory, ours / peft": found["ours"]["peak_bytes"] / found["peft"]["peak_bytes"]}
-            for method, found in result["methods"].items() if found["peft"]]
+    rows = [
+        {
+            "method": method,
+            "ours, ms": found["ours"]["milliseconds"],
+            "peft, ms": found["peft"]["milliseconds"],
+            "ours / peft": found["ours"]["milliseconds"] / found["peft"]["milliseconds"],
+            "memory, ours / peft": found["ours"]["peak_bytes"] / found["peft"]["peak_bytes"],
+        }
+        for method, found in result["methods"].items()
+        if found["peft"]
+    ]
     formats = dict.fromkeys(("ours, ms", "peft, ms"), ".0f") | dict.fromkeys(("ours / peft", "memory, ours / peft"), ".2f")
-    return table(pd.DataFrame(rows), caption="A training step, ours and that of Hugging Face peft", formats=formats,
-                 note=f"{_shape(result)}. {where(result)}")
+    return table(
+        pd.DataFrame(rows),
+        caption="A training step, ours and that of Hugging Face peft",
+        formats=formats,
+        note=f"{_shape(result)}. {where(result)}",
+    )
 
 
 def _shape(result: dict) -> str:
@@ -120,12 +163,23 @@ def kronecker() -> Html | Markdown:
     result = benchmark("kronecker")
     if result is None:
         return not_measured("kronecker")
-    rows = [{**{key: row[key] for key in ("d", "a", "n", "tokens")}, "rank": row["rank"] or "full",
-             "built, ms": row["milliseconds"]["built"], "factored, ms": row["milliseconds"]["factored"],
-             "fewer products": row["chosen"], "faster": row["faster"]} for row in result["rows"]]
-    return table(pd.DataFrame(rows), caption="A product with a sum of Kronecker products: the matrix built first, or not",
-                 formats=dict.fromkeys(("built, ms", "factored, ms"), ".1f"),
-                 note=f"{result['threads']} thread, torch {result['torch']} · {result['date']} · commit {result['commit']}")
+    rows = [
+        {
+            **{key: row[key] for key in ("d", "a", "n", "tokens")},
+            "rank": row["rank"] or "full",
+            "built, ms": row["milliseconds"]["built"],
+            "factored, ms": row["milliseconds"]["factored"],
+            "fewer products": row["chosen"],
+            "faster": row["faster"],
+        }
+        for row in result["rows"]
+    ]
+    return table(
+        pd.DataFrame(rows),
+        caption="A product with a sum of Kronecker products: the matrix built first, or not",
+        formats=dict.fromkeys(("built, ms", "factored, ms"), ".1f"),
+        note=f"{result['threads']} thread, torch {result['torch']} · {result['date']} · commit {result['commit']}",
+    )
 
 
 def by_method(records: Sequence[dict]) -> Html:
@@ -141,6 +195,8 @@ def by_method(records: Sequence[dict]) -> Html:
         ax.plot(x, y, color=looks.color, marker=looks.marker)
         ax.annotate(looks.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9, color=looks.color)
     ax.set_yscale("log")
-    ax.set(xlabel="peak memory of the process during the run, less what it used before (MiB)",
-           ylabel="training examples per second (log scale)")
+    ax.set(
+        xlabel="peak memory of the process during the run, less what it used before (MiB)",
+        ylabel="training examples per second (log scale)",
+    )
     return figure(fig, caption=caption, source=records)

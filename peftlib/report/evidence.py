@@ -20,8 +20,14 @@ class Rows:
     setting: what its numbers hold for, where that is not the page's.
     """
 
-    def __init__(self, name: str, values: Mapping[str, Mapping[str, float | None]], labels: Iterable[str] = (),
-                 margin: float | None = None, setting: str = ""):
+    def __init__(
+        self,
+        name: str,
+        values: Mapping[str, Mapping[str, float | None]],
+        labels: Iterable[str] = (),
+        margin: float | None = None,
+        setting: str = "",
+    ):
         self.name, self.values, self.setting = name, values, setting
         self.labels = list(dict.fromkeys([*labels, *values]))
         self._margin = margin
@@ -74,4 +80,5 @@ def rises(x: Iterable[float], y: Iterable[float]) -> tuple[bool, str]:
     x, y = list(x), list(y)
     found = spearmanr(x, y)
     return bool(found.statistic > 0 and found.pvalue < 0.05), (
-        f"Spearman's rho {found.statistic:.2f}, p = {found.pvalue:.2g}, {len(x)} rows")
+        f"Spearman's rho {found.statistic:.2f}, p = {found.pvalue:.2g}, {len(x)} rows"
+    )

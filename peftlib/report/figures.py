@@ -32,8 +32,10 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
     fig.savefig(data, format="svg", metadata={"Date": None}, bbox_inches="tight")
     plt.close(fig)
     image = base64.b64encode(data.getvalue()).decode()
-    shown = Markup('<figure><img class="transparent" alt="{}" style="max-width:100%" src="data:image/svg+xml;base64,{}">'
-                   "<figcaption>{}{}</figcaption></figure>")
+    shown = Markup(
+        '<figure><img class="transparent" alt="{}" style="max-width:100%" src="data:image/svg+xml;base64,{}">'
+        "<figcaption>{}{}</figcaption></figure>"
+    )
     return Html(shown.format(caption, image, caption, small), f"[figure] {caption}\n{foot}")
 
 
@@ -44,8 +46,9 @@ def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
     titles = [TITLES.get(metric, metric) for metric in metrics]
     if table.empty or not any(table[f"{title}, ours"].notna().any() for title in titles):
         return None
-    fig, axes = plt.subplots(1, len(metrics), sharey=True, squeeze=False,
-                             figsize=(2.6 + 1.7 * len(metrics), 1.2 + 0.3 * len(table)))
+    fig, axes = plt.subplots(
+        1, len(metrics), sharey=True, squeeze=False, figsize=(2.6 + 1.7 * len(metrics), 1.2 + 0.3 * len(table))
+    )
     for ax, title in zip(axes[0], titles, strict=True):
         _dumbbell(ax, table, title)
     axes[0][0].set_yticks(range(len(table)), map(style.plain, table["method"]))
@@ -72,8 +75,11 @@ def _dumbbell(ax: Axes, table: pd.DataFrame, title: str) -> None:
 # --- one figure each --------------------------------------------------------------------------------------------------
 def points(source: Sequence[dict], value: Callable[[Sequence[dict]], Spread | None]) -> pd.DataFrame:
     """For `over`: each row of an experiment by the percentage it updates per task. value: from its records."""
-    rows = [{"method": found[0]["run"]["method"], "x": shares.updated(found[0]), "y": value(found)}
-            for found in by_label(source).values() if found]
+    rows = [
+        {"method": found[0]["run"]["method"], "x": shares.updated(found[0]), "y": value(found)}
+        for found in by_label(source).values()
+        if found
+    ]
     return pd.DataFrame(rows, columns=["method", "x", "y"])
 
 
@@ -91,12 +97,17 @@ def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_
     if not kept:
         return None
     lines = max(_names(points).nunique() for points in kept.values())
-    fig, axes = plt.subplots(1, len(kept), squeeze=False, figsize=(1.5 + 4.4 * len(kept), max(4.4, 0.33 * lines)),
-                             sharex=True)
+    fig, axes = plt.subplots(
+        1, len(kept), squeeze=False, figsize=(1.5 + 4.4 * len(kept), max(4.4, 0.33 * lines)), sharex=True
+    )
     for ax, (title, points) in zip(axes[0], kept.items(), strict=True):
         ends = [_line(ax, group, name) for name, group in points.groupby(_names(points), sort=False)]
-        ax.set(xscale="log", yscale="log" if log_y else "linear", xlabel=style.plain(x_label),
-               title=style.plain(title) if len(kept) > 1 else "")
+        ax.set(
+            xscale="log",
+            yscale="log" if log_y else "linear",
+            xlabel=style.plain(x_label),
+            title=style.plain(title) if len(kept) > 1 else "",
+        )
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _label_ends(ax, ends)
     axes[0][0].set_ylabel(style.plain(y_label))
@@ -135,9 +146,18 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float 
         at_x, at_y = to_axes.transform((x, y))
         level = max([at_y, *(p + gap for p in placed)])
         placed.append(level)
-        ax.annotate(style.plain(name), (at_x, at_y), (1.02, level), xycoords="axes fraction", textcoords="axes fraction",
-                    color=color, va="center", fontsize=9, annotation_clip=False,
-                    arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8})
+        ax.annotate(
+            style.plain(name),
+            (at_x, at_y),
+            (1.02, level),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=color,
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8},
+        )
 
 
 def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Figure | None:
@@ -176,9 +196,18 @@ def _fan(ax: Axes, curves: Mapping[str, tuple[list[int], list[float]]], records:
     for i, (label, (x, y)) in enumerate(curves.items()):
         share = (i + 1) / len(curves)
         look = style.of(records[label][0]["run"]["method"])
-        short = label[label.index("["):].replace("[", "").replace("]", "") if "[" in label else label
-        ax.plot(x, y, color=look.color, alpha=0.35 + 0.65 * share, linewidth=0.8 + 1.8 * share,
-                marker="os^Dv<>Ph"[i % 9], markersize=5, linestyle=look.line, label=style.plain(short))
+        short = label[label.index("[") :].replace("[", "").replace("]", "") if "[" in label else label
+        ax.plot(
+            x,
+            y,
+            color=look.color,
+            alpha=0.35 + 0.65 * share,
+            linewidth=0.8 + 1.8 * share,
+            marker="os^Dv<>Ph"[i % 9],
+            markersize=5,
+            linestyle=look.line,
+            label=style.plain(short),
+        )
 
 
 def rates(points: pd.DataFrame, task: str) -> Figure | None:
@@ -191,8 +220,14 @@ def rates(points: pd.DataFrame, task: str) -> Figure | None:
     ax.errorbar(points["lr"], y, yerr=[s.sd or 0.0 for s in points["score"]], color=look.color, marker="o", capsize=2)
     best = y.index(max(y))
     ax.plot(points["lr"].iloc[best], y[best], "o", color=style.VERMILLION, markersize=11, markerfacecolor="none")
-    ax.annotate(f"best: {points['lr'].iloc[best]:.2g}", (points["lr"].iloc[best], y[best]), (0, 12),
-                textcoords="offset points", ha="center", color=style.VERMILLION)
+    ax.annotate(
+        f"best: {points['lr'].iloc[best]:.2g}",
+        (points["lr"].iloc[best], y[best]),
+        (0, 12),
+        textcoords="offset points",
+        ha="center",
+        color=style.VERMILLION,
+    )
     ax.margins(y=0.15)
     ax.set(xscale="log", xlabel="learning rate", ylabel=f"{TITLES[task]}, validation accuracy")
     return fig
@@ -212,8 +247,7 @@ def search(trials: pd.DataFrame, found: Mapping[str, float]) -> Figure | None:
     best = z.idxmax()
     ax.plot(x[best], y[best], "o", color=style.VERMILLION, markersize=15, markerfacecolor="none", zorder=4)
     ax.plot(found["dropout"], found["weight_decay"], "*", color=style.GREY, markersize=14, markerfacecolor="none")
-    ax.annotate("paper's best", (found["dropout"], found["weight_decay"]), (9, 0), textcoords="offset points",
-                va="center")
+    ax.annotate("paper's best", (found["dropout"], found["weight_decay"]), (9, 0), textcoords="offset points", va="center")
     for at in zip(x, y, z, strict=True):
         ax.annotate(f"{at[2]:.3f}", at[:2], (0, -16), textcoords="offset points", ha="center", fontsize=8)
     ax.margins(0.12)

@@ -95,10 +95,13 @@ class Tables:
             self._naming(table, frame)
             labels = [self._pattern(table, frame).format_map(row) for row in frame.to_dict("records")]
             if twice := {label for label in labels if labels.count(label) > 1}:
-                raise DataError(f"{path}: several rows are named {short(min(twice))}; name them by more columns in [rows], "
-                                f'such as {table} = "{{{frame.columns[0]}}}, {{{frame.columns[-1]}}}"')
-            self._read[table] = pd.DataFrame({name: pd.Series(map(_read, column), labels, dtype=object)
-                                              for name, column in frame.items()})
+                raise DataError(
+                    f"{path}: several rows are named {short(min(twice))}; name them by more columns in [rows], "
+                    f'such as {table} = "{{{frame.columns[0]}}}, {{{frame.columns[-1]}}}"'
+                )
+            self._read[table] = pd.DataFrame(
+                {name: pd.Series(map(_read, column), labels, dtype=object) for name, column in frame.items()}
+            )
         return self._read[table]
 
     def _pattern(self, table: str, frame: pd.DataFrame) -> str:
@@ -251,6 +254,7 @@ def no_fraction(column: pd.Series, n: float, whole: float) -> Names:
 
     n: rows tested on, times the runs that a number is the mean of. whole: the score of all right, 100 or 1.
     """
+
     def given(value: Printed) -> bool:
         near = round(value / whole * n)
         return any(rounds_to(whole * k / n, value.text) for k in (near - 1, near, near + 1) if 0 <= k <= n)
@@ -275,24 +279,48 @@ def _count(method: str, backbone: str):
 
 
 FUNCTIONS: dict[str, Callable] = {
-    "mean": mean, "mean_by_task": mean_by_task, "nearest": nearest, "where": where, "same": same, "cut": cut,
-    "no_fraction": no_fraction, "repeated": repeated, "count": len,
+    "mean": mean,
+    "mean_by_task": mean_by_task,
+    "nearest": nearest,
+    "where": where,
+    "same": same,
+    "cut": cut,
+    "no_fraction": no_fraction,
+    "repeated": repeated,
+    "count": len,
     "parameters": lambda method, backbone: _count(method, backbone).total,  # all of a backbone with a method
     "trained": lambda method, backbone: _count(method, backbone).trainable,
-    "max": lambda *values: max(_numbers(values)), "min": lambda *values: min(_numbers(values)),
-    "highest": lambda *columns: _ranked(columns, -1), "lowest": lambda *columns: _ranked(columns, 1)}
+    "max": lambda *values: max(_numbers(values)),
+    "min": lambda *values: min(_numbers(values)),
+    "highest": lambda *columns: _ranked(columns, -1),
+    "lowest": lambda *columns: _ranked(columns, 1),
+}
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
 OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Mod: operator.mod,
-    ast.Pow: operator.pow, ast.USub: operator.neg, ast.Not: operator.not_, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.In: lambda one, many: one in list(many), ast.NotIn: lambda one, many: one not in list(many)}
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.Not: operator.not_,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda one, many: one in list(many),
+    ast.NotIn: lambda one, many: one not in list(many),
+}
 
 
-def evaluate(formula: str, names: Callable[[str], object], cells: Callable[..., object],
-             functions: Mapping[str, Callable]) -> object:
+def evaluate(
+    formula: str, names: Callable[[str], object], cells: Callable[..., object], functions: Mapping[str, Callable]
+) -> object:
     """The value of a formula.
 
     Args:

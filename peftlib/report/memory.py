@@ -21,6 +21,12 @@ def memory_table(records: Iterable[dict]) -> pd.DataFrame:
     for r in records:
         measured, estimated = r.get("peak_bytes"), r.get("estimate_bytes")
         if measured and estimated:
-            rows.append({"method": r["run"]["label"] or r["run"]["method"], "measured": measured / MIB,
-                         "estimated": estimated / MIB, "error": 100 * (estimated - measured) / measured})
+            rows.append(
+                {
+                    "method": r["run"]["label"] or r["run"]["method"],
+                    "measured": measured / MIB,
+                    "estimated": estimated / MIB,
+                    "error": 100 * (estimated - measured) / measured,
+                }
+            )
     return pd.DataFrame(rows, columns=["method", "measured", "estimated", "error"])

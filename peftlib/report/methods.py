@@ -49,8 +49,12 @@ def source(method: str) -> Html:
     used = [type(edit) for model in models for _, at in model.attachments for _, edit in at.edits]
     used += [type(module) for model in models for _, at in model.attachments for module in at.shared]
     core = [c for c in dict.fromkeys(_with_bases(used)) if c.__module__.startswith("peftlib.methods")]
-    parts = [c for leaf in leaves for c in leaf.__mro__ if c.__module__.startswith("peftlib.methods.")
-             and c.__module__ != Method.__module__]  # the method, those it is a variant of, and what several share
+    parts = [
+        c
+        for leaf in leaves
+        for c in leaf.__mro__
+        if c.__module__.startswith("peftlib.methods.") and c.__module__ != Method.__module__
+    ]  # the method, those it is a variant of, and what several share
     pieces = [inspect.getsource(c) for c in [*core, *(c for c in parts if not issubclass(c, Method))]]
     pieces += [inspect.getsource(leaf.attach) for leaf in leaves if leaf.attach is not Method.attach]
     files = dict.fromkeys(inspect.getsourcefile(c) for c in [*parts, *core])
@@ -69,7 +73,7 @@ def _with_bases(classes: Iterable[type]) -> Iterable[type]:
 
 def _name(file: str) -> str:
     parts = Path(file).parts
-    return "/".join(parts[len(parts) - 1 - parts[::-1].index("peftlib"):])
+    return "/".join(parts[len(parts) - 1 - parts[::-1].index("peftlib") :])
 
 
 def _code(text: str) -> Markup:
@@ -96,12 +100,23 @@ def counts(method: str) -> Html:
     rows = []
     for backbone in COUNTED_ON:
         ours, form = count(method, backbone), formula(method, backbone)
-        rows.append({"backbone": backbone, "trainable": ours.trainable, "by formula": form, "stored": ours.stored,
-                     "changed": ours.changed, "trainable, % of backbone": ours.percent("trainable"),
-                     "agree": "yes" if form == ours.trainable else "NO"})
-    return table(pd.DataFrame(rows), caption=f"Parameters of {method}, one task, heads apart",
-                 formats={"trainable, % of backbone": ".3f"},
-                 note="Counted on shape-only models; the formula is a closed form of the backbone's sizes.")
+        rows.append(
+            {
+                "backbone": backbone,
+                "trainable": ours.trainable,
+                "by formula": form,
+                "stored": ours.stored,
+                "changed": ours.changed,
+                "trainable, % of backbone": ours.percent("trainable"),
+                "agree": "yes" if form == ours.trainable else "NO",
+            }
+        )
+    return table(
+        pd.DataFrame(rows),
+        caption=f"Parameters of {method}, one task, heads apart",
+        formats={"trainable, % of backbone": ".3f"},
+        note="Counted on shape-only models; the formula is a closed form of the backbone's sizes.",
+    )
 
 
 def printed(method: str) -> Html:
@@ -111,19 +126,31 @@ def printed(method: str) -> Html:
     rows = [_beside(row) for row in mine.to_dict("records")]
     rows += [row for paper in papers() for row in getattr(part(paper, "counts"), "of_method", lambda _: [])(method)]
     if not rows:
-        return Html(Markup("<p>The papers of this study print no parameter count of it.</p>"),
-                    "The papers of this study print no parameter count of it.")
-    return table(pd.DataFrame(rows), caption="Printed counts, and ours for the same configuration",
-                 formats={"ours": str}, note="A count agrees if it rounds to what is printed.")
+        return Html(
+            Markup("<p>The papers of this study print no parameter count of it.</p>"),
+            "The papers of this study print no parameter count of it.",
+        )
+    return table(
+        pd.DataFrame(rows),
+        caption="Printed counts, and ours for the same configuration",
+        formats={"ours": str},
+        note="A count agrees if it rounds to what is printed.",
+    )
 
 
 def _beside(row: dict) -> dict:
     ours = count(row["expression"], row["backbone"]).trainable
     value = ours / 1e6 if row["unit"] == "millions" else 100 * ours / float(row["of"])
     digits = len(row["printed"].partition(".")[2])
-    return {"paper": row["paper"], "row": row["row"], "configuration": row["expression"], "backbone": row["backbone"],
-            "printed": f"{row['printed']} {'M' if row['unit'] == 'millions' else '%'}",
-            "ours": f"{value:.{digits}f}", "agree": "yes" if rounds_to(value, row["printed"]) else f"no: {row['note']}"}
+    return {
+        "paper": row["paper"],
+        "row": row["row"],
+        "configuration": row["expression"],
+        "backbone": row["backbone"],
+        "printed": f"{row['printed']} {'M' if row['unit'] == 'millions' else '%'}",
+        "ours": f"{value:.{digits}f}",
+        "agree": "yes" if rounds_to(value, row["printed"]) else f"no: {row['note']}",
+    }
 
 
 # --- its run ----------------------------------------------------------------------------------------------------------
@@ -154,13 +181,23 @@ def cost(records: Results, label: str) -> Html:
     groups = by_label(shown)
     for name in names:
         mine = groups.get(name, [])
-        rows.append({"method": name, "training time": _seconds(mine), "examples/s": field(mine, "examples_per_second"),
-                     "peak memory, MiB": _scaled(mine, "peak_bytes", 2**20),
-                     "delta on disk, KiB": _scaled(mine, "stored_bytes", 2**10)})
-    return table(pd.DataFrame(rows), caption=f"What {label} costs on this page's backbone and data", source=shown,
-                 formats={"examples/s": ",.0f", "peak memory, MiB": ",.0f", "delta on disk, KiB": ",.0f"},
-                 note="Time is that of training steps; peak memory is the process's own growth during the run. The "
-                      "delta holds the head, too; a method that trains everything stores the whole backbone.")
+        rows.append(
+            {
+                "method": name,
+                "training time": _seconds(mine),
+                "examples/s": field(mine, "examples_per_second"),
+                "peak memory, MiB": _scaled(mine, "peak_bytes", 2**20),
+                "delta on disk, KiB": _scaled(mine, "stored_bytes", 2**10),
+            }
+        )
+    return table(
+        pd.DataFrame(rows),
+        caption=f"What {label} costs on this page's backbone and data",
+        source=shown,
+        formats={"examples/s": ",.0f", "peak memory, MiB": ",.0f", "delta on disk, KiB": ",.0f"},
+        note="Time is that of training steps; peak memory is the process's own growth during the run. The "
+        "delta holds the head, too; a method that trains everything stores the whole backbone.",
+    )
 
 
 def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 128) -> Html:
@@ -171,9 +208,12 @@ def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 
             e = estimate(expression, backbone, batch, length)
             mebibytes = {part: getattr(e, part) / 2**20 for part in parts}
             rows.append({"model": name, **mebibytes, "TFLOPs": e.flops / 1e12})
-    return table(pd.DataFrame(rows), caption=f"MiB and TFLOPs of a training step on {backbone}, estimated without weights",
-                 formats={**dict.fromkeys(parts, ",.0f"), "TFLOPs": ".2f"},
-                 note=f"{batch} sequences of {length} tokens; bf16 autocast, trained weights in fp32, CUDA's kernels.")
+    return table(
+        pd.DataFrame(rows),
+        caption=f"MiB and TFLOPs of a training step on {backbone}, estimated without weights",
+        formats={**dict.fromkeys(parts, ",.0f"), "TFLOPs": ".2f"},
+        note=f"{batch} sequences of {length} tokens; bf16 autocast, trained weights in fp32, CUDA's kernels.",
+    )
 
 
 def _seconds(records: Sequence[dict]) -> str | None:
@@ -188,8 +228,10 @@ def _scaled(records: Sequence[dict], name: str, unit: int) -> Spread | None:
 # --- beside the others ------------------------------------------------------------------------------------------------
 def compare(records: Sequence[dict], label: str) -> Html:
     """Validation accuracy over stored parameters, every method that has run; this one in colour."""
-    caption = (f"Validation accuracy of every method on {TASK} over the parameters it stores; {label} in colour. Bars "
-               "are two standard errors of an accuracy on that many rows, not spread over seeds.")
+    caption = (
+        f"Validation accuracy of every method on {TASK} over the parameters it stores; {label} in colour. Bars "
+        "are two standard errors of an accuracy on that many rows, not spread over seeds."
+    )
     groups = {name: mine for name, mine in by_label(records).items() if mine}
     if not groups:
         return figure(None, caption=caption, source=records)
@@ -198,13 +240,31 @@ def compare(records: Sequence[dict], label: str) -> Html:
         own, looks = name == label, style.of(mine[0]["run"]["method"])
         x, y = max(1, mine[0]["counts"]["stored"]), scores(mine, TASK).mean
         color = looks.color if own else style.GREY
-        ax.errorbar(x, y, yerr=2 * standard_error(mine), color=color, marker=looks.marker, alpha=1 if own else 0.55,
-                    markersize=11 if own else 6, elinewidth=2 if own else 0.6, zorder=3 if own else 1)
-        ax.annotate(looks.name, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=10.5 if own else 8,
-                    color=color, fontweight="bold" if own else "normal")
+        ax.errorbar(
+            x,
+            y,
+            yerr=2 * standard_error(mine),
+            color=color,
+            marker=looks.marker,
+            alpha=1 if own else 0.55,
+            markersize=11 if own else 6,
+            elinewidth=2 if own else 0.6,
+            zorder=3 if own else 1,
+        )
+        ax.annotate(
+            looks.name,
+            (x, y),
+            xytext=(6, 5),
+            textcoords="offset points",
+            fontsize=10.5 if own else 8,
+            color=color,
+            fontweight="bold" if own else "normal",
+        )
     ax.set_xscale("log")
-    ax.set(xlabel="parameters stored beside the backbone, heads apart (log scale; none is drawn at 1)",
-           ylabel=f"validation accuracy, {TASK}")
+    ax.set(
+        xlabel="parameters stored beside the backbone, heads apart (log scale; none is drawn at 1)",
+        ylabel=f"validation accuracy, {TASK}",
+    )
     return figure(fig, caption=caption, source=records)
 
 
@@ -245,8 +305,13 @@ def _standing(groups: dict[str, list[dict]], label: str) -> str:
         return f"Only {n} of the methods have been run under this preset: too few to rank {label}."
     good = [f"{name} ({place} of {n})" for name, place in found.items() if place <= max(1, n // 3)]
     bad = [f"{name} ({place} of {n})" for name, place in found.items() if place > n - max(1, n // 3)]
-    return (f"Among the {n} methods run here {label} shines in " + (", ".join(good) or "nothing in particular")
-            + "; it comes last or nearly so in " + (", ".join(bad) or "nothing") + ".")
+    return (
+        f"Among the {n} methods run here {label} shines in "
+        + (", ".join(good) or "nothing in particular")
+        + "; it comes last or nearly so in "
+        + (", ".join(bad) or "nothing")
+        + "."
+    )
 
 
 def _against_full(groups: dict[str, list[dict]], label: str) -> str:
@@ -256,9 +321,11 @@ def _against_full(groups: dict[str, list[dict]], label: str) -> str:
     size = "within" if abs(gap) <= noise else "beyond"
     share = mine[0]["counts"]["stored"] / full[0]["counts"]["stored"]
     time = field(mine, "seconds").mean / field(full, "seconds").mean
-    return (f"Against full fine-tuning it scores {gap:+.3f}, {size} the {noise:.3f} that two standard errors of the "
-            f"difference allow for chance; it stores {share:.2%} as many numbers and takes {time:.2f} times the "
-            f"training time.")
+    return (
+        f"Against full fine-tuning it scores {gap:+.3f}, {size} the {noise:.3f} that two standard errors of the "
+        f"difference allow for chance; it stores {share:.2%} as many numbers and takes {time:.2f} times the "
+        f"training time."
+    )
 
 
 def own_row(label: str) -> str:

@@ -28,21 +28,29 @@ def _data(runs: Sequence[dict]) -> Iterator[str]:
     genuine = [r for r in runs if r["source"] != "embedded"]
     seen = _tasks([r for r in genuine if r["backbone"].startswith("minilm")])
     if "quora" in seen:
-        yield ("**MiniLM has seen Quora pairs.** all-MiniLM-L6-v2 was trained contrastively on public sentence pairs, "
-               "Quora's duplicates among them: its Quora scores are not those of a model that meets the task for the "
-               "first time.")
+        yield (
+            "**MiniLM has seen Quora pairs.** all-MiniLM-L6-v2 was trained contrastively on public sentence pairs, "
+            "Quora's duplicates among them: its Quora scores are not those of a model that meets the task for the "
+            "first time."
+        )
     if close := [SEEN[real(task)] for task in seen if real(task) in SEEN]:
         yield f"**MiniLM has seen texts of these tasks**: its contrastive training had {_listed(close)}, too."
     if any(r["source"] == "local" and "quora" in r["tasks"] for r in genuine):
-        yield ("**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of the same "
-               "corpus without the validation pairs; see `data/README.md`.")
+        yield (
+            "**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of the same "
+            "corpus without the validation pairs; see `data/README.md`."
+        )
     if any(len(r["tasks"]) > 1 and r["recipe"]["sampling"] == "temperature" for r in runs):
-        yield ("**Batches drawn with replacement.** The multi-task runs drew the task of each batch in proportion to the "
-               "tasks' sizes, so that by chance an epoch saw some batches twice and others not at all. Presets whose "
-               "sampling is *proportional* go through every example once an epoch.")
+        yield (
+            "**Batches drawn with replacement.** The multi-task runs drew the task of each batch in proportion to the "
+            "tasks' sizes, so that by chance an epoch saw some batches twice and others not at all. Presets whose "
+            "sampling is *proportional* go through every example once an epoch."
+        )
     if len(genuine) < len(runs):
-        yield ("**Embedded data.** These runs use the suite that this project generates, under the tasks' names; scores "
-               "are not comparable with the paper's, the order of methods may be.")
+        yield (
+            "**Embedded data.** These runs use the suite that this project generates, under the tasks' names; scores "
+            "are not comparable with the paper's, the order of methods may be."
+        )
 
 
 def _left_out(source: Sequence[dict]) -> Iterator[str]:
@@ -58,18 +66,24 @@ def _left_out(source: Sequence[dict]) -> Iterator[str]:
             dropped |= {title: found["rows_dropped"]} if "rows_dropped" in found else {}
     if lengths:
         shares = _listed([f"{what}, {share:.0%}" for what, share in cut.items()]) if cut else ""
-        yield (f"**Inputs end at {_listed([str(n) for n in sorted(lengths)])} tokens.** Of a longer one the longest text "
-               "loses its end, never the question that comes after it."
-               + (f" Training rows cut so: {shares}." if shares else ""))
+        yield (
+            f"**Inputs end at {_listed([str(n) for n in sorted(lengths)])} tokens.** Of a longer one the longest text "
+            "loses its end, never the question that comes after it."
+            + (f" Training rows cut so: {shares}." if shares else "")
+        )
     if dropped:
-        yield ("**Rows that nobody can use** are left out, those of the official files without a text: "
-               f"{_listed([f'{count} of {title}' for title, count in dropped.items()])}.")
+        yield (
+            "**Rows that nobody can use** are left out, those of the official files without a text: "
+            f"{_listed([f'{count} of {title}' for title, count in dropped.items()])}."
+        )
 
 
 def _backbone(runs: Sequence[dict], paper: About) -> Iterator[str]:
     if any(not r["backbone"].startswith(paper.backbones) for r in runs):
-        yield (f"**Another backbone.** The paper's is {paper.backbone}; where ours differs, compare the order of rows and "
-               "the distances between them, not the scores.")
+        yield (
+            f"**Another backbone.** The paper's is {paper.backbone}; where ours differs, compare the order of rows and "
+            "the distances between them, not the scores."
+        )
 
 
 # --- GLUE and SuperGLUE -----------------------------------------------------------------------------------------------
@@ -77,20 +91,26 @@ def _suites(runs: Sequence[dict]) -> Iterator[str]:
     """What holds for tables over a suite of tasks."""
     tasks = _tasks(runs)
     if stand_ins := [f"{task} for {TITLES[real(task)]}" for task in tasks if task in STANDS_FOR]:
-        yield (f"**Stand-ins are not the official tasks.** For want of official training sets: {_listed(stand_ins)}. Their "
-               "scores compare with nothing published; see `data/README.md`.")
+        yield (
+            f"**Stand-ins are not the official tasks.** For want of official training sets: {_listed(stand_ins)}. Their "
+            "scores compare with nothing published; see `data/README.md`."
+        )
     for suite in ("glue", "superglue"):
         yield from _missing(runs, suite)
     if runs:
         yield ("**Scores are of the test split**, at the epoch that was best on validation." + _split(runs))
     yield from _small(runs)
     if any(r["limits"][0] is not None for r in runs):
-        yield ("**Less training.** The paper trains on whole data sets, for more epochs where they are small; these runs "
-               "stop at the numbers of examples and epochs that the head of the page names. What learns slowly suffers "
-               "most.")
+        yield (
+            "**Less training.** The paper trains on whole data sets, for more epochs where they are small; these runs "
+            "stop at the numbers of examples and epochs that the head of the page names. What learns slowly suffers "
+            "most."
+        )
     if any(r["recipe"]["form"] == "heads" for r in runs):
-        yield ("**A trained head.** T5 writes its answer through an output layer that stays frozen. An encoder needs a "
-               "new linear head for each task; every method trains it, and no count of parameters contains it.")
+        yield (
+            "**A trained head.** T5 writes its answer through an output layer that stays frozen. An encoder needs a "
+            "new linear head for each task; every method trains it, and no count of parameters contains it."
+        )
 
 
 def _missing(runs: Sequence[dict], suite: str) -> Iterator[str]:
@@ -105,15 +125,19 @@ def _missing(runs: Sequence[dict], suite: str) -> Iterator[str]:
     said = [f"{_titles(lost)} cannot be had from this source"] if lost else []
     said += [f"{_titles(left)} {'is' if len(left) == 1 else 'are'} not run"] if left else []
     if said:
-        yield (f"**Missing tasks.** {', and '.join(said)}: our averages are over the others, as the paper's are in the "
-               "columns that say *same tasks* and *to full*.")
+        yield (
+            f"**Missing tasks.** {', and '.join(said)}: our averages are over the others, as the paper's are in the "
+            "columns that say *same tasks* and *to full*."
+        )
 
 
 def _split(runs: Sequence[dict]) -> str:
     if all(r["source"] == "embedded" for r in runs):
         return ""
-    return (" As in the paper (section 5) the official validation set is cut into halves for validation and test where "
-            "the training set is small; where it is large, it is the test split, and validation is held out of train.")
+    return (
+        " As in the paper (section 5) the official validation set is cut into halves for validation and test where "
+        "the training set is small; where it is large, it is the test split, and validation is held out of train."
+    )
 
 
 def _small(runs: Sequence[dict]) -> Iterator[str]:
@@ -134,6 +158,6 @@ def _titles(tasks: Sequence[str]) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    """"a", "a and b", "a; b and c" where a has a comma, else "a, b and c"."""
+    """ "a", "a and b", "a; b and c" where a has a comma, else "a, b and c"."""
     between = "; " if any("," in word for word in words) else ", "
     return f"{between.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]

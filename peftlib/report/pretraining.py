@@ -15,8 +15,12 @@ from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.tables import Html, duration, table
 
-GAPS = ("The <extra_id_0> was warm and the <extra_id_1> shone.", "She opened the <extra_id_0> and looked out.",
-        "I do not <extra_id_0> what you mean.", "The film is <extra_id_0> and the acting is <extra_id_1>.")
+GAPS = (
+    "The <extra_id_0> was warm and the <extra_id_1> shone.",
+    "She opened the <extra_id_0> and looked out.",
+    "I do not <extra_id_0> what you mean.",
+    "The film is <extra_id_0> and the acting is <extra_id_1>.",
+)
 
 
 def report(folder: Path) -> dict | None:
@@ -30,20 +34,29 @@ def facts(found: dict | None) -> Html | Markdown:
     if found is None:
         return Markdown("*Not pretrained yet: run this notebook with `rebuild` set.*")
     weights = found["parameters"]
-    rows = [("parameters", f"{weights:,}"), ("file, bf16", f"{2 * weights / 2**20:.1f} MiB"),
-            ("rows of text", f"{found['rows']:,}"), ("tokens seen", f"{found['tokens']:,}"),
-            ("time", duration(found["seconds"])), *((name, str(value)) for name, value in found["recipe"].items())]
+    rows = [
+        ("parameters", f"{weights:,}"),
+        ("file, bf16", f"{2 * weights / 2**20:.1f} MiB"),
+        ("rows of text", f"{found['rows']:,}"),
+        ("tokens seen", f"{found['tokens']:,}"),
+        ("time", duration(found["seconds"])),
+        *((name, str(value)) for name, value in found["recipe"].items()),
+    ]
     if mixture := found.get("mixture"):
         rows += [("labelled examples", f"{mixture['examples']:,}"), ("time on them", duration(mixture["seconds"]))]
-        rows += [(f"{name}, of the mixture", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-                 for name, value in mixture["recipe"].items()]
+        rows += [
+            (f"{name}, of the mixture", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+            for name, value in mixture["recipe"].items()
+        ]
     return table(pd.DataFrame(rows, columns=["of t5-embedded", "value"]), caption="What was pretrained, and for how long")
 
 
 def curve(found: dict | None) -> Html:
     """Span corruption's loss on training rows and on rows that were held out, and how little of MiniLM is imitated."""
-    caption = ("Left: loss of span corruption, in nats a target token. Right: share of the variance of MiniLM's states "
-               "that those of encoder and decoder do not explain, on texts not yet imitated.")
+    caption = (
+        "Left: loss of span corruption, in nats a target token. Right: share of the variance of MiniLM's states "
+        "that those of encoder and decoder do not explain, on texts not yet imitated."
+    )
     if found is None:
         return figure(None, caption=caption)
     history = pd.DataFrame(found["history"])
@@ -65,8 +78,11 @@ def mixed(found: dict | None) -> Html | Markdown:
     history = found["mixture"]["history"]
     shown = {entry["step"]: entry["accuracy"] for entry in (history[0], history[len(history) // 2], history[-1])}
     rows = pd.DataFrame({f"step {step:,}": scores for step, scores in shown.items()}).rename_axis("task").reset_index()
-    return table(rows, caption="Share of answers written exactly, on rows of the mixture that were held out",
-                 formats=dict.fromkeys(rows.columns[1:], ".2f"))
+    return table(
+        rows,
+        caption="Share of answers written exactly, on rows of the mixture that were held out",
+        formats=dict.fromkeys(rows.columns[1:], ".2f"),
+    )
 
 
 def fills(folder: Path) -> Html | Markdown:

@@ -28,8 +28,12 @@ SCORES: dict[str, Callable[[float, float], bool]] = {
     "slightly worse": lambda gap, margin: -margin <= gap < 0,
 }
 AMOUNTS: dict[str, Callable[[float, float], bool]] = {
-    "more": SCORES["better"], "less": SCORES["worse"], "at least": SCORES["no worse"], "at most": SCORES["no better"],
-    "near": SCORES["on par"]}
+    "more": SCORES["better"],
+    "less": SCORES["worse"],
+    "at least": SCORES["no worse"],
+    "at most": SCORES["no better"],
+    "near": SCORES["on par"],
+}
 EXACT = ("better", "worse", "more", "less")  # no distance is too small for them
 
 
@@ -70,8 +74,10 @@ def compare(case: Case) -> Found:
     """Is each row, or some row, as a word of `SCORES` or `AMOUNTS` says?"""
     ask, holds, said = case.condition, [], []
     for table, column in case.looks():
-        pairs = [Pair(label, value, *case.other(table, label, column))
-                 for label, value in case.values(table, ask.rows, column).items()]
+        pairs = [
+            Pair(label, value, *case.other(table, label, column))
+            for label, value in case.values(table, ask.rows, column).items()
+        ]
         allowed = [tolerance(case, table, pair.wanted) for pair in pairs]
         holds += [decide(ask.relation, pair.gap, margin) for pair, margin in zip(pairs, allowed, strict=True)]
         said.append(case.tell(table, _told(case, table, column, pairs, max(allowed, default=0.0))))
@@ -104,7 +110,7 @@ def _told(case: Case, table: str, column: str, pairs: list[Pair], allowed: float
 
 
 def _chosen(than: str) -> str:
-    """", the best of earlier methods" for a row that was chosen so."""
+    """ ", the best of earlier methods" for a row that was chosen so."""
     group = extreme_of(than)
     return group and f", the {than.partition(' of ')[0] if group.endswith('*') else than}"
 
@@ -130,8 +136,8 @@ def extreme(case: Case) -> Found:
         every = case.values(table, ask.among, column) | own
         order = sorted(every, key=every.__getitem__, reverse=ask.relation == "highest")
         upto = ask.place - 1 + len(own)
-        holds.append(sorted(own.values()) == sorted(every[label] for label in order[ask.place - 1:upto]))
-        shown = order if len(order) <= SHOWN else [label for label in order if label in order[:upto + 1] or label in own]
+        holds.append(sorted(own.values()) == sorted(every[label] for label in order[ask.place - 1 : upto]))
+        shown = order if len(order) <= SHOWN else [label for label in order if label in order[: upto + 1] or label in own]
         numbers = [f"{label} {case.written(column, every[label])}{case.beside(table, label)}" for label in shown]
         said.append(case.tell(table, f"{ask.relation} {case.what(table, column)}: {', '.join(numbers)}"))
     return all(holds), "; ".join(said)
@@ -150,9 +156,15 @@ def alike(case: Case) -> Found:
     found = case.values(table, case.condition.rows, column)
     lowest, highest = min(found.values()), max(found.values())
     return highest - lowest <= tolerance(case, table, lowest), (
-        f"{', '.join(found)}: {column} varies by {100 * (highest / lowest - 1):.1f}%")
+        f"{', '.join(found)}: {column} varies by {100 * (highest / lowest - 1):.1f}%"
+    )
 
 
 RELATIONS: dict[str, Callable[[Case], Found]] = {
-    **dict.fromkeys([*SCORES, *AMOUNTS], compare), "as printed": as_printed, "highest": extreme, "lowest": extreme,
-    "grows with": grows, "alike": alike}
+    **dict.fromkeys([*SCORES, *AMOUNTS], compare),
+    "as printed": as_printed,
+    "highest": extreme,
+    "lowest": extreme,
+    "grows with": grows,
+    "alike": alike,
+}

@@ -55,8 +55,13 @@ STYLES = {
     "IntrinsicSAID": Style("intrinsic SAID", BLUE, "p", "-."),
 }
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
-TASK_STYLES = {"sst": (BLUE, "o", "-"), "quora": (ORANGE, "s", "--"), "sts": (GREEN, "^", "-."),
-               "cfimdb": (PURPLE, "v", ":"), "mean": (GREY, "D", "-")}
+TASK_STYLES = {
+    "sst": (BLUE, "o", "-"),
+    "quora": (ORANGE, "s", "--"),
+    "sts": (GREEN, "^", "-."),
+    "cfimdb": (PURPLE, "v", ":"),
+    "mean": (GREY, "D", "-"),
+}
 
 
 def of(method: str) -> Style:
@@ -78,12 +83,31 @@ def plain(text: object) -> str:
 
 def use() -> None:
     """Set matplotlib's defaults for all figures of a notebook."""
-    matplotlib.rcParams.update({
-        "figure.figsize": (7.0, 4.2), "figure.constrained_layout.use": True,
-        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "savefig.transparent": True,
-        "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "axes.titlecolor": GREY,
-        "xtick.color": GREY, "ytick.color": GREY, "grid.color": GREY, "grid.alpha": 0.25, "axes.grid": True,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-        "font.size": 10.5, "lines.linewidth": 1.8, "lines.markersize": 7, "legend.frameon": False,
-        "svg.fonttype": "path", "svg.hashsalt": "peftlib",  # the same picture everywhere, and the same bytes
-    })
+    matplotlib.rcParams.update(
+        {
+            "figure.figsize": (7.0, 4.2),
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "savefig.transparent": True,
+            "text.color": GREY,
+            "axes.labelcolor": GREY,
+            "axes.edgecolor": GREY,
+            "axes.titlecolor": GREY,
+            "xtick.color": GREY,
+            "ytick.color": GREY,
+            "grid.color": GREY,
+            "grid.alpha": 0.25,
+            "axes.grid": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.axisbelow": True,
+            "font.size": 10.5,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 7,
+            "legend.frameon": False,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "peftlib",  # the same picture everywhere, and the same bytes
+        }
+    )

@@ -16,11 +16,32 @@ from peftlib.report import commonest, shares
 from peftlib.report.tables import Spread, by_label, frame
 from peftlib.study import Results
 
-TITLES = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "qqp": "QQP", "stsb": "STS-B", "mnli": "MNLI", "qnli": "QNLI",
-          "rte": "RTE", "boolq": "BoolQ", "cb": "CB", "copa": "COPA", "multirc": "MultiRC", "record": "ReCoRD",
-          "wic": "WiC"}
-METRICS = {"accuracy": "accuracy", "f1": "F1", "macro_f1": "F1", "pearson": "Pearson", "spearman": "Spearman",
-           "exact_match": "EM", "entity_f1": "F1", "entity_em": "EM"}
+TITLES = {
+    "cola": "CoLA",
+    "sst2": "SST-2",
+    "mrpc": "MRPC",
+    "qqp": "QQP",
+    "stsb": "STS-B",
+    "mnli": "MNLI",
+    "qnli": "QNLI",
+    "rte": "RTE",
+    "boolq": "BoolQ",
+    "cb": "CB",
+    "copa": "COPA",
+    "multirc": "MultiRC",
+    "record": "ReCoRD",
+    "wic": "WiC",
+}
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "F1",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "exact_match": "EM",
+    "entity_f1": "F1",
+    "entity_em": "EM",
+}
 CONSTANT = "always the commonest label"
 SHARES = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
 STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
@@ -137,8 +158,15 @@ def by_task(source: Sequence[dict]) -> pd.DataFrame:
     groups, rows = by_label(source), constant(source)
     for label, row in numbers(source).items():
         shown = {heading(key): value for key, value in row.items() if key != "average"}
-        rows.append({"method": label, **shown, "average": row["average"], "trained, %": trained(groups[label]),
-                     "n": seeds(groups[label])})
+        rows.append(
+            {
+                "method": label,
+                **shown,
+                "average": row["average"],
+                "trained, %": trained(groups[label]),
+                "n": seeds(groups[label]),
+            }
+        )
     return frame(rows)
 
 
@@ -157,8 +185,15 @@ def constant(source: Sequence[dict]) -> list[dict]:
     shown = {key: Spread.of(values.values()) for key, values in found.items()}
     average = statistics.fmean(map(float, shown.values()))
     count = max(value.n for value in shown.values())
-    return [{"method": CONSTANT, **{heading(key): value for key, value in shown.items()}, "average": average,
-             "trained, %": 0.0, "n": count}]
+    return [
+        {
+            "method": CONSTANT,
+            **{heading(key): value for key, value in shown.items()},
+            "average": average,
+            "trained, %": 0.0,
+            "n": count,
+        }
+    ]
 
 
 def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFrame:
@@ -179,11 +214,19 @@ def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFra
     rows = []
     for label, line in paper.iterrows():
         pair, records = (averages[label], averages[full]), groups.get(label, [])
-        rows.append({
-            "method": label, "average, paper": float(line["average"]), "same tasks, paper": float(same[label]),
-            "average, ours": averages[label], "to full, paper": float(same[label] - same[full]),
-            "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),
-            "trained, paper": line["trained_printed"], "trained, ours": trained(records), "n": seeds(records)})
+        rows.append(
+            {
+                "method": label,
+                "average, paper": float(line["average"]),
+                "same tasks, paper": float(same[label]),
+                "average, ours": averages[label],
+                "to full, paper": float(same[label] - same[full]),
+                "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),
+                "trained, paper": line["trained_printed"],
+                "trained, ours": trained(records),
+                "n": seeds(records),
+            }
+        )
     return frame(rows)
 
 

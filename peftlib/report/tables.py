@@ -102,7 +102,7 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
 
 
 def presence(source: Sequence[dict]) -> str:
-    """"17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many have no scores because they
+    """ "17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many have no scores because they
     diverged, or have a damaged record."""
     wanted = getattr(source, "wanted", None)
     parts = [f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"]
@@ -118,7 +118,7 @@ def cost(source: Sequence[dict]) -> dict[str, float] | None:
 
 
 def duration(seconds: float) -> str:
-    """"0.4 s", "35 s", "12 min", "3.4 h"."""
+    """ "0.4 s", "35 s", "12 min", "3.4 h"."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -184,8 +184,15 @@ def cell_text(value: object, spec: str | Callable[[object], str] = ".3f") -> str
     return markup.line(value)
 
 
-def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = None, note: str = "",
-          formats: Mapping[str, str | Callable[[object], str]] | None = None, missing: str = MISSING) -> Html:
+def table(
+    df: pd.DataFrame,
+    *,
+    caption: str,
+    source: Sequence[dict] | None = None,
+    note: str = "",
+    formats: Mapping[str, str | Callable[[object], str]] | None = None,
+    missing: str = MISSING,
+) -> Html:
     """A sortable table with a caption and a footer that says where its numbers come from.
 
     Args:
@@ -197,8 +204,10 @@ def table(df: pd.DataFrame, *, caption: str, source: Sequence[dict] | None = Non
         missing: what an empty cell says.
     """
     formats = dict(formats or {})
-    rows = [[cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
-            for row in df.itertuples(index=False, name=None)]
+    rows = [
+        [cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
+        for row in df.itertuples(index=False, name=None)
+    ]
     rows = [[missing if text == MISSING else text for text in row] for row in rows]
     foot = [markup.line(note)] if note else []
     foot += [provenance(source)] if source is not None else []
@@ -216,8 +225,10 @@ def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: l
     body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup().join(map(cell, row))) for row in rows)
     below = Markup().join(Markup('<p class="source"><small>{}</small></p>').format(said) for said in foot)
     looks = Markup(' class="sortable"') if rows else ""  # nothing to sort, no buttons that would do nothing
-    return Markup('<div class="table-scroll"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
-                  "</tbody></table></div>\n{}").format(looks, caption, head, body, below)
+    return Markup(
+        '<div class="table-scroll"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
+        "</tbody></table></div>\n{}"
+    ).format(looks, caption, head, body, below)
 
 
 def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str]) -> str:
@@ -225,8 +236,7 @@ def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: l
     return "\n".join([caption, text, *foot])
 
 
-def beside(paper: pd.DataFrame, source: Sequence[dict], metrics: Sequence[str],
-           split: str = "validation") -> pd.DataFrame:
+def beside(paper: pd.DataFrame, source: Sequence[dict], metrics: Sequence[str], split: str = "validation") -> pd.DataFrame:
     """A paper's scores and ours, one row for each of the paper's: ``method``, ``n`` seeds, and for each metric two
     columns. paper: indexed by the labels of the runs. Ours is None where nothing has been run."""
     groups = by_label(source)
@@ -246,10 +256,16 @@ def course(source: Sequence[dict], task: str) -> pd.DataFrame:
     rows = []
     for label, records in by_label(source).items():
         curves = [[entry["validation"][task] for entry in r["history"]] for r in records]
-        rows.append({"method": label, "epochs": max(map(len, curves), default=None),
-                     "best epoch": Spread.of(curve.index(max(curve)) + 1 for curve in curves),
-                     "at best": Spread.of(map(max, curves)), "at the end": Spread.of(curve[-1] for curve in curves),
-                     "training loss at the end": Spread.of(r["history"][-1]["train_loss"] for r in records)})
+        rows.append(
+            {
+                "method": label,
+                "epochs": max(map(len, curves), default=None),
+                "best epoch": Spread.of(curve.index(max(curve)) + 1 for curve in curves),
+                "at best": Spread.of(map(max, curves)),
+                "at the end": Spread.of(curve[-1] for curve in curves),
+                "training loss at the end": Spread.of(r["history"][-1]["train_loss"] for r in records),
+            }
+        )
     return frame(rows)
 
 
@@ -281,9 +297,15 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
         found = by_rate(records)
         if found:
             diverged = {f"{r['run']['recipe']['lr']:g}": "diverged" for r in lost.get(label, ())}
-            rows.append({"method": label, **{f"{lr:g}": score for lr, score in found.items()}, **diverged,
-                         "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
-                         "used": used(records[0]["run"]["method"])})
+            rows.append(
+                {
+                    "method": label,
+                    **{f"{lr:g}": score for lr, score in found.items()},
+                    **diverged,
+                    "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
+                    "used": used(records[0]["run"]["method"]),
+                }
+            )
     rates = sorted({c for row in rows for c in row} - {"method", "best", "used"}, key=float)
     return frame({"method": None, **dict.fromkeys(rates), **row} for row in rows)
 

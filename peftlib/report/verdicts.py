@@ -50,8 +50,12 @@ class Claims:
     def read(self) -> tuple[Vocabulary, dict[str, Claim]]:
         """What its file of claims may name, and the claims by id, in the paper's order. Raises UsageError, see `read`."""
         said = paper_table(self.paper, "statements").to_dict("records")
-        return read(FOLDER / self.paper / "claims.toml", {row["id"]: (float(row["value"]), row["printed"]) for row in said},
-                    RELATIONS | self.relations, self.from_paper().tables)
+        return read(
+            FOLDER / self.paper / "claims.toml",
+            {row["id"]: (float(row["value"]), row["printed"]) for row in said},
+            RELATIONS | self.relations,
+            self.from_paper().tables,
+        )
 
     @property
     def names(self) -> Vocabulary:
@@ -84,8 +88,9 @@ class Claims:
             return Verdict("not testable here", claim.untestable)
         claim = self.claims.get(claim.repeats, claim)
         try:
-            found = [Case(one, listed(one.tables) or listed(claim.tables), evidence, self.names).found()
-                     for one in claim.holds]
+            found = [
+                Case(one, listed(one.tables) or listed(claim.tables), evidence, self.names).found() for one in claim.holds
+            ]
         except Unknown as missing:
             return Verdict("not run", f"needs {missing}")
         except Untestable as reason:
@@ -111,9 +116,16 @@ class Claims:
         evidence, printed, doubted, rows = self.from_records(sources), self.from_paper(), self.again[1](), []
         for claim in self.claims if claims is None else claims:
             verdict = self.judge(claim, evidence)
-            rows.append({"id": claim, "section": self.claims[claim].section, "claim": self.claims[claim].says,
-                         "verdict": verdict.outcome, "ours": verdict.why,
-                         "the paper's own numbers": self.own(claim, printed, doubted)})
+            rows.append(
+                {
+                    "id": claim,
+                    "section": self.claims[claim].section,
+                    "claim": self.claims[claim].says,
+                    "verdict": verdict.outcome,
+                    "ours": verdict.why,
+                    "the paper's own numbers": self.own(claim, printed, doubted),
+                }
+            )
         return pd.DataFrame(rows)
 
 

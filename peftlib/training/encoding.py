@@ -65,11 +65,17 @@ def _shortened(rows: Sequence[Row], lengths: Sequence[int], max_length: int, tok
         sizes = [len(tokens) for tokens in own]
         left = sum(sizes) + max_length - length
         if left < len(row):
-            raise UsageError(f"max_length={max_length} leaves a text of {len(row)} without a token, as their names take "
-                             f"the others; expected at least {max_length + len(row) - left}")
+            raise UsageError(
+                f"max_length={max_length} leaves a text of {len(row)} without a token, as their names take "
+                f"the others; expected at least {max_length + len(row) - left}"
+            )
         kept = _levelled(sizes, left)
-        out.append(tuple(text[: tokens[n][0]].rstrip() if n < len(tokens) else text
-                         for text, tokens, n in zip(row, own, kept, strict=True)))
+        out.append(
+            tuple(
+                text[: tokens[n][0]].rstrip() if n < len(tokens) else text
+                for text, tokens, n in zip(row, own, kept, strict=True)
+            )
+        )
     return out
 
 

@@ -29,12 +29,16 @@ def check(model: Tuned, tokenizer: PreTrainedTokenizerBase, training: Mapping[st
     room, prompt = model.anatomy.positions, prompt_length(model)
     if room is not None and max_length + prompt > room:
         behind = f" behind {prompt} vectors of a soft prompt" if prompt else ""
-        raise UsageError(f"max_length={max_length} tokens{behind} are more than the {room} positions of this backbone: use "
-                         f"max_length={room - prompt}" + (" or a shorter prompt" if prompt else ""))
+        raise UsageError(
+            f"max_length={max_length} tokens{behind} are more than the {room} positions of this backbone: use "
+            f"max_length={room - prompt}" + (" or a shorter prompt" if prompt else "")
+        )
     for name, data in training.items():
         if (share := unknown_share(data, tokenizer)) > UNKNOWN:
-            raise DataError(f"task {name!r}: {share:.0%} of the training texts' tokens are unknown to the tokenizer, "
-                            f"expected at most {UNKNOWN:.0%}: does it belong to this backbone, and know the language?")
+            raise DataError(
+                f"task {name!r}: {share:.0%} of the training texts' tokens are unknown to the tokenizer, "
+                f"expected at most {UNKNOWN:.0%}: does it belong to this backbone, and know the language?"
+            )
 
 
 def unknown_share(data: Encoded, tokenizer: PreTrainedTokenizerBase) -> float:
@@ -50,6 +54,6 @@ def unknown_share(data: Encoded, tokenizer: PreTrainedTokenizerBase) -> float:
 @torch.no_grad()
 def prompt_length(model: Tuned) -> int:
     """How many vectors soft prompts put ahead of the encoder's tokens."""
-    words, = model.anatomy.at("embeddings.words", stack="encoder")
+    (words,) = model.anatomy.at("embeddings.words", stack="encoder")
     nothing = torch.zeros(1, 1, model.anatomy.shape.width)
     return sum(edit.ahead(nothing).shape[1] for edit in getattr(words.module, "edits", {}).values())

@@ -74,8 +74,14 @@ class Imitation:
             trained, then thrown away.
     """
 
-    def __init__(self, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str],
-                 batch: int, seed: int):
+    def __init__(
+        self,
+        model: T5ForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        batch: int,
+        seed: int,
+    ):
         self.model, self.tokenizer, self.batch, self.seed = model, tokenizer, batch, seed
         self.teacher = backbones.load(TEACHER)
         self.teacher.model.eval().requires_grad_(False)
@@ -115,10 +121,15 @@ class Imitation:
         with torch.autocast("cpu", torch.bfloat16):
             states = self.model.encoder(**inputs, output_hidden_states=True).hidden_states
             start = torch.full((len(rows), 1), self.model.config.decoder_start_token_id)
-            first = self.model.decoder(start, encoder_hidden_states=states[-1], use_cache=False,
-                                       encoder_attention_mask=inputs["attention_mask"]).last_hidden_state[:, 0]
+            first = self.model.decoder(
+                start, encoder_hidden_states=states[-1], use_cache=False, encoder_attention_mask=inputs["attention_mask"]
+            ).last_hidden_state[:, 0]
             *of_words, of_texts = self.projections
-            read = [_pool(project(states[layer]), numbers, sum(map(len, rows)))
-                    for project, layer in zip(of_words, self.pairs, strict=True)] + [of_texts(first).float()]
-        return sum((mine - (theirs - mean) / std).square().mean()
-                   for mine, theirs, (mean, std) in zip(read, self._taught(rows), self.scale, strict=True)) / len(read)
+            read = [
+                _pool(project(states[layer]), numbers, sum(map(len, rows)))
+                for project, layer in zip(of_words, self.pairs, strict=True)
+            ] + [of_texts(first).float()]
+        return sum(
+            (mine - (theirs - mean) / std).square().mean()
+            for mine, theirs, (mean, std) in zip(read, self._taught(rows), self.scale, strict=True)
+        ) / len(read)

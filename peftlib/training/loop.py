@@ -105,8 +105,11 @@ def accelerator() -> Accelerator:
         UsageError: another one of this process has set a precision, which is one for all.
     """
     try:
-        return Accelerator(mixed_precision="no", gradient_accumulation_steps=1,
-                           kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        return Accelerator(
+            mixed_precision="no",
+            gradient_accumulation_steps=1,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
     except ValueError as error:
         raise UsageError(f"Accelerate cannot start ({error}): train in a process of its own") from error
 
@@ -150,17 +153,32 @@ class Trainer:
         self.tasks = {name: get_task(name) for name in run.tasks}
         backbone = backbones.load(run.backbone, self.recipe.form)
         self.tokenizer = backbone.tokenizer
-        self.model = Tuned(backbone.model, run.method, self.tasks.values(), pooling=backbone.pooling,
-                           dropout=self.recipe.dropout, form=self.recipe.form)
+        self.model = Tuned(
+            backbone.model,
+            run.method,
+            self.tasks.values(),
+            pooling=backbone.pooling,
+            dropout=self.recipe.dropout,
+            form=self.recipe.form,
+        )
         self.model.require_training()
-        self.data = {split: {name: Encoded(load_split(task, split, run.source, limit=limit), backbone.tokenizer,
-                                           self.recipe.max_length, self.recipe.form)
-                             for name, task in self.tasks.items()}
-                     for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)}
+        self.data = {
+            split: {
+                name: Encoded(
+                    load_split(task, split, run.source, limit=limit),
+                    backbone.tokenizer,
+                    self.recipe.max_length,
+                    self.recipe.form,
+                )
+                for name, task in self.tasks.items()
+            }
+            for split, limit in zip(("train", "validation", "test"), run.limits, strict=True)
+        }
         fits.check(self.model, backbone.tokenizer, self.data["train"], self.recipe.max_length)
         # One token more than any answer, so that an answer that goes on too long is seen to.
-        self.longest_answer = {name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items()
-                               if data.answers is not None}
+        self.longest_answer = {
+            name: 1 + max(map(len, data.answers)) for name, data in self.data["train"].items() if data.answers is not None
+        }
         speed_up(self.model)
         self.model.anatomy.set_attention_dropout(self.recipe.attention_dropout)
         self.backbone_digest = backbone.digest
@@ -170,8 +188,13 @@ class Trainer:
         self.initial_digest = digest_of(self.model.delta())
         self.data_digests = {split: {n: d.digest for n, d in by_task.items()} for split, by_task in self.data.items()}
         # What a checkpoint must have been made of to be gone on from: no run is of two codes or two data.
-        self.made_of = {"run": run.digest, "code": provenance.code_digest(provenance.sources_of(run)),
-                        "data": self.data_digests, "weights": self.backbone_digest, "versions": provenance.versions()}
+        self.made_of = {
+            "run": run.digest,
+            "code": provenance.code_digest(provenance.sources_of(run)),
+            "data": self.data_digests,
+            "weights": self.backbone_digest,
+            "versions": provenance.versions(),
+        }
         self.history: list[dict] = []
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
 
@@ -179,8 +202,10 @@ class Trainer:
     def schedule(self, epoch: int) -> list[tuple[str, list[int]]]:
         """The (task, row numbers) of every batch of an epoch; depends on the seed and the epoch alone."""
         r, seed = self.recipe, self.run.seed
-        queues = {name: sampling.batches(d.lengths, r.batch_size, seed, epoch, sort=r.sort_by_length)
-                  for name, d in self.data["train"].items()}
+        queues = {
+            name: sampling.batches(d.lengths, r.batch_size, seed, epoch, sort=r.sort_by_length)
+            for name, d in self.data["train"].items()
+        }
         sizes = {name: len(q) for name, q in queues.items()}
         order = sampling.task_order(sizes, r.sampling, sum(sizes.values()), r.temperature, seed * 1000 + epoch)
         taken = dict.fromkeys(queues, 0)
@@ -215,10 +240,20 @@ class Trainer:
         self.model.finish()
         test = self.evaluate("test")
         epoch = self.best[0]
-        left_out = {split: {name: d.left_out for name, d in by_task.items() if d.left_out}
-                    for split, by_task in self.data.items()}
-        return Outcome(self.model, self.history, epoch, self.history[epoch - 1]["validation"], test,
-                       self.initial_digest, self.data_digests, left_out, self.backbone_digest)
+        left_out = {
+            split: {name: d.left_out for name, d in by_task.items() if d.left_out} for split, by_task in self.data.items()
+        }
+        return Outcome(
+            self.model,
+            self.history,
+            epoch,
+            self.history[epoch - 1]["validation"],
+            test,
+            self.initial_digest,
+            self.data_digests,
+            left_out,
+            self.backbone_digest,
+        )
 
     def _prepare(self, left_off: dict | None) -> None:
         """The method's look at data (unless a checkpoint already holds what it found), then frozen weights in bf16."""
@@ -232,8 +267,9 @@ class Trainer:
         # A frozen encoder gives the same features every epoch: run it once.
         self.features = {}
         if self.model.encoder_is_frozen:
-            self.features = {split: {n: self._encode(d) for n, d in by_task.items()}
-                             for split, by_task in self.data.items()}
+            self.features = {
+                split: {n: self._encode(d) for n, d in by_task.items()} for split, by_task in self.data.items()
+            }
 
     @torch.no_grad()
     def _encode(self, data: Encoded) -> Tensor:
@@ -266,8 +302,14 @@ class Trainer:
         self.model.train()
         loss_sum = torch.zeros((), device=self.device)
         accumulate, seen, started = self.recipe.accumulate, 0, time.perf_counter()
-        bar = tqdm(schedule, desc=f"epoch {epoch}/{self.recipe.epochs}", file=sys.stderr, disable=not self.progress,
-                   mininterval=2.0, leave=False)
+        bar = tqdm(
+            schedule,
+            desc=f"epoch {epoch}/{self.recipe.epochs}",
+            file=sys.stderr,
+            disable=not self.progress,
+            mininterval=2.0,
+            leave=False,
+        )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         for i, (name, rows) in enumerate(bar):
             outputs, labels = self._outputs("train", name, rows[rank::world] or rows[:1])
@@ -283,8 +325,14 @@ class Trainer:
             if (i + 1) % 50 == 0 or i + 1 == len(schedule):  # not at every step: reading a loss waits for the device
                 self._check(loss_sum, epoch, i)
         seconds = time.perf_counter() - started
-        return {"epoch": epoch, "train_loss": loss_sum.item() / len(schedule), "seconds": seconds, "examples": seen,
-                "learning_rate": scheduler.get_last_lr()[0], "validation": self.evaluate("validation")}
+        return {
+            "epoch": epoch,
+            "train_loss": loss_sum.item() / len(schedule),
+            "seconds": seconds,
+            "examples": seen,
+            "learning_rate": scheduler.get_last_lr()[0],
+            "validation": self.evaluate("validation"),
+        }
 
     def _step(self, optimizer, scheduler, epoch: int, step: int, total: int) -> None:
         self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.recipe.clip)
@@ -298,8 +346,9 @@ class Trainer:
             self._stop(f"the loss is {loss_sum.item()} by batch {i + 1} of epoch {epoch}")
 
     def _stop(self, found: str) -> NoReturn:
-        raise Diverged(f"{found} ({self.run.method}, learning rate {self.recipe.lr}): lower the learning rate, or use "
-                       "precision fp32")
+        raise Diverged(
+            f"{found} ({self.run.method}, learning rate {self.recipe.lr}): lower the learning rate, or use precision fp32"
+        )
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
@@ -347,8 +396,7 @@ class Trainer:
         """What the answers that the model writes say: a label, or None for what is no label."""
         with self._autocast():
             ids = self.model.write(name, self.data[split][name].batch(rows, self.device), self.longest_answer[name])
-        return [read_answer(self.tasks[name], text)
-                for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [read_answer(self.tasks[name], text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _margins(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
         """How much likelier, as a log ratio, the answer of class 1 is than that of class 0, whatever would be written."""
@@ -393,10 +441,17 @@ class Trainer:
         """Rewrite the checkpoint: a digest of 32 bytes, then what `torch.save` makes of the rest."""
         if not self.checkpoint or time.perf_counter() - self._saved_at < SAVE_EVERY:
             return
-        content = {"made_of": self.made_of, "epoch": epoch, "state": self._state(), "best": self.best,
-                   "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "history": self.history,
-                   "torch_rng": torch.get_rng_state(),
-                   "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+        content = {
+            "made_of": self.made_of,
+            "epoch": epoch,
+            "state": self._state(),
+            "best": self.best,
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "history": self.history,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
         try:
             with records.replacing(self.checkpoint) as file:
                 file.write(bytes(32))

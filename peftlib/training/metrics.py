@@ -60,8 +60,12 @@ def score(
 
 
 def scores(
-    task: Task, predictions: np.ndarray, labels: np.ndarray, groups: Sequence[str] | None = None,
-    texts: Sequence[tuple[str, ...]] | None = None, margins: np.ndarray | None = None,
+    task: Task,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str] | None = None,
+    texts: Sequence[tuple[str, ...]] | None = None,
+    margins: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Every metric of a task by name.
 

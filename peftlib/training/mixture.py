@@ -47,9 +47,14 @@ class Mixture:
     seed: int = 0
 
     def __post_init__(self):
-        checks = {"tasks": len(self.tasks) > 0 and set(self.tasks) <= set(embedded.SIZES),
-                  "seeds": len(self.seeds) > 0 and 0 not in self.seeds, "length": self.length >= 8,
-                  "batch": self.batch >= 1, "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
+        checks = {
+            "tasks": len(self.tasks) > 0 and set(self.tasks) <= set(embedded.SIZES),
+            "seeds": len(self.seeds) > 0 and 0 not in self.seeds,
+            "length": self.length >= 8,
+            "batch": self.batch >= 1,
+            "steps": self.steps >= 1,
+            "lr": 0 < self.lr < 1,
+        }
         spans.check(self, checks)
 
 
@@ -78,6 +83,7 @@ def encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, len
 
 def batch(rows: Rows, pad: int) -> tuple[Tensor, Tensor]:
     """Inputs (rows, longest), padded with `pad`, and targets (rows, longest answer), padded with -100."""
+
     def block(ids: list[np.ndarray], empty: int) -> Tensor:
         return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in ids], True, empty)
 
@@ -107,8 +113,9 @@ def accuracy(model: T5ForConditionalGeneration, rows: Rows, size: int = 128) -> 
     return right / len(rows)
 
 
-def pretrain(start: Path, folder: Path, recipe: Mixture, *, held_out: int = 100, every: int = 250,
-             progress: bool = True) -> dict:
+def pretrain(
+    start: Path, folder: Path, recipe: Mixture, *, held_out: int = 100, every: int = 250, progress: bool = True
+) -> dict:
     """Train the T5 that `peftlib.training.pretrain.pretrain` wrote to `start` on tasks, and write it to another folder.
 
     Args:
@@ -138,11 +145,21 @@ def pretrain(start: Path, folder: Path, recipe: Mixture, *, held_out: int = 100,
             yield {"train_loss": spans.forward(model, one).loss}
 
     history, seconds = spans.fit(
-        model, losses, torch.optim.AdamW(model.parameters(), lr=recipe.lr), recipe.steps,
+        model,
+        losses,
+        torch.optim.AdamW(model.parameters(), lr=recipe.lr),
+        recipe.steps,
         spans.digest_of(recipe, [report["texts"], *(text for pairs in drawn.values() for text, _ in pairs)]),
         folder.with_name(f"{folder.name}.checkpoint"),
-        lambda: {"accuracy": {name: accuracy(model, kept) for name, kept in held.items()}}, every, progress)
-    report["mixture"] = {"recipe": dataclasses.asdict(recipe), "examples": len(rows), "seconds": seconds,
-                         "history": history}
+        lambda: {"accuracy": {name: accuracy(model, kept) for name, kept in held.items()}},
+        every,
+        progress,
+    )
+    report["mixture"] = {
+        "recipe": dataclasses.asdict(recipe),
+        "examples": len(rows),
+        "seconds": seconds,
+        "history": history,
+    }
     spans.write(folder, model, tokenizer, report)
     return report

@@ -74,10 +74,18 @@ class Pretraining:
 
     def __post_init__(self):
         spans = round(round(self.length * self.density) / self.span)
-        checks = {"vocabulary": self.vocabulary > self.sentinels + 300, "sentinels": self.sentinels >= spans,
-                  "heads": self.width % self.heads == 0, "length": spans >= 1, "density": 0 < self.density < 0.5,
-                  "span": self.span >= 1, "batch": self.batch >= 1, "imitated": self.imitated >= 0,
-                  "steps": self.steps >= 1, "lr": 0 < self.lr < 1}
+        checks = {
+            "vocabulary": self.vocabulary > self.sentinels + 300,
+            "sentinels": self.sentinels >= spans,
+            "heads": self.width % self.heads == 0,
+            "length": spans >= 1,
+            "density": 0 < self.density < 0.5,
+            "span": self.span >= 1,
+            "batch": self.batch >= 1,
+            "imitated": self.imitated >= 0,
+            "steps": self.steps >= 1,
+            "lr": 0 < self.lr < 1,
+        }
         check(self, checks)
 
 
@@ -89,8 +97,9 @@ def check(recipe, checks: dict[str, bool]) -> None:
     """
     for name, holds in checks.items():
         if not holds:
-            raise UsageError(f"{name}={getattr(recipe, name)!r} is impossible; see {type(recipe).__module__}."
-                             f"{type(recipe).__name__}")
+            raise UsageError(
+                f"{name}={getattr(recipe, name)!r} is impossible; see {type(recipe).__module__}.{type(recipe).__name__}"
+            )
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -132,16 +141,22 @@ def make_tokenizer(texts: Iterable[str], recipe: Pretraining) -> PreTrainedToken
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(r"\n", " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=recipe.vocabulary - recipe.sentinels, show_progress=False,
-                                  special_tokens=[PAD, END, UNKNOWN], limit_alphabet=200,
-                                  initial_alphabet=list(string.printable.strip()))  # no letter is unknown
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary - recipe.sentinels,
+        show_progress=False,
+        special_tokens=[PAD, END, UNKNOWN],
+        limit_alphabet=200,
+        initial_alphabet=list(string.printable.strip()),
+    )  # no letter is unknown
     tokenizer.train_from_iterator([*texts, *answers * OFTEN], trainer)
     tokenizer.add_special_tokens(sentinels)
     end = tokenizer.token_to_id(END)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", pair=f"$A {END} $B {END}",
-                                                             special_tokens=[(END, end)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN,
-                                   additional_special_tokens=sentinels)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", pair=f"$A {END} $B {END}", special_tokens=[(END, end)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, additional_special_tokens=sentinels
+    )
 
 
 def packed(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, length: int) -> np.ndarray:
@@ -158,8 +173,9 @@ def lengths(total: int, parts: int, draw: np.random.Generator) -> np.ndarray:
     return np.diff(np.concatenate([[0], cuts, [total]]))
 
 
-def corrupt(row: np.ndarray, recipe: Pretraining, sentinels: np.ndarray, end: int,
-            draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def corrupt(
+    row: np.ndarray, recipe: Pretraining, sentinels: np.ndarray, end: int, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Input and target of one row (length,); their sizes depend on the recipe alone."""
     noise = round(len(row) * recipe.density)
     spans = max(1, round(noise / recipe.span))
@@ -181,8 +197,9 @@ def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretra
         order = np.random.default_rng([recipe.seed, step // per_epoch]).permutation(len(rows))
         start = step % per_epoch * recipe.batch
         draw = np.random.default_rng([recipe.seed, step, 1])
-        pairs = [corrupt(rows[i], recipe, sentinels, tokenizer.eos_token_id, draw)
-                 for i in order[start : start + recipe.batch]]
+        pairs = [
+            corrupt(rows[i], recipe, sentinels, tokenizer.eos_token_id, draw) for i in order[start : start + recipe.batch]
+        ]
         yield tuple(torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
 
 
@@ -190,16 +207,26 @@ def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretra
 def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> T5ForConditionalGeneration:
     """A T5 of version 1.0 (ReLU, tied embeddings) with random weights."""
     torch.manual_seed(recipe.seed)
-    config = T5Config(vocab_size=len(tokenizer), d_model=recipe.width, d_ff=recipe.ffn, num_layers=recipe.layers,
-                      num_decoder_layers=recipe.decoder_layers, num_heads=recipe.heads,
-                      d_kv=recipe.width // recipe.heads, dropout_rate=0.0, pad_token_id=tokenizer.pad_token_id,
-                      eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=recipe.width,
+        d_ff=recipe.ffn,
+        num_layers=recipe.layers,
+        num_decoder_layers=recipe.decoder_layers,
+        num_heads=recipe.heads,
+        d_kv=recipe.width // recipe.heads,
+        dropout_rate=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
     config._attn_implementation = "sdpa"
     return T5ForConditionalGeneration(config)
 
 
-def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: int = 256, every: int = 100,
-             progress: bool = True) -> dict:
+def pretrain(
+    texts: list[str], folder: Path, recipe: Pretraining, *, held_out: int = 256, every: int = 100, progress: bool = True
+) -> dict:
     """Train tokenizer and model, and write both to a folder that ``peftlib.backbones.load`` reads.
 
     A checkpoint is written beside the folder every `every` steps, and taken up again if the recipe and texts are the same.
@@ -216,8 +243,10 @@ def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: i
     tokenizer = make_tokenizer(texts, recipe)
     rows = packed(texts, tokenizer, recipe.length)
     if len(rows) < held_out + recipe.batch:
-        raise UsageError(f"{len(rows)} rows of {recipe.length} tokens are too few to hold out {held_out} and train in "
-                         f"batches of {recipe.batch}: give more text or a smaller recipe")
+        raise UsageError(
+            f"{len(rows)} rows of {recipe.length} tokens are too few to hold out {held_out} and train in "
+            f"batches of {recipe.batch}: give more text or a smaller recipe"
+        )
     rows = rows[np.random.default_rng(recipe.seed).permutation(len(rows))]
     held, rows = rows[:held_out], rows[held_out:]
     model = make_model(tokenizer, recipe)
@@ -234,11 +263,26 @@ def pretrain(texts: list[str], folder: Path, recipe: Pretraining, *, held_out: i
             yield parts | ({"imitation": imitation.loss(step)} if imitation else {})
 
     digest = digest_of(recipe, texts)
-    history, seconds = fit(trained, losses, optimizer, recipe.steps, digest, folder.with_name(f"{folder.name}.checkpoint"),
-                           lambda: {"held_out_loss": evaluate(model, held, tokenizer, recipe)}, every, progress)
-    report = {"recipe": dataclasses.asdict(recipe), "texts": digest, "rows": len(rows),
-              "tokens": recipe.steps * recipe.batch * recipe.length, "parameters": model.num_parameters(),
-              "seconds": seconds, "history": history}
+    history, seconds = fit(
+        trained,
+        losses,
+        optimizer,
+        recipe.steps,
+        digest,
+        folder.with_name(f"{folder.name}.checkpoint"),
+        lambda: {"held_out_loss": evaluate(model, held, tokenizer, recipe)},
+        every,
+        progress,
+    )
+    report = {
+        "recipe": dataclasses.asdict(recipe),
+        "texts": digest,
+        "rows": len(rows),
+        "tokens": recipe.steps * recipe.batch * recipe.length,
+        "parameters": model.num_parameters(),
+        "seconds": seconds,
+        "history": history,
+    }
     write(folder, model, tokenizer, report)
     return report
 
@@ -248,9 +292,17 @@ def digest_of(recipe, texts: Iterable[str]) -> str:
     return hashlib.sha256("\x1f".join([repr(recipe), *texts]).encode()).hexdigest()[:16]
 
 
-def fit(trained: nn.Module, losses: Callable[[int], Iterator[dict[str, Tensor]]], optimizer: torch.optim.Optimizer,
-        steps: int, digest: str, checkpoint: Path, measure: Callable[[], dict], every: int,
-        progress: bool) -> tuple[list[dict], float]:
+def fit(
+    trained: nn.Module,
+    losses: Callable[[int], Iterator[dict[str, Tensor]]],
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    digest: str,
+    checkpoint: Path,
+    measure: Callable[[], dict],
+    every: int,
+    progress: bool,
+) -> tuple[list[dict], float]:
     """Take steps on the sum of losses, by `WEIGHTS`, that `losses` gives from a step on, or from where a killed run was.
 
     Returns:
@@ -270,8 +322,18 @@ def fit(trained: nn.Module, losses: Callable[[int], Iterator[dict[str, Tensor]]]
             means = {name: float(np.mean([one[name] for one in seen])) for name in parts}
             history.append({"step": step, **means, **measure()})
             seen, seconds = [], time.perf_counter() - started
-            _keep(checkpoint, {"digest": digest, "step": step, "model": trained.state_dict(), "history": history,
-                               "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "seconds": seconds})
+            _keep(
+                checkpoint,
+                {
+                    "digest": digest,
+                    "step": step,
+                    "model": trained.state_dict(),
+                    "history": history,
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "seconds": seconds,
+                },
+            )
     return history, seconds
 
 

@@ -42,8 +42,11 @@ section = "2"
 says = "It will be so for ever."
 untestable = "no run takes that long"
 """
-TABLE = Rows("toy/table1", {"A": {"average": 3.0, "size": 10.0}, "B": {"average": 2.0, "size": 20.0},
-                            "C": {"average": 1.0, "size": 40.0}}, margin=1.5)
+TABLE = Rows(
+    "toy/table1",
+    {"A": {"average": 3.0, "size": 10.0}, "B": {"average": 2.0, "size": 20.0}, "C": {"average": 1.0, "size": 40.0}},
+    margin=1.5,
+)
 STATEMENTS = {"gap": (2.0, "2.0")}
 
 
@@ -62,7 +65,7 @@ def broken(given: str, old: str, new: str, *words: str) -> Try:
 TRIES = [
     broken("no TOML", "[columns]", "[columns", "TOML"),
     broken("no columns at all", '[columns]\naverage = "{:.1f}"\nsize = "{:.0f}"\n', "", "lacks columns"),
-    broken("claims that are no blocks", '[columns]', "claim = 3\n[columns]", "TOML"),
+    broken("claims that are no blocks", "[columns]", "claim = 3\n[columns]", "TOML"),
     broken("a form that writes no number", '"{:.0f}"', '"{:.0q}"', "columns.size", "{:.0q}", "{:.2f}"),
     broken("a group of a row that no table has", '["A", "B"]', '["A", "Bb"]', "rows.small", "'Bb'", "A, B, C"),
     broken("a group that needs itself", '["A", "B"]', '["A", "small"]', "rows.small", "'small'"),
@@ -96,14 +99,23 @@ TRIES = [
     broken("a table to show from that is not there", 'than = "C"', 'than = "C", show = "size of t"', "'C1'", "'t'"),
     broken("pairs with a single row", 'than = "C"', 'than = "C*"', "'C1'", "rows that end in *", "'C*'"),
     broken("a row with itself", 'than = "C"', 'than = "itself"', "'C1'", "itself", "other_table"),
-    broken("two columns that grow", '"better", than = "C"', '"grows with", along = "size", columns = ["size", "average"]',
-           "'C1'", "one table and one column"),
+    broken(
+        "two columns that grow",
+        '"better", than = "C"',
+        '"grows with", along = "size", columns = ["size", "average"]',
+        "'C1'",
+        "one table and one column",
+    ),
     broken("the zeroth of an order", '"better", than = "C"', '"highest", place = 0', "'C1'", "place below 1"),
     broken("a share that is no number", 'than = "C"', 'than = "C", within = "few%"', "'C1'", "'few%'", "narrow"),
     broken("a tolerance that is no share", "narrow = 0.5", 'narrow = "half"', "within.narrow", "'half'", "1%"),
     broken("a field that no condition has", 'than = "C"', 'then = "C"', "'C1'", "'then'", "did you mean 'than'"),
     broken("a row that is no text", 'rows = "A"', "rows = 3", "'C1'", "rows", "3"),
     broken("an unknown relation under where", 'than = "C"', 'than = "C", where = [{ relation = "so" }]', "'C1'", "'so'"),
-    Try("read claims", "a file that is not there", lambda folder: claims.read(folder / "claims.toml", {}, {}, {}),
-        ("claims.toml", "cannot be read")),
+    Try(
+        "read claims",
+        "a file that is not there",
+        lambda folder: claims.read(folder / "claims.toml", {}, {}, {}),
+        ("claims.toml", "cannot be read"),
+    ),
 ]

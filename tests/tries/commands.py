@@ -30,8 +30,11 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("count", "LoRA()", "--tasks", "0"), "no task", ("0 tasks", "at least 1")),
     (("count", "LoRA()", "--tasks", "-3"), "fewer tasks than none", ("-3 tasks", "at least 1")),
     (("count", "LoRA()", "--tasks", "1000000000"), "a billion tasks", ("1000000000 tasks", "at most 1,000")),
-    (("count", "PerTask(" + " + ".join(["LoRA()"] * 60) + ")", "--tasks", "90"), "a method for each of many tasks",
-     ("for 90 tasks is 5,400 methods", "at most 1,000")),
+    (
+        ("count", "PerTask(" + " + ".join(["LoRA()"] * 60) + ")", "--tasks", "90"),
+        "a method for each of many tasks",
+        ("for 90 tasks is 5,400 methods", "at most 1,000"),
+    ),
     (("count", "LoRA()", "--form", "txt"), "a form misspelt", ("'txt'", "'heads' or 'text'")),
     (("count", "LoRA()", "--form", "text"), "text from an encoder", ("cannot write", "T5")),
     (("count", "adaptbert/table9"), "an unknown table", ("'adaptbert/table9'", "adaptbert/table3", "LoRA(rank=8)")),
@@ -58,12 +61,34 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("experiments", "--preset", "p" * 10**5), "a preset's name of 10^5 letters", ("unknown preset", "smoke")),
     (("methods", "a\nb\x1b[31m"), "a method's name on two lines", ("'a\\nb\\x1b[31m'", "LoRA")),
 ]
-SIZES = ["", "GB", "24", "24gb", "-1GB", "0GB", "1e9GB", "1e999GB", "nan GB", "infGB", "24 G", "2,5GB", "101TB",
-         "24GB\nGB", "9" * 400 + "GB", "1." + "9" * 400 + "GB", "\u0662\u0664GB", "24\u00a0GB"]
-TRIES = [Try(" ".join(("peftlib", *argv[:1])).splitlines()[0], given, lambda _, argv=argv: command(*argv), words)
-         for argv, given, words in REFUSED]
-TRIES += [Try("a size", ascii(text[:20]), lambda _, text=text: parse_bytes(text), ("cannot read the size", "24GB or 24GiB"))
-          for text in SIZES]
+SIZES = [
+    "",
+    "GB",
+    "24",
+    "24gb",
+    "-1GB",
+    "0GB",
+    "1e9GB",
+    "1e999GB",
+    "nan GB",
+    "infGB",
+    "24 G",
+    "2,5GB",
+    "101TB",
+    "24GB\nGB",
+    "9" * 400 + "GB",
+    "1." + "9" * 400 + "GB",
+    "\u0662\u0664GB",
+    "24\u00a0GB",
+]
+TRIES = [
+    Try(" ".join(("peftlib", *argv[:1])).splitlines()[0], given, lambda _, argv=argv: command(*argv), words)
+    for argv, given, words in REFUSED
+]
+TRIES += [
+    Try("a size", ascii(text[:20]), lambda _, text=text: parse_bytes(text), ("cannot read the size", "24GB or 24GiB"))
+    for text in SIZES
+]
 TRIES += [
     Try("count", "a task's name for a number", lambda _: count("LoRA()", "minilm[:1]", "sst"), ("'sst'", "names")),
     Try("count", "half a task", lambda _: count("LoRA()", "minilm[:1]", 1.5), ("tasks 1.5", "how many")),
@@ -131,12 +156,18 @@ SOURCES = [
     ("lr = '\0'", "a null byte", ("is no Python",)),
     ("lr = '\ud800'", "a lone surrogate", ("is no Python",)),
 ]
-TRIES += [Try("parameters", given, lambda folder, argv=argv: checked(notebook(folder / "a.ipynb"), *argv), words)
-          for argv, given, words in PAIRS]
-TRIES += [Try("parameters", f"{given} for a notebook", lambda folder, text=text: checked(written(folder / "a", text)),
-              words) for text, given, words in FILES]
-TRIES += [Try("parameters", f"{given} in its cell", lambda folder, text=text: checked(notebook(folder / "a", text)),
-              words) for text, given, words in SOURCES]
+TRIES += [
+    Try("parameters", given, lambda folder, argv=argv: checked(notebook(folder / "a.ipynb"), *argv), words)
+    for argv, given, words in PAIRS
+]
+TRIES += [
+    Try("parameters", f"{given} for a notebook", lambda folder, text=text: checked(written(folder / "a", text)), words)
+    for text, given, words in FILES
+]
+TRIES += [
+    Try("parameters", f"{given} in its cell", lambda folder, text=text: checked(notebook(folder / "a", text)), words)
+    for text, given, words in SOURCES
+]
 TRIES += [
     Try("parameters", "no notebook there", lambda folder: checked(folder / "a.ipynb"), ("a.ipynb", "No such file")),
     Try("parameters", "a folder for a notebook", checked, ("cannot be read (Is a directory)", "expected a notebook")),
@@ -165,14 +196,26 @@ BENCHMARKS = [
     ("training_speed", ("--examples", "-1"), "fewer examples than none", ("--examples", "'-1'", "from 1 on")),
     ("batch_overhead", ("--jobs", "0"), "no worker", ("--jobs", "'0'", "from 1 on")),
 ]
-TRIES += [Try(f"benchmarks/{name}.py", given, lambda _, name=name, argv=argv: benchmark(name, *argv), words)
-          for name, argv, given, words in BENCHMARKS]
+TRIES += [
+    Try(f"benchmarks/{name}.py", given, lambda _, name=name, argv=argv: benchmark(name, *argv), words)
+    for name, argv, given, words in BENCHMARKS
+]
 
 
 # --- at random --------------------------------------------------------------------------------------------------------
-WORDS = ["", HUGE, "9" * 5000, "x" * 10**5, "\u0663", "\0", "\ud800", "\x1b[2J", "a\nb",
-         *"0 1 2 -1 3.5 nan text heads bf16 fp32 cpu cuda LoRA() minilm t5-small 24GB 1e999GB smoke quick".split(),
-         *"adaptbert adaptbert/table3 lr preset rows True None / .. -- -p --json".split()]
+WORDS = [
+    "",
+    HUGE,
+    "9" * 5000,
+    "x" * 10**5,
+    "\u0663",
+    "\0",
+    "\ud800",
+    "\x1b[2J",
+    "a\nb",
+    *"0 1 2 -1 3.5 nan text heads bf16 fp32 cpu cuda LoRA() minilm t5-small 24GB 1e999GB smoke quick".split(),
+    *"adaptbert adaptbert/table3 lr preset rows True None / .. -- -p --json".split(),
+]
 OPTIONS = "--tasks --form --batch --length --budget --precision --answer --device --preset --paper --nonsense".split()
 
 
@@ -201,5 +244,8 @@ def _parameters(draw: random.Random, folder: Path):
     return lambda: checked(path, *given)
 
 
-GENERATORS = {"peftlib count and estimate": _count_or_estimate, "peftlib, the light commands": _light,
-              "parameters": _parameters}
+GENERATORS = {
+    "peftlib count and estimate": _count_or_estimate,
+    "peftlib, the light commands": _light,
+    "parameters": _parameters,
+}

@@ -20,8 +20,15 @@ from tries import Generator, Try
 
 Change = Callable[[dict, dict], object]  # of metadata and tensors, in place
 LORA, FISH = "LoRA(rank=2)", "FishMask(fraction=0.01, examples=2)"
-METHODS = (LORA, FISH, "AdaLoRA(rank=2, target=1)", "BitFit()",
-           "PrefixTuning(length=2, mlp=4)", "PerTask(Houlsby(bottleneck=2))", "IntrinsicSAID(dimension=100)")
+METHODS = (
+    LORA,
+    FISH,
+    "AdaLoRA(rank=2, target=1)",
+    "BitFit()",
+    "PrefixTuning(length=2, mlp=4)",
+    "PerTask(Houlsby(bottleneck=2))",
+    "IntrinsicSAID(dimension=100)",
+)
 A = "backbone.encoder.layer.0.attention.self.query.edits.lora.A"
 INDICES = "backbone.embeddings.word_embeddings.parametrizations.weight.0.indices"
 PEFT_A = "base_model.model.encoder.layer.0.attention.self.query.lora_A.weight"
@@ -52,19 +59,23 @@ def loaded(folder: Path, content: bytes, **options) -> Tuned:
 
 def changed(change: Change, method: str = LORA) -> Callable[[Path], object]:
     """Load a delta after a change."""
+
     def go(folder: Path) -> Tuned:
         metadata, tensors = parts(whole(method))
         change(metadata, tensors)
         return loaded(folder, save(tensors, metadata))
+
     return go
 
 
 def says(**fields: str | None) -> Callable[[Path], object]:
     """Load a delta whose metadata says something else, or nothing (None)."""
+
     def change(metadata: dict, _) -> None:
         metadata |= fields
         for name in [name for name, value in fields.items() if value is None]:
             del metadata[name]
+
     return changed(change)
 
 
@@ -75,16 +86,19 @@ def header(**entry) -> bytes:
 
 
 def task_of(**fields) -> str:
-    return json.dumps([{"name": "mine", "kind": "classes", "texts": ["text"], "labels": ["no", "yes"], "low": 0.0,
-                        "high": 0.0} | fields])
+    return json.dumps(
+        [{"name": "mine", "kind": "classes", "texts": ["text"], "labels": ["no", "yes"], "low": 0.0, "high": 0.0} | fields]
+    )
 
 
-def _save(method: str = "LoRA(rank=2)", change: Callable[[Tuned], object] = lambda model: None,
-          name: str = "delta.safetensors") -> Callable[[Path], object]:
+def _save(
+    method: str = "LoRA(rank=2)", change: Callable[[Tuned], object] = lambda model: None, name: str = "delta.safetensors"
+) -> Callable[[Path], object]:
     def go(folder: Path) -> int:
         model = tiny.build(method, "bert")
         change(model)
         return deltas.save(model, folder / name)
+
     return go
 
 
@@ -100,15 +114,31 @@ def _without_permission(folder: Path) -> Tuned:
 SAVED = [
     Try("save", "after merging", _save(change=Tuned.merge), ("LoRA(rank=2)", "merged", "save before merging")),
     Try("save", "a FISH mask after merging", _save(FISH, Tuned.merge), ("FishMask", "save before merging")),
-    Try("save", "a FISH mask that has seen no data", lambda folder: deltas.save(
-        tiny.build(FISH, "bert", prepared=False), folder / "delta.safetensors"), ("FishMask", "prepare")),
+    Try(
+        "save",
+        "a FISH mask that has seen no data",
+        lambda folder: deltas.save(tiny.build(FISH, "bert", prepared=False), folder / "delta.safetensors"),
+        ("FishMask", "prepare"),
+    ),
     Try("save", "weights that are no numbers", _save(change=_diverge), ("heads.sst.bias", "not finite")),
-    Try("save", "in the place of a folder", lambda folder: ((folder / "it").mkdir(), _save(name="it")(folder)),
-        ("it", "cannot be written")),
-    Try("save", "a backbone's name that is no text", lambda folder: deltas.save(
-        tiny.build(LORA, "bert"), folder / "delta.safetensors", backbone="\udcff"), ("cannot be written", "surrogates")),
-    Try("save", "below a file", lambda folder: ((folder / "it").touch(), _save(name="it/delta")(folder)),
-        ("it/delta", "cannot be written")),
+    Try(
+        "save",
+        "in the place of a folder",
+        lambda folder: ((folder / "it").mkdir(), _save(name="it")(folder)),
+        ("it", "cannot be written"),
+    ),
+    Try(
+        "save",
+        "a backbone's name that is no text",
+        lambda folder: deltas.save(tiny.build(LORA, "bert"), folder / "delta.safetensors", backbone="\udcff"),
+        ("cannot be written", "surrogates"),
+    ),
+    Try(
+        "save",
+        "below a file",
+        lambda folder: ((folder / "it").touch(), _save(name="it/delta")(folder)),
+        ("it/delta", "cannot be written"),
+    ),
 ]
 LOADED = [
     Try("load", "no file", lambda folder: deltas.load(folder / "it", tiny.backbone("bert")), ("it", "no such file")),
@@ -118,19 +148,36 @@ LOADED = [
     Try("load", "a picture", lambda folder: loaded(folder, b"\x89PNG" + bytes(99)), ("delta.safetensors", "cut")),
     Try("load", "half a file", lambda folder: loaded(folder, whole(LORA)[:-1000]), ("delta.safetensors", "cut short")),
     Try("load", "a file with more at its end", lambda folder: loaded(folder, whole(LORA) + bytes(9)), ("safetensors",)),
-    Try("load", "a header of 2**60 bytes", lambda folder: loaded(folder, (1 << 60).to_bytes(8, "little") + bytes(99)),
-        ("delta.safetensors", "safetensors")),
+    Try(
+        "load",
+        "a header of 2**60 bytes",
+        lambda folder: loaded(folder, (1 << 60).to_bytes(8, "little") + bytes(99)),
+        ("delta.safetensors", "safetensors"),
+    ),
     Try("load", "a shape of 10**18", lambda folder: loaded(folder, header(shape=[10**18])), ("delta.safetensors",)),
-    Try("load", "a tensor outside the file", lambda folder: loaded(folder, header(data_offsets=[0, 1 << 40])),
-        ("delta.safetensors",)),
+    Try(
+        "load",
+        "a tensor outside the file",
+        lambda folder: loaded(folder, header(data_offsets=[0, 1 << 40])),
+        ("delta.safetensors",),
+    ),
     Try("load", "somebody else's safetensors", lambda folder: loaded(folder, header()), ("format", "peftlib-delta-2")),
     Try("load", "a format of the future", says(format="peftlib-delta-3"), ("peftlib-delta-3", "peftlib-delta-2")),
-    Try("load", "a backbone with its tokenizer", lambda folder: (
-        _save()(folder), deltas.load(folder / "delta.safetensors", Backbone("tiny", None, None, "mean", ""))),
-        ("Backbone", "load(name).model")),
-    Try("load", "a backbone that has its method already", lambda folder: (
-        _save()(folder), deltas.load(folder / "delta.safetensors", tiny.build(LORA, "bert").backbone)),
-        ("delta.safetensors",)),
+    Try(
+        "load",
+        "a backbone with its tokenizer",
+        lambda folder: (
+            _save()(folder),
+            deltas.load(folder / "delta.safetensors", Backbone("tiny", None, None, "mean", "")),
+        ),
+        ("Backbone", "load(name).model"),
+    ),
+    Try(
+        "load",
+        "a backbone that has its method already",
+        lambda folder: (_save()(folder), deltas.load(folder / "delta.safetensors", tiny.build(LORA, "bert").backbone)),
+        ("delta.safetensors",),
+    ),
     Try("load", "weights of another digest", says(weights="0" * 64), ("0" * 64, "other_weights=True")),
     Try("load", "a digest of a million characters", says(weights="0" * 10**6), ("weights", "1,000,000 characters")),
     Try("load", "no digest", says(weights=None), ("weights", "save the model again")),
@@ -157,26 +204,40 @@ LOADED = [
     Try("load", "a task of unknown kind", says(tasks=task_of(kind="rank")), ("rank", "'binary'")),
     Try("load", "a task whose labels are numbers", says(tasks=task_of(labels=[0, 1])), ("labels",)),
     Try("load", "a score without end", says(tasks=task_of(kind="score", labels=[], high=float("inf"))), ("high",)),
-    Try("load", "a task of other labels", says(tasks=task_of(name="sst", labels=["a", "b", "c"])),
-        ("heads.", "does not fit")),
+    Try(
+        "load",
+        "a task of other labels",
+        says(tasks=task_of(name="sst", labels=["a", "b", "c"])),
+        ("heads.", "does not fit"),
+    ),
     Try("load", "a tensor that is missing", changed(lambda _, t: t.pop(A)), (A, "found none")),
     Try("load", "a tensor too many", changed(lambda _, t: t.update(more=torch.ones(3))), ("more", "expected none")),
-    Try("load", "a tensor with a name of a million characters",
-        changed(lambda _, t: t.update({"a" * 10**6: torch.ones(3)})), ("aaa", "expected none")),
+    Try(
+        "load",
+        "a tensor with a name of a million characters",
+        changed(lambda _, t: t.update({"a" * 10**6: torch.ones(3)})),
+        ("aaa", "expected none"),
+    ),
     Try("load", "another shape", changed(lambda _, t: t.update({A: torch.ones(3, 32)})), (A, "(2, 32)", "(3, 32)")),
     Try("load", "whole numbers", changed(lambda _, t: t.update({A: t[A].long()})), (A, "int64", "float32")),
     Try("load", "complex numbers", changed(lambda _, t: t.update({A: t[A] + 0j})), (A, "complex64", "float32")),
     Try("load", "NaN", changed(lambda _, t: t[A].fill_(float("nan"))), (A, "not finite")),
     Try("load", "numbers beyond fp32", changed(lambda _, t: t.update({A: t[A].double() + 1e300})), (A, "not finite")),
-    Try("load", "a mask outside its tensor", changed(lambda _, t: t[INDICES].add_(10**6), FISH),
-        ("FishMask", "inside its tensor")),
+    Try(
+        "load",
+        "a mask outside its tensor",
+        changed(lambda _, t: t[INDICES].add_(10**6), FISH),
+        ("FishMask", "inside its tensor"),
+    ),
     Try("load", "a mask below zero", changed(lambda _, t: t[INDICES].sub_(10**6), FISH), ("inside its tensor",)),
-    Try("load", "a mask of one entry again and again", changed(lambda _, t: t[INDICES].fill_(1), FISH),
-        ("each once",)),
-    Try("load", "a mask in floats", changed(lambda _, t: t.update({INDICES: t[INDICES].float()}), FISH),
-        ("FishMask",)),
-    Try("load", "a FISH mask of no entries", changed(lambda _, t: [t.pop(n) for n in [*t] if "parametriz" in n],
-                                                            FISH), ("FishMask", "found 0")),
+    Try("load", "a mask of one entry again and again", changed(lambda _, t: t[INDICES].fill_(1), FISH), ("each once",)),
+    Try("load", "a mask in floats", changed(lambda _, t: t.update({INDICES: t[INDICES].float()}), FISH), ("FishMask",)),
+    Try(
+        "load",
+        "a FISH mask of no entries",
+        changed(lambda _, t: [t.pop(n) for n in [*t] if "parametriz" in n], FISH),
+        ("FishMask", "found 0"),
+    ),
 ]
 
 
@@ -200,6 +261,7 @@ def configured(**fields) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         config = json.loads(adapter()[interop.CONFIG]) | fields
         (folder / interop.CONFIG).write_text(json.dumps(config))
+
     return lambda folder: read(folder, change)
 
 
@@ -214,6 +276,7 @@ def adapted(change: Callable[[dict], object], name: str = interop.WEIGHTS) -> Ca
         save_file(tensors, folder / name)
         if name == interop.WEIGHTS:
             (folder / interop.HEADS).unlink()
+
     return lambda folder: read(folder, rewrite, tasks=["sst"])
 
 
@@ -230,21 +293,36 @@ def _own_only(folder: Path) -> None:
 
 
 PEFT = [
-    Try("to_peft", "after merging", lambda folder: interop.to_peft(tiny.build("LoRA(rank=2)", "bert").merge(), folder),
-        ("merged", "save before merging")),
-    Try("to_peft", "below a file",
+    Try(
+        "to_peft",
+        "after merging",
+        lambda folder: interop.to_peft(tiny.build("LoRA(rank=2)", "bert").merge(), folder),
+        ("merged", "save before merging"),
+    ),
+    Try(
+        "to_peft",
+        "below a file",
         lambda folder: ((folder / "it").touch(), interop.to_peft(tiny.build("LoRA(rank=2)", "bert"), folder / "it")),
-        ("it", "cannot be written")),
+        ("it", "cannot be written"),
+    ),
     Try("from_peft", "no folder", lambda folder: interop.from_peft(folder / "it", tiny.backbone("bert")), ("it",)),
     Try("from_peft", "adapter_model.bin", lambda folder: read(folder, _pickled), (interop.WEIGHTS, "no such file")),
     Try("from_peft", "peft's own, without tasks", lambda folder: read(folder, _own_only), ("tasks=",)),
     Try("from_peft", "another pooling than was trained", lambda folder: read(folder, pooling="mean"), ("cls", "mean")),
     Try("from_peft", "another form than was trained", lambda folder: read(folder, form="text"), ("text", "heads")),
     Try("from_peft", "a task without a head", lambda folder: read(folder, tasks=["sts"]), ("sts", "quora", "sst")),
-    Try("from_peft", "an adapter trained on, beside old heads", lambda folder: read(folder, _retrained),
-        (interop.HEADS, "remove it")),
-    Try("from_peft", "another backbone of the same shape",
-        lambda folder: interop.from_peft(read(folder) and folder, tiny.backbone("bert", seed=8)), ("other_weights=True",)),
+    Try(
+        "from_peft",
+        "an adapter trained on, beside old heads",
+        lambda folder: read(folder, _retrained),
+        (interop.HEADS, "remove it"),
+    ),
+    Try(
+        "from_peft",
+        "another backbone of the same shape",
+        lambda folder: interop.from_peft(read(folder) and folder, tiny.backbone("bert", seed=8)),
+        ("other_weights=True",),
+    ),
     Try("from_peft", "half a configuration", config_of(adapter()[interop.CONFIG][:50]), (interop.CONFIG,)),
     Try("from_peft", "a configuration that is a list", config_of(b"[1]"), (interop.CONFIG, "peft_type", "LORA")),
     Try("from_peft", "a configuration nested without end", config_of(b"[" * 10**6), (interop.CONFIG,)),
@@ -267,27 +345,76 @@ PEFT = [
     Try("from_peft", "a rank pattern", configured(rank_pattern={"query": 4}), ("rank_pattern",)),
     Try("from_peft", "DoRA", configured(use_dora=True), ("use_dora",)),
     Try("from_peft", "a value of 100 kB", configured(some_new_field="x" * 10**5), ("some_new_field", "xxx")),
-    Try("from_peft", "weights that are none", lambda folder: read(folder, lambda folder: (
-        folder / interop.WEIGHTS).write_bytes(b"broken")), (interop.WEIGHTS, "safetensors")),
+    Try(
+        "from_peft",
+        "weights that are none",
+        lambda folder: read(folder, lambda folder: (folder / interop.WEIGHTS).write_bytes(b"broken")),
+        (interop.WEIGHTS, "safetensors"),
+    ),
     Try("from_peft", "a tensor that does not belong", adapted(lambda t: t.update(more=torch.ones(2))), ("more",)),
-    Try("from_peft", "a third factor", adapted(lambda t: t.update({PEFT_A.replace("_A", "_C"): torch.ones(2)})),
-        ("lora_C", "expected none")),
-    Try("from_peft", "a tensor under two names",
-        adapted(lambda t: t.update({PEFT_A.replace("encoder", "bert.encoder"): t[PEFT_A].clone()})), ("twice",)),
+    Try(
+        "from_peft",
+        "a third factor",
+        adapted(lambda t: t.update({PEFT_A.replace("_A", "_C"): torch.ones(2)})),
+        ("lora_C", "expected none"),
+    ),
+    Try(
+        "from_peft",
+        "a tensor under two names",
+        adapted(lambda t: t.update({PEFT_A.replace("encoder", "bert.encoder"): t[PEFT_A].clone()})),
+        ("twice",),
+    ),
     Try("from_peft", "one factor missing", adapted(lambda t: t.pop(PEFT_A)), ("lora_A", "found none")),
     Try("from_peft", "whole numbers", adapted(lambda t: t.update({PEFT_A: t[PEFT_A].int()})), ("int32", "float32")),
     Try("from_peft", "NaN", adapted(lambda t: t[PEFT_A].fill_(float("nan"))), ("lora_A", "not finite")),
-    Try("from_peft", "heads in whole numbers", adapted(lambda t: t.update({"sst.bias": t["sst.bias"].int()}),
-                                                              interop.HEADS), (interop.HEADS, "sst.bias", "int32")),
+    Try(
+        "from_peft",
+        "heads in whole numbers",
+        adapted(lambda t: t.update({"sst.bias": t["sst.bias"].int()}), interop.HEADS),
+        (interop.HEADS, "sst.bias", "int32"),
+    ),
 ]
 TRIES = SAVED + LOADED + PEFT
 
 
 # --- at random --------------------------------------------------------------------------------------------------------
-TYPES = (torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.uint8, torch.int32,
-         torch.int64, torch.bool, torch.complex64)
-ODD = [None, True, -1, 0, 2.5, 1e400, float("nan"), 10**9, 10**30, "", "x" * 1000, "\ud800", "0", "all", "LoRA()",
-       "BitFit() + LoRA(rank=2)", [], [[]], [7], ["sst"], ["query"], {}, {"name": "sst"}]
+TYPES = (
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.int8,
+    torch.uint8,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+)
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    2.5,
+    1e400,
+    float("nan"),
+    10**9,
+    10**30,
+    "",
+    "x" * 1000,
+    "\ud800",
+    "0",
+    "all",
+    "LoRA()",
+    "BitFit() + LoRA(rank=2)",
+    [],
+    [[]],
+    [7],
+    ["sst"],
+    ["query"],
+    {},
+    {"name": "sst"},
+]
 
 
 def _flip(draw: random.Random, content: bytes) -> bytes:
@@ -371,6 +498,7 @@ def _peft_folder(draw: random.Random, folder: Path) -> Callable[[], object]:
             save_file(tensors, path, metadata)
         else:
             path.write_bytes(_flip(draw, path.read_bytes()))
+
     return lambda: read(folder, change, tasks=draw.choice([None, ["sst"], ["sst", "quora"]]))
 
 

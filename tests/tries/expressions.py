@@ -92,7 +92,8 @@ WRITTEN = [  # what is given, how it is written, words of the refusal
 TRIES = [Try("an expression", given, lambda _, text=text: parse(text), words) for given, text, words in WRITTEN]
 TRIES += [
     Try("an expression without torch", given, lambda _, text=text: expressions.canonical(text), words)
-    for given, text, words in WRITTEN[:10]]
+    for given, text, words in WRITTEN[:10]
+]
 TRIES += [
     Try("peftlib count", "a bracket that is not closed", lambda _: command("count", "LoRA("), ("LoRA(", "expected")),
     Try("peftlib count", "a lone surrogate in an expression", lambda _: command("count", "LoRA(\udcff)"), ("\\udcff",)),
@@ -102,8 +103,21 @@ TRIES += [
 ]
 
 WORDS = "LoRA PerTask PerTask( rank rank= sites alpha 8 0 1e9 1e999 1j 0x 'query' ('query',) None True ... if for := **"
-TOKENS = [*METHOD_RUNS, *METHOD_RUNS.values(), *WORDS.split(), "9" * 40, "9" * 4400, "b''", "f'{x}'", "not ", "await ",
-          "lambda:", "+ ", " ", *"()[]{}=-+*,.'\"_@;#\\\n\t\0\ud800\u1d63\u0668\u202e\U0001f600"]
+TOKENS = [
+    *METHOD_RUNS,
+    *METHOD_RUNS.values(),
+    *WORDS.split(),
+    "9" * 40,
+    "9" * 4400,
+    "b''",
+    "f'{x}'",
+    "not ",
+    "await ",
+    "lambda:",
+    "+ ",
+    " ",
+    *"()[]{}=-+*,.'\"_@;#\\\n\t\0\ud800\u1d63\u0668\u202e\U0001f600",
+]
 
 
 def soup(draw: random.Random) -> str:
@@ -114,8 +128,10 @@ def soup(draw: random.Random) -> str:
 
 def changed(draw: random.Random) -> str:
     """Expressions of the study, added up or copied, and a few of their characters removed, doubled or replaced."""
-    text = " + ".join(draw.choice(["{}", "PerTask({})"]).format(draw.choice(list(METHOD_RUNS.values())))
-                      for _ in range(draw.randrange(1, 4)))
+    text = " + ".join(
+        draw.choice(["{}", "PerTask({})"]).format(draw.choice(list(METHOD_RUNS.values())))
+        for _ in range(draw.randrange(1, 4))
+    )
     for _ in range(draw.randrange(0, 4)):
         at, length = draw.randrange(len(text) + 1), draw.randrange(0, 6)
         put = draw.choice(["", text[at : at + length] * 2, draw.choice(TOKENS)])

@@ -56,12 +56,25 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("GaLore(rank=64)", ("no matrix has more than 32 rows and columns", "ranks from 1 to 31")),
     ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
     ("IntrinsicSAID(dimension=100000000)", ("would need", "choose smaller sizes")),
-    *[(f"{name}({field}=1000000000000000000)", (f"{field}=1000000000000000000", "would need", "choose smaller sizes"))
-      for name, field in [("Houlsby", "bottleneck"), ("AdaptBertAdapter", "bottleneck"), ("AdapterLowRank", "bottleneck"),
-                          ("Compacter", "bottleneck"), ("PHMAdapter", "bottleneck"), ("PfeifferFFN", "bottleneck"),
-                          ("AdaptBertHypernet", "bottleneck"), ("AdaptBertHypernet", "task_dim"),
-                          ("AdaptBertHypernet", "hidden"), ("PrefixTuning", "length"), ("PrefixTuning", "mlp"),
-                          ("LoRA", "rank"), ("PromptTuning", "length"), ("IntrinsicSAID", "dimension")]],
+    *[
+        (f"{name}({field}=1000000000000000000)", (f"{field}=1000000000000000000", "would need", "choose smaller sizes"))
+        for name, field in [
+            ("Houlsby", "bottleneck"),
+            ("AdaptBertAdapter", "bottleneck"),
+            ("AdapterLowRank", "bottleneck"),
+            ("Compacter", "bottleneck"),
+            ("PHMAdapter", "bottleneck"),
+            ("PfeifferFFN", "bottleneck"),
+            ("AdaptBertHypernet", "bottleneck"),
+            ("AdaptBertHypernet", "task_dim"),
+            ("AdaptBertHypernet", "hidden"),
+            ("PrefixTuning", "length"),
+            ("PrefixTuning", "mlp"),
+            ("LoRA", "rank"),
+            ("PromptTuning", "length"),
+            ("IntrinsicSAID", "dimension"),
+        ]
+    ],
 ]
 MERGED = [  # what cannot be merged, and words of the refusal
     ("LoRA(rank=2) + Houlsby(bottleneck=2)", ("Houlsby(bottleneck=2) cannot be merged",)),
@@ -78,20 +91,75 @@ TRIES = [Try("a method from Python", given, lambda _, call=call: call(), words) 
 TRIES += [Try("a method on a backbone", text, lambda _, text=text: build(text, "bert"), words) for text, words in TOO_LARGE]
 TRIES += [Try("merge", text, lambda _, text=text: build(text, "bert").merge(), words) for text, words in MERGED]
 TRIES += [
-    Try("merge", "into weights kept in bf16", lambda _: build("LoRA(rank=2)", "bert").store_frozen(torch.bfloat16).merge(),
-        ("LoRA(rank=2) cannot be merged into weights kept in torch.bfloat16", "call model.float() first")),
-    Try("save_pretrained", "T5 with merged biases", lambda to: build("BitFit()", "t5").merge().backbone.save_pretrained(to),
-        ("no biases in its linear layers", "keep the delta instead")),
-    *[Try("a method on a backbone", f"that carries {first}", lambda _, first=first: _second(first, "LoRA(rank=2)"),
-          ("carries another method already", "load the backbone anew", "merge()"))
-      for first in ("LoRA(rank=2)", "PrefixTuning(length=2, mlp=None)", "PromptTuning(length=2)",
-                    "FishMask(fraction=0.1, examples=2)", "IntrinsicSAID(dimension=300)",
-                    "AdaptBertHypernet(bottleneck=2)")],
+    Try(
+        "merge",
+        "into weights kept in bf16",
+        lambda _: build("LoRA(rank=2)", "bert").store_frozen(torch.bfloat16).merge(),
+        ("LoRA(rank=2) cannot be merged into weights kept in torch.bfloat16", "call model.float() first"),
+    ),
+    Try(
+        "save_pretrained",
+        "T5 with merged biases",
+        lambda to: build("BitFit()", "t5").merge().backbone.save_pretrained(to),
+        ("no biases in its linear layers", "keep the delta instead"),
+    ),
+    *[
+        Try(
+            "a method on a backbone",
+            f"that carries {first}",
+            lambda _, first=first: _second(first, "LoRA(rank=2)"),
+            ("carries another method already", "load the backbone anew", "merge()"),
+        )
+        for first in (
+            "LoRA(rank=2)",
+            "PrefixTuning(length=2, mlp=None)",
+            "PromptTuning(length=2)",
+            "FishMask(fraction=0.1, examples=2)",
+            "IntrinsicSAID(dimension=300)",
+            "AdaptBertHypernet(bottleneck=2)",
+        )
+    ],
 ]
 
-VALUES = [0, 1, 2, 3, 4, 8, 32, 33, 10**6, 10**12, 10**18, 2**63, -1, 0.0, 0.5, 1.0, 1e-300, 1e300, float("nan"),
-          float("inf"), True, None, "", "query", "relu", "random", "\ud800", (), ("query",), ("up", "down"), ("query", 2),
-          np.int64(4), np.float32(0.5), np.str_("bert"), b"", [], torch.tensor(1)]
+VALUES = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    8,
+    32,
+    33,
+    10**6,
+    10**12,
+    10**18,
+    2**63,
+    -1,
+    0.0,
+    0.5,
+    1.0,
+    1e-300,
+    1e300,
+    float("nan"),
+    float("inf"),
+    True,
+    None,
+    "",
+    "query",
+    "relu",
+    "random",
+    "\ud800",
+    (),
+    ("query",),
+    ("up", "down"),
+    ("query", 2),
+    np.int64(4),
+    np.float32(0.5),
+    np.str_("bert"),
+    b"",
+    [],
+    torch.tensor(1),
+]
 
 
 def _hyperparameters(draw: random.Random, _: Path):
@@ -103,8 +171,9 @@ def _hyperparameters(draw: random.Random, _: Path):
         method = cls(**given)
         assert parse(str(method)) == method
         with torch.device("meta"):
-            Tuned(backbones.from_config(CONFIGS[draw.choice(["bert", "t5"])](), device="meta"), method,
-                  [get_task("sst")]).counts()
+            Tuned(
+                backbones.from_config(CONFIGS[draw.choice(["bert", "t5"])](), device="meta"), method, [get_task("sst")]
+            ).counts()
 
     return go
 

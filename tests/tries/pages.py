@@ -21,17 +21,47 @@ from tries import Try
 TRIES = [
     Try("report.begin", "a preset that does not exist", lambda _: report.begin("smok"), ("'smok'", "smoke")),
     Try("report.begin", "a word for a truth value", lambda _: report.begin("smoke", "False"), ("'False'", "expected True")),
-    Try("report.begin", "an experiment that does not exist", lambda _: report.begin("smoke", False, "adaptbert/tabel1"),
-        ("adaptbert/tabel1", "adaptbert/table1")),
+    Try(
+        "report.begin",
+        "an experiment that does not exist",
+        lambda _: report.begin("smoke", False, "adaptbert/tabel1"),
+        ("adaptbert/tabel1", "adaptbert/table1"),
+    ),
     Try("methods.own_row", "a label that has no row", lambda _: methods.own_row("LoRa"), ("'LoRa'", "LoRA")),
     Try("verdicts.ledger", "a paper without claims", lambda _: verdicts.ledger("lora", {}), ("lora", "adaptbert")),
 ]
 
-PIECES = ["<script>", "</script>", "<img src=x onerror=f()>", '"', "'", "`", "````", "{raw}", "{{ x }}", "$", r"$\foo$",
-          "|", "\n\n", "# ", "_", "*", "[x](javascript:f())", "\x1b[2J", "\u202e", "[", "]", ", ", "x" * 300, "中", " "]
+PIECES = [
+    "<script>",
+    "</script>",
+    "<img src=x onerror=f()>",
+    '"',
+    "'",
+    "`",
+    "````",
+    "{raw}",
+    "{{ x }}",
+    "$",
+    r"$\foo$",
+    "|",
+    "\n\n",
+    "# ",
+    "_",
+    "*",
+    "[x](javascript:f())",
+    "\x1b[2J",
+    "\u202e",
+    "[",
+    "]",
+    ", ",
+    "x" * 300,
+    "中",
+    " ",
+]
 SHOWS: dict[str, Callable[[Results, str], object]] = {
     "table": lambda found, text: report.table(
-        pd.DataFrame({text: [text, None, 1.5]}), caption=text, note=text, source=found),
+        pd.DataFrame({text: [text, None, 1.5]}), caption=text, note=text, source=found
+    ),
     "rerun": lambda found, text: report.rerun("page.ipynb", report.Page(grids.get_preset("published"), False), found),
     "say": lambda found, text: report.say("{text} and {text:code}", text=text),
     "caveats": lambda found, text: report.caveats(found, "adaptbert"),
@@ -48,7 +78,8 @@ SHOWS: dict[str, Callable[[Results, str], object]] = {
     "speed": lambda found, text: efficiency.by_method(found),
     "epochs": lambda found, text: report.figure(figures.epochs(found, "sst"), caption=text, source=found),
     "over": lambda found, text: report.figure(
-        figures.over({text: figures.points(found, lambda mine: report.scores(mine, "sst"))}, text, text), caption=text),
+        figures.over({text: figures.points(found, lambda mine: report.scores(mine, "sst"))}, text, text), caption=text
+    ),
     "claims": lambda found, text: report.table(verdicts.ledger("adaptbert", {"adaptbert/table1": found}), caption=text),
 }
 
@@ -61,8 +92,12 @@ def _record(draw: random.Random, run) -> dict:
     """A record with the fields that one has, and in them whatever its schema allows."""
     record = synthetic(run, draw.choice([0.0, 0.5, 1.0, -1.0, 1e-300]), stored=draw.choice([0, 1, 10**12]))
     record["machine"] = {"device": _text(draw), "threads": draw.randrange(3)}
-    record |= {"commit": draw.choice([None, _text(draw)]), "versions": {_text(draw): _text(draw)},
-               "peak_bytes": draw.choice([None, 0, 10**15]), "seconds": draw.choice([0.0, 1e-9, 1e9])}
+    record |= {
+        "commit": draw.choice([None, _text(draw)]),
+        "versions": {_text(draw): _text(draw)},
+        "peak_bytes": draw.choice([None, 0, 10**15]),
+        "seconds": draw.choice([0.0, 1e-9, 1e9]),
+    }
     if draw.random() < 0.5:
         counts = {"rows": 10, "rows_cut": draw.randrange(1, 10), "tokens_cut": 20, "rows_dropped": 2}
         record["left_out"] = {"train": {run.tasks[0]: counts}}

@@ -17,15 +17,41 @@ RUN = Run("LoRA(rank=2)", ("sst",), "minilm[:1]", "embedded", Recipe(lr=1e-3, ep
 def whole(run: Run = RUN) -> dict:
     """A record as `peftlib.study.execute` writes it."""
     scores = {"sst": 0.5, "mean": 0.5}
-    history = [{"epoch": epoch, "train_loss": 0.7, "seconds": 1.0, "examples": 16, "learning_rate": 1e-3,
-                "validation": dict(scores)} for epoch in (1, 2)]
-    return {"schema": records.SCHEMA, "digest": run.digest, "run": json.loads(json.dumps(dataclasses.asdict(run))),
-            "code": "0" * 16, "sources": {"model.py": "0" * 8}, "commit": None, "versions": {"python": "3.11"},
-            "started": "now", "finished": "later", "machine": {"device": "a CPU", "threads": 1},
-            "counts": {"trainable": 1, "stored": 1, "changed": 1, "heads": 1, "total": 1}, "history": history,
-            "best_epoch": 1, "validation": scores, "test": dict(scores), "seconds": 2.0, "examples_per_second": 16.0,
-            "stored_bytes": 4, "peak_bytes": None, "initial_digest": "0" * 16, "backbone_digest": "0" * 64,
-            "data": {split: {"sst": "0" * 64} for split in ("train", "validation", "test")}}
+    history = [
+        {
+            "epoch": epoch,
+            "train_loss": 0.7,
+            "seconds": 1.0,
+            "examples": 16,
+            "learning_rate": 1e-3,
+            "validation": dict(scores),
+        }
+        for epoch in (1, 2)
+    ]
+    return {
+        "schema": records.SCHEMA,
+        "digest": run.digest,
+        "run": json.loads(json.dumps(dataclasses.asdict(run))),
+        "code": "0" * 16,
+        "sources": {"model.py": "0" * 8},
+        "commit": None,
+        "versions": {"python": "3.11"},
+        "started": "now",
+        "finished": "later",
+        "machine": {"device": "a CPU", "threads": 1},
+        "counts": {"trainable": 1, "stored": 1, "changed": 1, "heads": 1, "total": 1},
+        "history": history,
+        "best_epoch": 1,
+        "validation": scores,
+        "test": dict(scores),
+        "seconds": 2.0,
+        "examples_per_second": 16.0,
+        "stored_bytes": 4,
+        "peak_bytes": None,
+        "initial_digest": "0" * 16,
+        "backbone_digest": "0" * 64,
+        "data": {split: {"sst": "0" * 64} for split in ("train", "validation", "test")},
+    }
 
 
 GONE = object()
@@ -82,32 +108,60 @@ TRIES = [
     Try("a record", "brackets in brackets", lambda f: read(f, "[" * 100_000), ("cannot be read as JSON",)),
     Try("a record", "a name twice", lambda f: read(f, '{"schema": 1, "schema": 1}'), ("'schema' stands there twice",)),
     Try("a record", "NaN", edited(put(float("nan"), "test", "sst")), ("NaN is no number",)),
-    Try("a record", "a folder of its name", lambda f: ((f / "a.json").mkdir(), records.read(f / "a.json")),
-        ("a.json", "cannot be read as JSON")),
+    Try(
+        "a record",
+        "a folder of its name",
+        lambda f: ((f / "a.json").mkdir(), records.read(f / "a.json")),
+        ("a.json", "cannot be read as JSON"),
+    ),
     # What stands in it.
     Try("a record", "another schema", edited(put(2, "schema")), ("schema: expected 1, got 2", MEND)),
-    Try("a record", "nothing but a digest", lambda f: read(f, json.dumps({"digest": RUN.digest})),
-        ("lacks backbone_digest, best_epoch, code", MEND)),
+    Try(
+        "a record",
+        "nothing but a digest",
+        lambda f: read(f, json.dumps({"digest": RUN.digest})),
+        ("lacks backbone_digest, best_epoch, code", MEND),
+    ),
     Try("a record", "without scores", edited(put(GONE, "test")), ("lacks test", MEND)),
     Try("a record", "a score in words", edited(put("good", "test", "sst")), ("test.sst: expected a number, got 'good'",)),
     Try("a record", "without its task's score", edited(put({"mean": 0.5}, "test")), ("test: lacks sst",)),
-    Try("a record", "a number of runs that is none", edited(put(1.5, "counts", "stored")),
-        ("counts.stored: expected a whole number, got 1.5",)),
-    Try("a record", "an epoch without a loss", edited(put(GONE, "history", 1, "train_loss")),
-        ("history[1]: lacks train_loss",)),
+    Try(
+        "a record",
+        "a number of runs that is none",
+        edited(put(1.5, "counts", "stored")),
+        ("counts.stored: expected a whole number, got 1.5",),
+    ),
+    Try(
+        "a record",
+        "an epoch without a loss",
+        edited(put(GONE, "history", 1, "train_loss")),
+        ("history[1]: lacks train_loss",),
+    ),
     Try("a record", "an epoch too few", edited(put(GONE, "history", 1)), ("history: expected epochs 1 to 2, got [1]",)),
     Try("a record", "a best epoch that it has not", edited(put(3, "best_epoch")), ("best_epoch", "got 3")),
-    Try("a record", "scores of another epoch", edited(put({"sst": 0.6, "mean": 0.6}, "validation")),
-        ("validation: expected the scores of the best epoch",)),
+    Try(
+        "a record",
+        "scores of another epoch",
+        edited(put({"sst": 0.6, "mean": 0.6}, "validation")),
+        ("validation: expected the scores of the best epoch",),
+    ),
     Try("a record", "of data that it does not name", edited(put(GONE, "data", "test")), ("a digest of each split",)),
     Try("a record", "diverged, and no word how", edited(put(True, "diverged")), ("diverged: expected a text, got True",)),
     # The run it says.
     Try("a record", "another name", lambda f: read(f, json.dumps(whole()), OTHER), ("holds the record of", RUN.digest)),
     Try("a record", "another seed under its name", edited(put(1, "run", "seed")), ("holds another run than its name",)),
-    Try("a record", "another method under its name", edited(put("LoRA(rank=4)", "run", "method")),
-        ("holds another run than its name says",)),
-    Try("a record", "a field that no recipe has", edited(put(1, "run", "recipe", "epoch")),
-        ("run.recipe: 'epoch' is no field of it; did you mean 'epochs'?",)),
+    Try(
+        "a record",
+        "another method under its name",
+        edited(put("LoRA(rank=4)", "run", "method")),
+        ("holds another run than its name says",),
+    ),
+    Try(
+        "a record",
+        "a field that no recipe has",
+        edited(put(1, "run", "recipe", "epoch")),
+        ("run.recipe: 'epoch' is no field of it; did you mean 'epochs'?",),
+    ),
     Try("a record", "a method that there is not", edited(put("LoRa()", "run", "method")), ("unknown method", "LoRA")),
     Try("a record", "a rate in words", edited(put("1e-3", "run", "recipe", "lr")), ("lr: expected a number, got '1e-3'",)),
     # Recipes and runs from Python.
@@ -152,9 +206,29 @@ def places(value: object, path: tuple = ()) -> list[tuple]:
 
 
 JUNK = (GONE, "x", "", -1, 0, 3.5, 1e308, True, None, [], {}, ["x"], {"x": 1}, 10**30, "\ud800", float("nan"))
-FREE = {"label", "code", "sources", "commit", "versions", "machine", "started", "finished", "counts", "train_loss",
-        "seconds", "examples", "learning_rate", "stored_bytes", "peak_bytes", "initial_digest", "backbone_digest", "data",
-        "examples_per_second", "test", "history"}  # whose values nothing else in a record tells
+FREE = {
+    "label",
+    "code",
+    "sources",
+    "commit",
+    "versions",
+    "machine",
+    "started",
+    "finished",
+    "counts",
+    "train_loss",
+    "seconds",
+    "examples",
+    "learning_rate",
+    "stored_bytes",
+    "peak_bytes",
+    "initial_digest",
+    "backbone_digest",
+    "data",
+    "examples_per_second",
+    "test",
+    "history",
+}  # whose values nothing else in a record tells
 
 
 def _record(draw: random.Random, folder: Path):

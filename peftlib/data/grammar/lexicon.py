@@ -70,22 +70,10 @@ WORKS = {
         entries("plot, acting, script, pacing, camerawork, dialogue, ending, soundtrack, editing, casting, humour"),
         "director",
     ),
-    "novel": (
-        entries("prose, plot, opening, dialogue, ending, structure, premise, style, narration, research"),
-        "author",
-    ),
-    "play": (
-        entries("staging, acting, dialogue, lighting, music, timing, second act, set design"),
-        "playwright",
-    ),
-    "album": (
-        entries("singing, production, songwriting, drumming, mixing, sequencing, guitar work, title track"),
-        "band",
-    ),
-    "series": (
-        entries("plot, acting, writing, premise, finale, pacing, camerawork, first episode, theme music"),
-        "writer",
-    ),
+    "novel": (entries("prose, plot, opening, dialogue, ending, structure, premise, style, narration, research"), "author"),
+    "play": (entries("staging, acting, dialogue, lighting, music, timing, second act, set design"), "playwright"),
+    "album": (entries("singing, production, songwriting, drumming, mixing, sequencing, guitar work, title track"), "band"),
+    "series": (entries("plot, acting, writing, premise, finale, pacing, camerawork, first episode, theme music"), "writer"),
     "game": (
         entries("combat, story, artwork, music, difficulty, interface, tutorial, level design, voice acting"),
         "studio",
@@ -94,18 +82,9 @@ WORKS = {
         entries("lighting, selection, layout, catalogue, scope, labelling, audio guide, central room"),
         "curator",
     ),
-    "musical": (
-        entries("choreography, singing, orchestra, staging, story, pacing, second act, costume work"),
-        "composer",
-    ),
-    "documentary": (
-        entries("research, narration, editing, camerawork, argument, structure, soundtrack, tone"),
-        "director",
-    ),
-    "restaurant": (
-        entries("service, cooking, dessert, atmosphere, fish, soup, decoration, music, wine list"),
-        "chef",
-    ),
+    "musical": (entries("choreography, singing, orchestra, staging, story, pacing, second act, costume work"), "composer"),
+    "documentary": (entries("research, narration, editing, camerawork, argument, structure, soundtrack, tone"), "director"),
+    "restaurant": (entries("service, cooking, dessert, atmosphere, fish, soup, decoration, music, wine list"), "chef"),
 }
 OTHERS = entries("""
     the critics, my friends, most people, the papers, my parents, the judges, the neighbours, my colleagues, the

@@ -11,18 +11,7 @@ import random
 from collections.abc import Callable
 
 from peftlib.data.grammar.draw import pick, sample, sentence, weighted
-from peftlib.data.grammar.lexicon import (
-    DEEDS,
-    GRADED,
-    HEROES,
-    INTENSE,
-    MILD,
-    OCCASIONS,
-    OTHERS,
-    PHRASES,
-    SETTINGS,
-    WORKS,
-)
+from peftlib.data.grammar.lexicon import DEEDS, GRADED, HEROES, INTENSE, MILD, OCCASIONS, OTHERS, PHRASES, SETTINGS, WORKS
 
 LOOKS = [
     "{a} {be} {x}",

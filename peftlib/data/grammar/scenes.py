@@ -26,16 +26,7 @@ WEIGHT = {
     "kind": 0.08,
     "count": 0.1,
 }
-SIBLING = {
-    "verb": 0.2,
-    "agent": 0.35,
-    "target": 0.35,
-    "place": 0.3,
-    "time": 0.3,
-    "look": 0.1,
-    "kind": 0.1,
-    "count": 0.4,
-}
+SIBLING = {"verb": 0.2, "agent": 0.35, "target": 0.35, "place": 0.3, "time": 0.3, "look": 0.1, "kind": 0.1, "count": 0.4}
 NOISE = 0.3  # standard deviation of the annotator's error, in points of similarity
 
 Cell = tuple[int, int]  # (family, entry) in one of the lists above

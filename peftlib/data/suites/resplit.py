@@ -12,8 +12,14 @@ from peftlib.data.task import Task
 MNLI, QNLI = (next(task for task in glue.TASKS if task.name == name) for name in ("mnli", "qnli"))
 BOOLQ = next(task for task in superglue.TASKS if task.name == "boolq")
 # What a local folder has in the place of a task; None: nothing.
-STAND_INS = {"qqp": "quora", "mnli": "xnli_resplit", "qnli": "qnli_resplit", "boolq": "boolq_resplit", "multirc": None,
-             "record": None}
+STAND_INS = {
+    "qqp": "quora",
+    "mnli": "xnli_resplit",
+    "qnli": "qnli_resplit",
+    "boolq": "boolq_resplit",
+    "multirc": None,
+    "record": None,
+}
 HERE = {"suite": "resplit", "splits": "halves", "hub": None}
 
 TASKS = (

@@ -40,8 +40,7 @@ class AdaptBertAdapter(Method):
     near_identity = 0.1
 
     def check(self) -> None:
-        require(self, bottleneck=self.bottleneck > 0, activation=self.activation in ACTIVATIONS,
-                init=self.init in INITS)
+        require(self, bottleneck=self.bottleneck > 0, activation=self.activation in ACTIVATIONS, init=self.init in INITS)
 
     def attach(self, at: Attachment) -> None:
         options = (self.bottleneck, self.activation, self.init)

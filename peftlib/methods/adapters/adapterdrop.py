@@ -57,6 +57,8 @@ class AdapterDrop(Houlsby):
         stacks = {name: depth for name, depth in depths.items() if depth}
         if self.drop >= min(stacks.values()):
             found = " and ".join(f"{depth} {name} blocks" for name, depth in stacks.items())
-            raise UsageError(f"{self} leaves no adapter in a stack of this backbone, which has {found}: expected drop "
-                             f"from 0 to {min(stacks.values()) - 1}")
+            raise UsageError(
+                f"{self} leaves no adapter in a stack of this backbone, which has {found}: expected drop "
+                f"from 0 to {min(stacks.values()) - 1}"
+            )
         return shape.layers - self.drop * len(stacks)

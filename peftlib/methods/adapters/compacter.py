@@ -82,8 +82,13 @@ class Compacter(OnSublayers, Method):
     near_identity = 1e-5
 
     def check(self) -> None:
-        require(self, n=self.n > 0, reduction=self.reduction > 0,
-                bottleneck=self.bottleneck is None or self.bottleneck > 0, rank=self.rank > 0)
+        require(
+            self,
+            n=self.n > 0,
+            reduction=self.reduction > 0,
+            bottleneck=self.bottleneck is None or self.bottleneck > 0,
+            rank=self.rank > 0,
+        )
 
     def _a(self, shape: Shape) -> int:
         """The bottleneck's width on a backbone, which n must divide."""

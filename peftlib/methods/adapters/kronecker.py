@@ -34,8 +34,7 @@ def products(n: int, k: int, m: int, tokens: int, rank: int | None = None) -> di
     full."""
     if rank is None:
         return {"built": n * k * m + tokens * k * m, "factored": tokens * (k * m + n * n * min(k, m))}
-    return {"built": n * k * m + k * m * rank // n + tokens * k * m,
-            "factored": tokens * rank * (n * (k + m) + n**3)}
+    return {"built": n * k * m + k * m * rank // n + tokens * k * m, "factored": tokens * rank * (n * (k + m) + n**3)}
 
 
 def multiply(x: Tensor, A: Tensor, B: Tensor | Factors) -> Tensor:
@@ -80,5 +79,7 @@ def divided(method: Method, n: int, d: int, a: int) -> None:
         UsageError: n does not divide the bottleneck's width a, or not the backbone's width d.
     """
     if a < 1 or a % n or d % n:
-        raise UsageError(f"{method} on a backbone of width {d} has a bottleneck of {a}: n={n} must divide both; choose "
-                         "another n or another width of the bottleneck")
+        raise UsageError(
+            f"{method} on a backbone of width {d} has a bottleneck of {a}: n={n} must divide both; choose "
+            "another n or another width of the bottleneck"
+        )

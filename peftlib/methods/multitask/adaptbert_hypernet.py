@@ -70,8 +70,9 @@ class Hypernet(nn.Module):
     product, and one gradient as large as W, in place of one a layer (which a checkpointed block costs).
     """
 
-    def __init__(self, tasks: tuple[str, ...], current: Current, layers: int, t: int, hidden: int,
-                 generators: list[Generator]):
+    def __init__(
+        self, tasks: tuple[str, ...], current: Current, layers: int, t: int, hidden: int, generators: list[Generator]
+    ):
         super().__init__()
         self.row, self.current = {name: i for i, name in enumerate(tasks)}, current
         self.z = nn.Parameter(torch.randn(len(tasks), t))
@@ -129,8 +130,13 @@ class AdaptBertHypernet(Method):
     paper = "adaptbert"
 
     def check(self) -> None:
-        require(self, bottleneck=self.bottleneck > 0, task_dim=self.task_dim > 0, hidden=self.hidden > 0,
-                norm_std=self.norm_std >= 0)
+        require(
+            self,
+            bottleneck=self.bottleneck > 0,
+            task_dim=self.task_dim > 0,
+            hidden=self.hidden > 0,
+            norm_std=self.norm_std >= 0,
+        )
 
     def attach(self, at: Attachment) -> None:
         t, shape = self.task_dim, at.shape

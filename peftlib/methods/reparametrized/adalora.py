@@ -121,12 +121,21 @@ class AdaLoRA(Method):
     mergeable = True
 
     def check(self) -> None:
-        require(self, rank=self.rank > 0, target=0 < self.target <= self.rank,
-                alpha=self.alpha is None or self.alpha > 0, sites=are_sites(self.sites),
-                dropout=0 <= self.dropout < 1, gamma=self.gamma >= 0,
-                regularizer=self.regularizer in ("paper", "code"), initial=0 <= self.initial < 1,
-                final=0 <= self.final and self.initial + self.final < 1, gap=self.gap > 0, beta1=0 < self.beta1 < 1,
-                beta2=0 < self.beta2 < 1)
+        require(
+            self,
+            rank=self.rank > 0,
+            target=0 < self.target <= self.rank,
+            alpha=self.alpha is None or self.alpha > 0,
+            sites=are_sites(self.sites),
+            dropout=0 <= self.dropout < 1,
+            gamma=self.gamma >= 0,
+            regularizer=self.regularizer in ("paper", "code"),
+            initial=0 <= self.initial < 1,
+            final=0 <= self.final and self.initial + self.final < 1,
+            gap=self.gap > 0,
+            beta1=0 < self.beta1 < 1,
+            beta2=0 < self.beta2 < 1,
+        )
 
     def attach(self, at: Attachment) -> None:
         scale = (self.alpha or self.rank) / self.rank

@@ -55,10 +55,19 @@ def singular_space(gradient: Tensor, rank: int) -> Tensor:
 class GaLoreAdamW(torch.optim.Optimizer):
     """AdamW whose moments, for large matrices, live in the gradient's first singular vectors."""
 
-    def __init__(self, groups: list[dict], lr: float, rank: int, gap: int, scale: float,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
-        super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "rank": rank, "gap": gap, "scale": scale,
-                                  "betas": betas, "eps": eps})
+    def __init__(
+        self,
+        groups: list[dict],
+        lr: float,
+        rank: int,
+        gap: int,
+        scale: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
+        super().__init__(
+            groups, {"lr": lr, "weight_decay": 0.0, "rank": rank, "gap": gap, "scale": scale, "betas": betas, "eps": eps}
+        )
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -119,7 +128,7 @@ class GaLore(Method):
 
     def attach(self, at: Attachment) -> None:
         """Raises:
-            UsageError: no matrix is projected; or under `PerTask`.
+        UsageError: no matrix is projected; or under `PerTask`.
         """
         own = own_parameters(at.model.backbone)
         widest = max(min(p.shape) for p in own if p.ndim == 2)

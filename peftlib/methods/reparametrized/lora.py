@@ -81,8 +81,13 @@ class LoRA(Method):
     mergeable = True
 
     def check(self) -> None:
-        require(self, rank=self.rank > 0, alpha=self.alpha is None or self.alpha > 0, dropout=0 <= self.dropout < 1,
-                sites=are_sites(self.sites))
+        require(
+            self,
+            rank=self.rank > 0,
+            alpha=self.alpha is None or self.alpha > 0,
+            dropout=0 <= self.dropout < 1,
+            sites=are_sites(self.sites),
+        )
 
     def attach(self, at: Attachment) -> None:
         scale = (self.alpha or self.rank) / self.rank

@@ -49,13 +49,15 @@ class IntrinsicSAID(Method):
 
     def attach(self, at: Attachment) -> None:
         """Raises:
-            UsageError: under `PerTask`, beside a method that reparametrises tensors, or fewer dimensions than tensors.
+        UsageError: under `PerTask`, beside a method that reparametrises tensors, or fewer dimensions than tensors.
         """
         at.train(())  # marks nothing, but is refused under PerTask
         tensors = parametrized.own_tensors(at.model.backbone)
         if self.dimension <= len(tensors):
-            raise UsageError(f"{self}: this backbone has {len(tensors)} tensors, each with a weight of its own; expected a "
-                             f"dimension of at least {len(tensors) + 1}")
+            raise UsageError(
+                f"{self}: this backbone has {len(tensors)} tensors, each with a weight of its own; expected a "
+                f"dimension of at least {len(tensors) + 1}"
+            )
         affordable(self, self.dimension * len(tensors), at.shape)  # no projection is shorter than z
         generator, device = torch.Generator("cpu").manual_seed(self.seed), tensors[0][0].device
         space = at.share("space", Subspace(self.dimension, len(tensors), generator, device, at.current))

@@ -99,8 +99,10 @@ class BitFit(Method):
             others = [slot for slot in site.module.edits if slot != at.slot]
             if others:
                 at.edits.append((norm, bias))
-                raise UsageError(f"{self} cannot be merged while {others[0]!r} edits {site.name!r} of block "
-                                 f"{site.layer}: merge that first, that is write it before BitFit")
+                raise UsageError(
+                    f"{self} cannot be merged while {others[0]!r} edits {site.name!r} of block "
+                    f"{site.layer}: merge that first, that is write it before BitFit"
+                )
         for site, edit in readers:
             edit.bias += site.module.base.weight.to(bias.bias.dtype) @ bias.bias
         edits.remove(norm, at.slot)
@@ -108,5 +110,7 @@ class BitFit(Method):
 
 def _no_place_for_biases(*_, **__) -> None:
     """In the place of a merged backbone's own `save_pretrained`."""
-    raise UsageError("this backbone's class has no biases in its linear layers: transformers would drop those that BitFit "
-                     "has merged when it loads the file; keep the delta instead (peftlib.deltas.save, before merge)")
+    raise UsageError(
+        "this backbone's class has no biases in its linear layers: transformers would drop those that BitFit "
+        "has merged when it loads the file; keep the delta instead (peftlib.deltas.save, before merge)"
+    )

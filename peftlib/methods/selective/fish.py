@@ -92,13 +92,18 @@ class FishMask(Method):
 
     def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
         """Raises:
-            UsageError: the delta's indices are no mask of this size on this backbone.
+        UsageError: the delta's indices are no mask of this size on this backbone.
         """
         self._unregister(at, fold=False)
-        names = {(id(m), n): f"{path}.parametrizations.{n}.0.indices"
-                 for path, m in at.model.backbone.named_modules(prefix="backbone") for n in m._parameters}
-        found = [(places, tensors.get(names[id(places[0][0]), places[0][1]]), tensor.numel())
-                 for tensor, places in parametrized.own_tensors(at.model.backbone)]
+        names = {
+            (id(m), n): f"{path}.parametrizations.{n}.0.indices"
+            for path, m in at.model.backbone.named_modules(prefix="backbone")
+            for n in m._parameters
+        }
+        found = [
+            (places, tensors.get(names[id(places[0][0]), places[0][1]]), tensor.numel())
+            for tensor, places in parametrized.own_tensors(at.model.backbone)
+        ]
         found = [(places, indices, size) for places, indices, size in found if indices is not None]
         k, have = self.formula(at.shape), sum(indices.numel() for _, indices, _ in found)
         if have != k or not all(_is_mask(indices, size) for _, indices, size in found):

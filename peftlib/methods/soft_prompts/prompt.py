@@ -58,19 +58,22 @@ class PromptTuning(Method):
 
     def attach(self, at: Attachment) -> None:
         """Raises:
-            UsageError: more vectors than the vocabulary has rows to start from, or no position left for the text.
+        UsageError: more vectors than the vocabulary has rows to start from, or no position left for the text.
         """
         room = at.anatomy.positions
         if room is not None and self.length >= room:
-            raise UsageError(f"{self} leaves the text none of this backbone's {room} positions: expected a length of 1 to "
-                             f"{room - 1}")
+            raise UsageError(
+                f"{self} leaves the text none of this backbone's {room} positions: expected a length of 1 to {room - 1}"
+            )
         if self.init == "random":
             at.prepend(Prompt(torch.empty(self.length, at.shape.width).uniform_(-0.5, 0.5)))
             return
         if self.length > at.shape.vocabulary:
-            raise UsageError(f"{self}: the vocabulary has {at.shape.vocabulary} rows to start from, expected at least "
-                             f"{self.length}: use a shorter prompt or init='random'")
-        words, = at.anatomy.at("embeddings.words", stack="encoder")
+            raise UsageError(
+                f"{self}: the vocabulary has {at.shape.vocabulary} rows to start from, expected at least "
+                f"{self.length}: use a shorter prompt or init='random'"
+            )
+        (words,) = at.anatomy.at("embeddings.words", stack="encoder")
         at.prepend(Prompt(words.module.weight[: self.length].detach().float().clone()))
 
     def formula(self, shape: Shape) -> int:

@@ -34,8 +34,9 @@ def from_paper(recomputed: bool = False) -> Evidence:
     tables = {name: paper_rows(name.split("/")[1]) for name in (TABLE2, TABLE3)}
     if recomputed:
         tables = {name: frame.assign(average=frame[list(TRIPLE)].mean(axis=1)) for name, frame in tables.items()}
-    return Evidence({name: Rows("the paper's table", frame.to_dict("index"), margin=SIMILAR)
-                     for name, frame in tables.items()})
+    return Evidence(
+        {name: Rows("the paper's table", frame.to_dict("index"), margin=SIMILAR) for name, frame in tables.items()}
+    )
 
 
 def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
@@ -55,8 +56,11 @@ def _measured(records: Sequence[dict]) -> dict[str, float | None]:
     row = {name: scores(records, name) for name in ("sst", "quora", "sts", "cfimdb", "average")}
     row |= {name: float(spread) if spread else None for name, spread in row.items()}
     row |= {name: records[0]["run"]["recipe"][name] for name in ("lr", "dropout", "weight_decay")}
-    return row | {"seconds": float(epoch_seconds(records)), "updated": shares.updated(records[0]),
-                  "stored": shares.stored(first)}
+    return row | {
+        "seconds": float(epoch_seconds(records)),
+        "updated": shares.updated(records[0]),
+        "stored": shares.stored(first),
+    }
 
 
 # --- relations of its own ---------------------------------------------------------------------------------------------
@@ -72,7 +76,8 @@ def steadiest(case: Case) -> Found:
         fits[name] = (slope, r * r)
     said = "; ".join(f"{name} {slope:+.3f}, r² {r2:.2f}" for name, (slope, r2) in fits.items())
     return max(fits, key=lambda name: fits[name][1]) == own and fits[own][0] > 0, (
-        f"gain with ten times the parameters: {said}")
+        f"gain with ten times the parameters: {said}"
+    )
 
 
 def least_gain(case: Case) -> Found:
@@ -98,7 +103,8 @@ def own_rate_is_about_best(case: Case) -> Found:
         raise Unknown(f"'lr x {wanted:g}' of {case.tables[0]}")
     more = by_rate[wanted] - by_rate[1.0]
     return best in (1.0, wanted) and more <= SIMILAR, (
-        f"best at {best:g} times the recipe's rate; {wanted:g} times it gives {more:+.3f}")
+        f"best at {best:g} times the recipe's rate; {wanted:g} times it gives {more:+.3f}"
+    )
 
 
 def far_rates_fail(case: Case) -> Found:
@@ -117,9 +123,18 @@ def hypernet_saves_with_many_tasks(case: Case) -> Found:
 
 
 CLAIMS = Claims(
-    "adaptbert", from_paper, from_records, again=("With averages recomputed", lambda: from_paper(recomputed=True)),
-    relations={"steadiest": steadiest, "least gain": least_gain, "own rate is about best": own_rate_is_about_best,
-               "far rates fail": far_rates_fail, "hypernet saves with many tasks": hypernet_saves_with_many_tasks})
+    "adaptbert",
+    from_paper,
+    from_records,
+    again=("With averages recomputed", lambda: from_paper(recomputed=True)),
+    relations={
+        "steadiest": steadiest,
+        "least gain": least_gain,
+        "own rate is about best": own_rate_is_about_best,
+        "far rates fail": far_rates_fail,
+        "hypernet saves with many tasks": hypernet_saves_with_many_tasks,
+    },
+)
 
 
 def sampling_error(source: Sequence[dict]) -> float | None:

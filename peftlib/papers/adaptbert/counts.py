@@ -38,8 +38,12 @@ def table3() -> pd.DataFrame:
         row = {"method": name, "expression": method}
         for column, number in zip(("updated", "stored"), updated_and_stored(method), strict=True):
             percent, printed = 100 * number / total, paper.loc[name, f"{column}_printed"]
-            row |= {column: number, f"{column}_percent": percent, f"{column}_printed": printed,
-                    f"{column}_agrees": rounds_to(percent, printed)}
+            row |= {
+                column: number,
+                f"{column}_percent": percent,
+                f"{column}_printed": printed,
+                f"{column}_agrees": rounds_to(percent, printed),
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -51,9 +55,12 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     for row in table.to_dict("records"):
         shown = {"method": row["method"]}
         for name in ("updated", "stored"):
-            shown |= {f"{name}, count": round(row[name]), f"{name}, ours": f"{row[f'{name}_percent']:.2f}%",
-                      f"{name}, paper": row[f"{name}_printed"],
-                      f"{name}, agree": "yes" if row[f"{name}_agrees"] else "no"}
+            shown |= {
+                f"{name}, count": round(row[name]),
+                f"{name}, ours": f"{row[f'{name}_percent']:.2f}%",
+                f"{name}, paper": row[f"{name}_printed"],
+                f"{name}, agree": "yes" if row[f"{name}_agrees"] else "no",
+            }
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -65,9 +72,17 @@ def of_method(method: str) -> list[dict]:
         if names(expression) == names(method):
             percent = 100 * updated_and_stored(expression)[0] / count("HeadOnly()", BERT).total
             text = paper.loc[name, "updated_printed"]
-            rows.append({"paper": "adaptbert", "row": name, "configuration": expression, "backbone": BERT,
-                         "printed": text, "ours": f"{percent:.2f}",
-                         "agree": "yes" if rounds_to(percent, text) else "no: see the errata"})
+            rows.append(
+                {
+                    "paper": "adaptbert",
+                    "row": name,
+                    "configuration": expression,
+                    "backbone": BERT,
+                    "printed": text,
+                    "ours": f"{percent:.2f}",
+                    "agree": "yes" if rounds_to(percent, text) else "no: see the errata",
+                }
+            )
     return rows
 
 

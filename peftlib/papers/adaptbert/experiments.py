@@ -35,24 +35,30 @@ def table1(preset: Preset) -> list[Run]:
 def table2(preset: Preset) -> list[Run]:
     """Heads only and full fine-tuning, each for one task at a time and for three together."""
     rows = {"Pretrain": "HeadOnly()", "Finetune": "Full()"}
-    single = [make_run(preset, m, (task,), label=f"{label}, single-task", limits=preset.limits)
-              for label, m in rows.items() for task in TASKS]
+    single = [
+        make_run(preset, m, (task,), label=f"{label}, single-task", limits=preset.limits)
+        for label, m in rows.items()
+        for task in TASKS
+    ]
     return single + [make_run(preset, m, label=f"{label}, multi-task") for label, m in rows.items()]
 
 
 @experiment("adaptbert/table3")
 def table3(preset: Preset) -> list[Run]:
     """The paper's main table: 19 multi-task models."""
-    return [make_run(preset, method, label=label, epochs=preset.epochs * times)
-            for label, (method, times) in TABLE3.items()]
+    return [
+        make_run(preset, method, label=label, epochs=preset.epochs * times) for label, (method, times) in TABLE3.items()
+    ]
 
 
 @experiment("adaptbert/figure4")
 def figure4(preset: Preset) -> list[Run]:
     """SST after full fine-tuning at several learning rates, around the preset's own."""
     own = preset.learning_rate("Full()")
-    return [make_run(preset, "Full()", ("sst",), lr=own * factor, label=f"lr x {factor:g}")
-            for factor in (0.01, 0.1, 0.5, 1, 2, 10)]
+    return [
+        make_run(preset, "Full()", ("sst",), lr=own * factor, label=f"lr x {factor:g}")
+        for factor in (0.01, 0.1, 0.5, 1, 2, 10)
+    ]
 
 
 @experiment("adaptbert/section62")
@@ -68,8 +74,12 @@ def section62(preset: Preset) -> list[Run]:
     study = optuna.create_study(sampler=optuna.samplers.QMCSampler(seed=0, warn_independent_sampling=False))
     out = []
     for number in range(preset.trials):
-        trial = study.ask({"dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
-                           "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True)})
+        trial = study.ask(
+            {
+                "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
+                "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True),
+            }
+        )
         study.tell(trial, 0.0)  # quasi-random: what a trial gave changes nothing in the next
         values = {name: float(f"{value:.3g}") for name, value in trial.params.items()}
         out.append(make_run(preset, "Full()", ("sst",), label=f"trial {number}", **values))
@@ -86,11 +96,16 @@ def learning_rates(preset: Preset) -> list[Run]:
     apart): methods of Table 3 on a tenth of its data, one epoch; the others on as many examples of one task. In fp32, so
     that a rate that is too high fails by itself."""
     tenth = tuple(limit and max(1, limit // 10) for limit in preset.limits[:1])
-    multi = {"Full": "Full()", "HeadOnly": "HeadOnly()", "LoRA": "LoRA(rank=16)",
-             "LoRA(rank=64)": "LoRA(rank=64)",  # the largest need a rate of their own
-             "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64), ADAPTER.format(a=256): ADAPTER.format(a=256),
-             "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
-             "AdaptBertHypernet": HYPERNET.format(a=32)}
+    multi = {
+        "Full": "Full()",
+        "HeadOnly": "HeadOnly()",
+        "LoRA": "LoRA(rank=16)",
+        "LoRA(rank=64)": "LoRA(rank=64)",  # the largest need a rate of their own
+        "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64),
+        ADAPTER.format(a=256): ADAPTER.format(a=256),
+        "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
+        "AdaptBertHypernet": HYPERNET.format(a=32),
+    }
     single = {k: v for k, v in METHOD_RUNS.items() if k not in ("LoRA+Adapter", "AdaptBertAdapter", *multi)}
     out = []
     for name, method in (multi | single).items():
@@ -98,6 +113,8 @@ def learning_rates(preset: Preset) -> list[Run]:
         limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
         scale = SCALES.get(name, 1)
         rates = [float(f"{lr * scale:.3g}") for lr in preset.search_lr]
-        out += [make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits,
-                         precision="fp32") for lr in rates]
+        out += [
+            make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits, precision="fp32")
+            for lr in rates
+        ]
     return out

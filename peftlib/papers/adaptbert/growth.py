@@ -42,8 +42,10 @@ def growth(tasks: tuple[int, ...] = TASKS) -> pd.DataFrame:
     Returns:
         Columns: name, method, held, tasks, trainable, stored (for all tasks together), percent (stored, of BERT-base).
     """
-    ways = [(name, method, "as the method says" if _held_together(method) else "one copy a task")
-            for name, method in METHOD_RUNS.items()]
+    ways = [
+        (name, method, "as the method says" if _held_together(method) else "one copy a task")
+        for name, method in METHOD_RUNS.items()
+    ]
     ways += [(name, method, "one for all tasks") for name, method in SHARED.items()]
     rows = []
     for name, method, held in ways:
@@ -51,8 +53,17 @@ def growth(tasks: tuple[int, ...] = TASKS) -> pd.DataFrame:
         for number in tasks:
             copies, together = (number, 1) if held == "one copy a task" else (1, number)
             trainable, stored = (copies * counted(method, together, what) for what in ("trainable", "stored"))
-            rows.append({"name": name, "method": method, "held": held, "tasks": number, "trainable": trainable,
-                         "stored": stored, "percent": 100 * stored / total})
+            rows.append(
+                {
+                    "name": name,
+                    "method": method,
+                    "held": held,
+                    "tasks": number,
+                    "trainable": trainable,
+                    "stored": stored,
+                    "percent": 100 * stored / total,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -67,8 +78,15 @@ def crossings(bottlenecks: tuple[int, ...] = BOTTLENECKS) -> pd.DataFrame:
     for a in bottlenecks:
         first, second = (counted(HYPERNET.format(a=a), n) for n in (1, 2))
         adapter, step = counted(ADAPTER.format(a=a), 1), second - first
-        rows.append({"bottleneck": a, "hypernet": first, "per_task_hypernet": step, "per_task_adapter": adapter,
-                     "tasks": (first - step) // (adapter - step) + 1})  # first - step + step T < adapter T
+        rows.append(
+            {
+                "bottleneck": a,
+                "hypernet": first,
+                "per_task_hypernet": step,
+                "per_task_adapter": adapter,
+                "tasks": (first - step) // (adapter - step) + 1,
+            }
+        )  # first - step + step T < adapter T
     return pd.DataFrame(rows)
 
 

@@ -49,7 +49,7 @@ def bounds(printed: str, rule: str = "rounded") -> tuple[float, float]:
 
 
 def group_of(method: str) -> str:
-    """"LoRA", "Adapter", "LoRA+Adapter", "Hypernet" or "Finetune", from a printed row name."""
+    """ "LoRA", "Adapter", "LoRA+Adapter", "Hypernet" or "Finetune", from a printed row name."""
     return method.split("[")[0].strip()
 
 
@@ -71,9 +71,19 @@ def cells(constant: str = "once") -> pd.DataFrame:
         for i, column in enumerate(("updated", "stored") if group in copies else ()):
             low, high = bounds(row[f"{column}_printed"])
             first, last = 100 * row[column] / high, 100 * row[column] / low
-            rows.append({"method": row["method"], "group": group, "column": column, "count": row[column],
-                         "copies": copies[group][i], "printed": row[f"{column}_printed"],
-                         "low": first / MILLION, "high": last / MILLION, "bert": first <= total <= last})
+            rows.append(
+                {
+                    "method": row["method"],
+                    "group": group,
+                    "column": column,
+                    "count": row[column],
+                    "copies": copies[group][i],
+                    "printed": row[f"{column}_printed"],
+                    "low": first / MILLION,
+                    "high": last / MILLION,
+                    "bert": first <= total <= last,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -137,9 +147,16 @@ def _extent(frame: pd.DataFrame, rule: str, total: int) -> dict:
     if extent is None:
         return {"possible": False, "culprits": "; ".join(culprits(frame, rule))}
     free = bool((frame["copies"] == 0).all())  # h is in no cell
-    return {"possible": True, "D_low": extent["D_low"] / MILLION, "D_high": extent["D_high"] / MILLION,
-            "beyond_bert_low": extent["D_low"] - total, "beyond_bert_high": extent["D_high"] - total,
-            "h_low": None if free else extent["h_low"], "h_high": None if free else extent["h_high"], "culprits": ""}
+    return {
+        "possible": True,
+        "D_low": extent["D_low"] / MILLION,
+        "D_high": extent["D_high"] / MILLION,
+        "beyond_bert_low": extent["D_low"] - total,
+        "beyond_bert_high": extent["D_high"] - total,
+        "h_low": None if free else extent["h_low"],
+        "h_high": None if free else extent["h_high"],
+        "culprits": "",
+    }
 
 
 def heads_fit() -> dict[str, float | bool]:

@@ -55,9 +55,14 @@ def register(source: Sequence[dict], path: Path, task: str = "sst"):
     known = {trial.user_attrs["run"] for trial in study.trials}
     for row in rows:
         if digests[row["trial"]] not in known:
-            study.add_trial(optuna.trial.create_trial(
-                params={name: row[name] for name in SPACE}, distributions=space, value=float(row["score"]),
-                user_attrs={"run": digests[row["trial"]], "label": row["trial"]}))
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={name: row[name] for name in SPACE},
+                    distributions=space,
+                    value=float(row["score"]),
+                    user_attrs={"run": digests[row["trial"]], "label": row["trial"]},
+                )
+            )
     return study
 
 

@@ -49,16 +49,33 @@ TABLES = {
     "table8": Table("t5-base", 24, 6),
     "table9": Table("t5-small", 16, 8),
 }
-COLUMNS = ("method", "expression", "trained", "trained_percent", "trained_printed", "trained_agrees", "total",
-           "total_printed", "total_agrees", "note")
+COLUMNS = (
+    "method",
+    "expression",
+    "trained",
+    "trained_percent",
+    "trained_printed",
+    "trained_agrees",
+    "total",
+    "total_printed",
+    "total_agrees",
+    "note",
+)
 NOTES = {  # why a cell disagrees
     ("table6", "PHM-Adapter (n=4)"): "Tables 2 and 8 print 0.240% and 0.24%, Table 7 prints 1.017 for it",
     **{("table6", f"Intrinsic-SAID (d'={d}K)"): "the total is that of d' = 20K" for d in ("0.4", "1.4", "2.5", "10")},
 }
 # Rows of Table 3, which measures, by their names elsewhere: section 5.5 has d' = 1400, and n = 4 throughout.
 TABLE3_NAMES = {"Prompt Tuning": "Prompt Tuning-R", "Intrinsic-SAID": "Intrinsic-SAID (d'=1.4K)"}
-TRAINS_NORMS = ("Houlsby", "PfeifferAttention", "AdapterDrop", "AdapterLowRank", "PHMAdapter", "Compacter",
-                "CompacterPlusPlus")
+TRAINS_NORMS = (
+    "Houlsby",
+    "PfeifferAttention",
+    "AdapterDrop",
+    "AdapterLowRank",
+    "PHMAdapter",
+    "Compacter",
+    "CompacterPlusPlus",
+)
 
 
 def denominator(shape: Shape) -> int:
@@ -82,12 +99,19 @@ def table(name: str) -> pd.DataFrame:
     for printed in paper_table("compacter", name).to_dict("records"):
         method = expression(printed["method"], spec.bottleneck)
         trained, added = trained_and_added(method, spec)
-        row = {"method": printed["method"], "expression": method, "trained": trained,
-               "trained_percent": 100 * trained / base, "trained_printed": printed["trained_printed"],
-               "total": float(spec.tasks) if added == base else 1 + spec.tasks * added / base,
-               "total_printed": printed["total_printed"]}
-        row |= {"trained_agrees": rounds_to(row["trained_percent"], row["trained_printed"]),
-                "total_agrees": rounds_to(row["total"], row["total_printed"].removesuffix("×1"))}
+        row = {
+            "method": printed["method"],
+            "expression": method,
+            "trained": trained,
+            "trained_percent": 100 * trained / base,
+            "trained_printed": printed["trained_printed"],
+            "total": float(spec.tasks) if added == base else 1 + spec.tasks * added / base,
+            "total_printed": printed["total_printed"],
+        }
+        row |= {
+            "trained_agrees": rounds_to(row["trained_percent"], row["trained_printed"]),
+            "total_agrees": rounds_to(row["total"], row["total_printed"].removesuffix("×1")),
+        }
         agrees = row["trained_agrees"] and row["total_agrees"]
         rows.append(row | {"note": "" if agrees else NOTES.get((name, printed["method"]), "")})
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -141,13 +165,29 @@ def section4(shape: Shape, a: int, n: int) -> pd.DataFrame:
     """
     L, k = shape.layers, shape.width
     norms, biases = LayerNormTuning().formula(shape), 2 * L * (k + a)
-    rows = [("Adapter", "2L(2ka)", 2 * L * 2 * k * a), ("PHM-Adapter", "4L(ka/n + n^3)", 4 * L * (k * a // n + n**3)),
-            ("Compacter", "4L(k + a) + n^3", 4 * L * (k + a) + n**3)]
-    built = {"Adapter": Houlsby(bottleneck=a, train_norms=True), "PHM-Adapter": PHMAdapter(n=n, bottleneck=a),
-             "Compacter": Compacter(n=n, bottleneck=a)}
-    return pd.DataFrame([{"method": name, "formula": text, "paper": value, "biases": biases, "norms": norms,
-                          "built": built[name].formula(shape)}
-                         for name, text, value in rows])
+    rows = [
+        ("Adapter", "2L(2ka)", 2 * L * 2 * k * a),
+        ("PHM-Adapter", "4L(ka/n + n^3)", 4 * L * (k * a // n + n**3)),
+        ("Compacter", "4L(k + a) + n^3", 4 * L * (k + a) + n**3),
+    ]
+    built = {
+        "Adapter": Houlsby(bottleneck=a, train_norms=True),
+        "PHM-Adapter": PHMAdapter(n=n, bottleneck=a),
+        "Compacter": Compacter(n=n, bottleneck=a),
+    }
+    return pd.DataFrame(
+        [
+            {
+                "method": name,
+                "formula": text,
+                "paper": value,
+                "biases": biases,
+                "norms": norms,
+                "built": built[name].formula(shape),
+            }
+            for name, text, value in rows
+        ]
+    )
 
 
 COUNTED = {name: functools.partial(table, name) for name in TABLES}

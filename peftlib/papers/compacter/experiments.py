@@ -102,16 +102,27 @@ def table9(preset: Preset) -> list[Run]:
 def figure4(preset: Preset) -> list[Run]:
     """GLUE from few examples: full fine-tuning and Compacter++, as many steps for every size (appendix A)."""
     rows = {"T5-Base": "Full()", "Compacter++ (n=4)": expression("Compacter++ (n=4)", 24)}
-    return [run for size in preset.sizes
-            for run in each_on_each(preset, {f"{label}, {size}": method for label, method in rows.items()}, "glue",
-                                    epochs=round(preset.epochs * max(preset.sizes) / size),
-                                    limits=(size, *preset.limits_single[1:]))]
+    return [
+        run
+        for size in preset.sizes
+        for run in each_on_each(
+            preset,
+            {f"{label}, {size}": method for label, method in rows.items()},
+            "glue",
+            epochs=round(preset.epochs * max(preset.sizes) / size),
+            limits=(size, *preset.limits_single[1:]),
+        )
+    ]
 
 
 def _search(preset: Preset, table: str, suite: str, bottleneck: int = 24, ending: str = "") -> list[Run]:
     """Every method of a printed list of learning rates at every rate of the preset's grid, which may be empty."""
-    return [run for label, method in rows_of(preset, table, bottleneck).items() for lr in preset.search_lr
-            for run in each_on_each(preset, {label: method + ending}, suite, lr=lr)]
+    return [
+        run
+        for label, method in rows_of(preset, table, bottleneck).items()
+        for lr in preset.search_lr
+        for run in each_on_each(preset, {label: method + ending}, suite, lr=lr)
+    ]
 
 
 @experiment("compacter/table4")

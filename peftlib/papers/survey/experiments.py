@@ -6,9 +6,13 @@ from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.records import Run
 
 # Full fine-tuning, and methods that train less and less.
-ROWS = {"Full fine-tuning": "Full()", "Adapter": "Houlsby(bottleneck=24, train_norms=True)",
-        "PHM-Adapter (n=4)": "PHMAdapter(n=4, bottleneck=24)", "BitFit": "BitFit()",
-        "Compacter (n=4)": "Compacter(n=4, bottleneck=24)"}
+ROWS = {
+    "Full fine-tuning": "Full()",
+    "Adapter": "Houlsby(bottleneck=24, train_norms=True)",
+    "PHM-Adapter (n=4)": "PHMAdapter(n=4, bottleneck=24)",
+    "BitFit": "BitFit()",
+    "Compacter (n=4)": "Compacter(n=4, bottleneck=24)",
+}
 
 # What every method has to beat, and what all of them try to reach.
 HARD = {"Head only": "HeadOnly()", "Full fine-tuning": "Full()"}

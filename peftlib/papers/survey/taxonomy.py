@@ -21,13 +21,23 @@ NOT_YET = "to come"
 def taxonomy() -> Html:
     """Every method of the survey's taxonomy, and the class that implements it here, if any."""
     rows = paper_table("survey", "methods")
-    shown = pd.DataFrame({
-        "family": rows["family"], "method": rows["method"], "section": rows["section"],
-        "types": rows["types_printed"].replace("", "–"), "at inference": rows["overhead_printed"].replace("", "–"),
-        "here": rows["ours"].replace("", NOT_YET)})
-    return table(shown, caption="The survey's methods, and those done so far", missing=NOT_YET,
-                 note="Types as printed in the survey's Table 1: A additive, S selective, R reparametrization-based; – "
-                      "where the table has no row for the method.")
+    shown = pd.DataFrame(
+        {
+            "family": rows["family"],
+            "method": rows["method"],
+            "section": rows["section"],
+            "types": rows["types_printed"].replace("", "–"),
+            "at inference": rows["overhead_printed"].replace("", "–"),
+            "here": rows["ours"].replace("", NOT_YET),
+        }
+    )
+    return table(
+        shown,
+        caption="The survey's methods, and those done so far",
+        missing=NOT_YET,
+        note="Types as printed in the survey's Table 1: A additive, S selective, R reparametrization-based; – "
+        "where the table has no row for the method.",
+    )
 
 
 def progress() -> Markdown:
@@ -36,20 +46,34 @@ def progress() -> Markdown:
     done = rows["ours"] != ""
     families = rows.groupby("family", sort=False)
     parts = [f"{family} {int(done[group.index].sum())} of {len(group)}" for family, group in families]
-    return say("Of the {n} methods that the survey names, {here} are here: {parts}.", n=len(rows), here=int(done.sum()),
-               parts="; ".join(parts))
+    return say(
+        "Of the {n} methods that the survey names, {here} are here: {parts}.",
+        n=len(rows),
+        here=int(done.sum()),
+        parts="; ".join(parts),
+    )
 
 
 def ours() -> Html:
     """Every method of this project, from its class: family, paper, hyperparameters, and whether it can be merged."""
-    rows = [{"method": cls.title, "class": name, "family": cls.family, "paper": cls.paper,
-             "hyperparameters": ", ".join(f"{f.name}={f.default!r}" for f in dataclasses.fields(cls)) or "–",
-             "mergeable": "yes" if cls.mergeable else "no",
-             "start": "anywhere" if cls.near_identity is None else "exact" if cls.near_identity == 0 else "near"}
-            for name, cls in sorted(METHODS.items(), key=lambda item: (item[1].family, item[0]))]
-    return table(pd.DataFrame(rows), caption="The methods that can be run",
-                 note="Start: does the model begin exactly where the pretrained one was, near it, or anywhere? "
-                      "Mergeable: can the change be folded into the weights, so that inference costs nothing more?")
+    rows = [
+        {
+            "method": cls.title,
+            "class": name,
+            "family": cls.family,
+            "paper": cls.paper,
+            "hyperparameters": ", ".join(f"{f.name}={f.default!r}" for f in dataclasses.fields(cls)) or "–",
+            "mergeable": "yes" if cls.mergeable else "no",
+            "start": "anywhere" if cls.near_identity is None else "exact" if cls.near_identity == 0 else "near",
+        }
+        for name, cls in sorted(METHODS.items(), key=lambda item: (item[1].family, item[0]))
+    ]
+    return table(
+        pd.DataFrame(rows),
+        caption="The methods that can be run",
+        note="Start: does the model begin exactly where the pretrained one was, near it, or anywhere? "
+        "Mergeable: can the change be folded into the weights, so that inference costs nothing more?",
+    )
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -57,13 +81,25 @@ def choices(records: Sequence[dict]) -> Html:
     """All methods by score, storage, training time and memory; which of them no other beats in all four."""
     groups = {label: mine for label, mine in by_label(records).items()}
     best = undominated(groups)
-    rows = [{"method": label, f"{TASK}, validation": scores(mine, TASK), f"{TASK}, test": scores(mine, TASK, "test"),
-             "stored": field(mine, "counts", "stored"), "training, s": field(mine, "seconds"),
-             "peak memory, MiB": _mebibytes(mine), "unbeaten": ("yes" if label in best else "no") if mine else None}
-            for label, mine in groups.items()]
-    return table(pd.DataFrame(rows), caption="What each method gave and cost, one configuration each", source=records,
-                 formats={"stored": ",.0f", "training, s": ".1f", "peak memory, MiB": ".0f"},
-                 note="Unbeaten: no other is at least as good in accuracy, storage, time and memory and better in one.")
+    rows = [
+        {
+            "method": label,
+            f"{TASK}, validation": scores(mine, TASK),
+            f"{TASK}, test": scores(mine, TASK, "test"),
+            "stored": field(mine, "counts", "stored"),
+            "training, s": field(mine, "seconds"),
+            "peak memory, MiB": _mebibytes(mine),
+            "unbeaten": ("yes" if label in best else "no") if mine else None,
+        }
+        for label, mine in groups.items()
+    ]
+    return table(
+        pd.DataFrame(rows),
+        caption="What each method gave and cost, one configuration each",
+        source=records,
+        formats={"stored": ",.0f", "training, s": ".1f", "peak memory, MiB": ".0f"},
+        note="Unbeaten: no other is at least as good in accuracy, storage, time and memory and better in one.",
+    )
 
 
 def _mebibytes(records: Sequence[dict]) -> float | None:
@@ -88,11 +124,22 @@ def advice(records: Sequence[dict]) -> Markdown:
     if len(groups) < 4:
         return say("*{there}: too few to advise anyone. Train the others first.*", there=presence(records))
     top = max(groups, key=lambda label: scores(groups[label], TASK).mean)
-    close = {label: mine for label, mine in groups.items()
-             if scores(groups[top], TASK).mean - scores(mine, TASK).mean <= 2 * standard_error(groups[top])}
-    lines = [fill("Highest on {task} is **{top}** with {score:.3f}; within two standard errors of it ({errors:.3f}) lie "
-                  "{close}. Among these", task=TASK, top=top, score=scores(groups[top], TASK),
-                  errors=2 * standard_error(groups[top]), close=", ".join(close))]
+    close = {
+        label: mine
+        for label, mine in groups.items()
+        if scores(groups[top], TASK).mean - scores(mine, TASK).mean <= 2 * standard_error(groups[top])
+    }
+    lines = [
+        fill(
+            "Highest on {task} is **{top}** with {score:.3f}; within two standard errors of it ({errors:.3f}) lie "
+            "{close}. Among these",
+            task=TASK,
+            top=top,
+            score=scores(groups[top], TASK),
+            errors=2 * standard_error(groups[top]),
+            close=", ".join(close),
+        )
+    ]
     for name in ("small storage", "short training", "low memory"):
         best = min(close, key=lambda label: CRITERIA[name](close[label]))
         lines.append(fill("- for {name}: **{best}**", name=name, best=best))

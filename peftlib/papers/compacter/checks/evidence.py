@@ -27,8 +27,9 @@ class Suite(Rows):
     test_rows: by task, they decide the margin. cut: to how many examples training sets were cut, None if they were not.
     """
 
-    def __init__(self, name: str, values: Mapping, labels: Iterable[str], test_rows: Mapping[str, int],
-                 cut: int | None = None):
+    def __init__(
+        self, name: str, values: Mapping, labels: Iterable[str], test_rows: Mapping[str, int], cut: int | None = None
+    ):
         super().__init__(name, values, labels, margin(test_rows) if test_rows else None)
         self.test_rows, self.cut = test_rows, cut
 
@@ -37,12 +38,15 @@ def from_paper(without: Sequence[str] = ()) -> Evidence:
     """The paper's own printed numbers; averages without some tasks are the means of the others' numbers."""
     tables = {name: _printed_table(name, without) for name in PRINTED}
     one, six, seven = tables[GLUE], tables[SIZES], tables[TUNED]
-    tables[FROZEN] = Suite("the paper's Tables 1 and 6", {k: (one.values | six.values)[k] for k in seven.labels}, (),
-                           one.test_rows)
+    tables[FROZEN] = Suite(
+        "the paper's Tables 1 and 6", {k: (one.values | six.values)[k] for k in seven.labels}, (), one.test_rows
+    )
     third = paper_table("compacter", "table3").set_index("method")
-    tables[STEP] = Rows("the paper's Table 3", {
-        label: {"memory": row["memory_mb"], "time": row["minutes"]} for label, row in third.iterrows()},
-        setting="the paper's Table 3")
+    tables[STEP] = Rows(
+        "the paper's Table 3",
+        {label: {"memory": row["memory_mb"], "time": row["minutes"]} for label, row in third.iterrows()},
+        setting="the paper's Table 3",
+    )
     return Evidence(tables | {f"counts/{name}": _printed_percent(name) for name in COUNTED} | {"counts/shares": _shares()})
 
 
@@ -70,9 +74,15 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     step = benchmark("step")
     if step is not None:
         where = f"{step['backbone']}, {step['batch']} sequences of {step['length']} tokens"
-        tables[STEP] = Rows(where, {
-            found["row"]: {"memory": found["ours"]["peak_bytes"], "time": found["ours"]["milliseconds"]}
-            for found in step["methods"].values() if found["row"]}, setting=where)
+        tables[STEP] = Rows(
+            where,
+            {
+                found["row"]: {"memory": found["ours"]["peak_bytes"], "time": found["ours"]["milliseconds"]}
+                for found in step["methods"].values()
+                if found["row"]
+            },
+            setting=where,
+        )
     counted = {f"counts/{name}": functools.partial(_counted_percent, name) for name in COUNTED}
     return Evidence(tables | counted | {"counts/shares": _shares})
 
@@ -91,8 +101,10 @@ def _measured(name: str, source: Sequence[dict]) -> Suite:
 
 def _rates(source: Sequence[dict]) -> Rows:
     """Mean validation scores of a search, by row and learning rate."""
-    values = {label: {f"{lr:g}": 100 * score for lr, score in sorted(by_rate(records).items())}
-              for label, records in by_label(source).items()}
+    values = {
+        label: {f"{lr:g}": 100 * score for lr, score in sorted(by_rate(records).items())}
+        for label, records in by_label(source).items()
+    }
     return Rows(RATES, values, paper_table("compacter", "table4")["method"])
 
 
@@ -111,5 +123,8 @@ def _shares() -> Rows:
 
     labels = dict(zip(METHODS, ("Compacter", "Compacter++", "PHM-Adapter"), strict=True))
     values = {labels[method]: {part: share(method, part) for part in PARTS} for method in METHODS}
-    return Rows("counts/shares", {label: row | {"norms and biases": sum(row.values())} for label, row in values.items()},
-                setting="counted, n = 4")
+    return Rows(
+        "counts/shares",
+        {label: row | {"norms and biases": sum(row.values())} for label, row in values.items()},
+        setting="counted, n = 4",
+    )

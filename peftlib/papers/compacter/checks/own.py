@@ -47,8 +47,9 @@ def far_better_with_few_examples(case: Case) -> Found:
 def less_stable_with_few_examples(case: Case) -> Found:
     spreads = _by_size(case, "spread")
     full, own = (statistics.fmean(pair) for pair in zip(*spreads.values(), strict=True))
-    return full > own, (f"standard deviation over seeds, mean of {len(spreads)} sizes: full fine-tuning {full:.2f}, "
-                        f"Compacter++ {own:.2f}")
+    return full > own, (
+        f"standard deviation over seeds, mean of {len(spreads)} sizes: full fine-tuning {full:.2f}, Compacter++ {own:.2f}"
+    )
 
 
 # --- tasks and tables -------------------------------------------------------------------------------------------------
@@ -63,8 +64,9 @@ def worse_on_small_tasks(case: Case) -> Found:
         raise Untestable("no small task of GLUE to compare with a large one")
     holds, said = True, []
     for label in case.labels(table, ask.rows, "average"):
-        small, large = (statistics.fmean(rows.of(label, task) - rows.of(ask.than, task) for task in tasks)
-                        for tasks in (few, many))
+        small, large = (
+            statistics.fmean(rows.of(label, task) - rows.of(ask.than, task) for task in tasks) for tasks in (few, many)
+        )
         holds &= small < min(large, 0)
         said.append(f"{label} {small:+.2f} on the small tasks, {large:+.2f} on the others")
     return holds, "; ".join(said)
@@ -72,8 +74,10 @@ def worse_on_small_tasks(case: Case) -> Found:
 
 def rank_alike(case: Case) -> Found:
     """Do methods, whatever their n, rank in one table much as they do in the other?"""
-    one, two = ({label.partition(" (")[0]: value for label, value in rows.column(rows.labels, "average").items()}
-                for rows in map(case.evidence.rows, case.tables))
+    one, two = (
+        {label.partition(" (")[0]: value for label, value in rows.column(rows.labels, "average").items()}
+        for rows in map(case.evidence.rows, case.tables)
+    )
     return rises((one[name] for name in one), (two[name] for name in one))
 
 
@@ -100,13 +104,17 @@ def no_rival(case: Case) -> Found:
     scores, trained, costs = map(case.evidence.rows, (*case.tables, "counts/table1", STEP))
 
     def rivals(label: str) -> bool:
-        return (scores.of(label, "average") >= scores.of(own, "average")
-                and trained.of(label, "trained") <= trained.of(own, "trained")
-                and costs.of(table3_row(label), "memory") <= costs.of(table3_row(own), "memory"))
+        return (
+            scores.of(label, "average") >= scores.of(own, "average")
+            and trained.of(label, "trained") <= trained.of(own, "trained")
+            and costs.of(table3_row(label), "memory") <= costs.of(table3_row(own), "memory")
+        )
 
     found = [label for label in case.labels(case.tables[0], ask.rows, "average") if rivals(label)]
-    return not found, (f"{ask.rows} at least as good as {own} in score, parameters and memory: "
-                       f"{', '.join(found) or 'none'} ({costs.setting})")
+    return not found, (
+        f"{ask.rows} at least as good as {own} in score, parameters and memory: "
+        f"{', '.join(found) or 'none'} ({costs.setting})"
+    )
 
 
 # --- the learning rate -------------------------------------------------------------------------------------------------
@@ -114,10 +122,13 @@ def lose_most_beside_the_best_rate(case: Case) -> Found:
     (table,) = case.tables
     rows, prompts = case.evidence.rows(table), case.labels(table, case.condition.rows, "average")
     lost = {label: _lost_beside_the_best(rows, label) for label in rows.labels}
-    ours, others = (statistics.fmean(lost[label] for label in rows.labels if (label in prompts) is asked)
-                    for asked in (True, False))
-    return ours > others, (f"one step of the grid away from the best learning rate costs prompt tuning {ours:.2f} points, "
-                           f"the other methods {others:.2f} on average")
+    ours, others = (
+        statistics.fmean(lost[label] for label in rows.labels if (label in prompts) is asked) for asked in (True, False)
+    )
+    return ours > others, (
+        f"one step of the grid away from the best learning rate costs prompt tuning {ours:.2f} points, "
+        f"the other methods {others:.2f} on average"
+    )
 
 
 def _lost_beside_the_best(rows: Rows, label: str) -> float:
@@ -142,7 +153,8 @@ def size_is_k_plus_d(case: Case) -> Found:
     exact = all((mine == table["paper"]).all() for mine, table in zip(built, tables, strict=True))
     return exact and grown["Adapter"] == 2 and grown["Compacter"] <= (shape.width + 2 * d) / (shape.width + d), (
         f"weights built on T5-Base as the formulae say; with twice the bottleneck Adapter has {grown['Adapter']:.2f} times "
-        f"as many, Compacter {grown['Compacter']:.3f} times (counted)")
+        f"as many, Compacter {grown['Compacter']:.3f} times (counted)"
+    )
 
 
 def condition_on_t5_base(case: Case) -> Found:
@@ -156,13 +168,32 @@ def condition_on_larger_t5(case: Case) -> Found:
     """Does kd > n^4 hold for all n, and can layers be built with them?"""
     k, ns = 1024, (2, 4, 8, 12)
     met, cannot = k * 24 > max(ns) ** 4, [n for n in ns if k % n]
-    return met and not cannot, (f"kd > n^4 {'holds' if met else 'fails'} at the smallest d; "
-                                f"n = {', '.join(map(str, cannot))} does not divide {k}, no layer can be built (counted)")
+    return met and not cannot, (
+        f"kd > n^4 {'holds' if met else 'fails'} at the smallest d; "
+        f"n = {', '.join(map(str, cannot))} does not divide {k}, no layer can be built (counted)"
+    )
 
 
 CLAIMS = Claims(
-    "compacter", from_paper, from_records, again=("Without CB and COPA", lambda: from_paper(without=TINY)),
-    relations={function.__name__.replace("_", " "): function for function in (
-        better_with_few_examples, far_better_with_few_examples, less_stable_with_few_examples, worse_on_small_tasks,
-        rank_alike, mostly_rises, best_row_depends_on_task, no_rival, lose_most_beside_the_best_rate, size_is_k_plus_d,
-        condition_on_t5_base, condition_on_larger_t5)})
+    "compacter",
+    from_paper,
+    from_records,
+    again=("Without CB and COPA", lambda: from_paper(without=TINY)),
+    relations={
+        function.__name__.replace("_", " "): function
+        for function in (
+            better_with_few_examples,
+            far_better_with_few_examples,
+            less_stable_with_few_examples,
+            worse_on_small_tasks,
+            rank_alike,
+            mostly_rises,
+            best_row_depends_on_task,
+            no_rival,
+            lose_most_beside_the_best_rate,
+            size_is_k_plus_d,
+            condition_on_t5_base,
+            condition_on_larger_t5,
+        )
+    },
+)

@@ -33,8 +33,12 @@ def ratios(result: dict) -> pd.DataFrame:
     printed, rows = paper_table("compacter", "table3").set_index("method"), {}
     for name, found in result["methods"].items():
         largest = found["largest"]
-        rows[name] = {"memory": a_sequence(largest), "memory_paper": printed.loc[name, "memory_mb"],
-                      "flops": largest["flops"] / largest["batch"], "time_paper": printed.loc[name, "minutes"]}
+        rows[name] = {
+            "memory": a_sequence(largest),
+            "memory_paper": printed.loc[name, "memory_mb"],
+            "flops": largest["flops"] / largest["batch"],
+            "time_paper": printed.loc[name, "minutes"],
+        }
     both = pd.DataFrame.from_dict(rows, orient="index")
     return both / both.loc[FULL]
 
@@ -44,8 +48,10 @@ def steps() -> Html | Markdown:
     """A training step of every method as it was measured here, beside Table 3's ratios."""
     printed = paper_table("compacter", "table3").set_index("method")[["minutes", "memory_mb"]]
     relative = (printed / printed.loc[FULL]).rename(columns={"minutes": "time", "memory_mb": "memory"})
-    about = ("The paper: T5-Base on MNLI, its own batch size for every method; its memory is taken from its megabytes, not "
-             "from its percentages (see its errata).")
+    about = (
+        "The paper: T5-Base on MNLI, its own batch size for every method; its memory is taken from its megabytes, not "
+        "from its percentages (see its errata)."
+    )
     return efficiency.steps(relative.to_dict("index"), about)
 
 
@@ -54,11 +60,20 @@ def step() -> Html | Markdown:
     result = benchmark("budget")
     if result is None:
         return not_measured("budget")
-    rows = [{"method": name, **{part: found["one"][part] / GIB for part in PARTS},
-             "peak / full": found["one"]["peak"] / result["methods"][FULL]["one"]["peak"]}
-            for name, found in result["methods"].items()]
-    return table(pd.DataFrame(rows), caption=f"GiB of a training step of {result['batch']} sequences, estimated",
-                 formats=dict.fromkeys((*PARTS, "peak / full"), ".2f"), note=_shape(result))
+    rows = [
+        {
+            "method": name,
+            **{part: found["one"][part] / GIB for part in PARTS},
+            "peak / full": found["one"]["peak"] / result["methods"][FULL]["one"]["peak"],
+        }
+        for name, found in result["methods"].items()
+    ]
+    return table(
+        pd.DataFrame(rows),
+        caption=f"GiB of a training step of {result['batch']} sequences, estimated",
+        formats=dict.fromkeys((*PARTS, "peak / full"), ".2f"),
+        note=_shape(result),
+    )
 
 
 def largest() -> Html | Markdown:
@@ -67,13 +82,23 @@ def largest() -> Html | Markdown:
     if result is None:
         return not_measured("budget")
     printed, relative = paper_table("compacter", "table3").set_index("method"), ratios(result)
-    rows = [{"method": name, "largest batch": found["largest"]["batch"],
-             "MB a sequence": a_sequence(found["largest"]), "MB, paper": printed.loc[name, "memory_mb"],
-             "relative": relative.loc[name, "memory"], "relative, paper": relative.loc[name, "memory_paper"]}
-            for name, found in result["methods"].items()]
-    return table(pd.DataFrame(rows), caption=f"Sequences that fit {result['budget'] / 10**9:g} GB, and memory for each",
-                 formats={"MB a sequence": ".1f", "MB, paper": ".1f", "relative": ".2f", "relative, paper": ".2f"},
-                 note=f"{_shape(result)} The paper's ratios are of its megabytes, not its percentages (see its errata).")
+    rows = [
+        {
+            "method": name,
+            "largest batch": found["largest"]["batch"],
+            "MB a sequence": a_sequence(found["largest"]),
+            "MB, paper": printed.loc[name, "memory_mb"],
+            "relative": relative.loc[name, "memory"],
+            "relative, paper": relative.loc[name, "memory_paper"],
+        }
+        for name, found in result["methods"].items()
+    ]
+    return table(
+        pd.DataFrame(rows),
+        caption=f"Sequences that fit {result['budget'] / 10**9:g} GB, and memory for each",
+        formats={"MB a sequence": ".1f", "MB, paper": ".1f", "relative": ".2f", "relative, paper": ".2f"},
+        note=f"{_shape(result)} The paper's ratios are of its megabytes, not its percentages (see its errata).",
+    )
 
 
 def compute() -> Html | Markdown:
@@ -82,17 +107,29 @@ def compute() -> Html | Markdown:
     if result is None:
         return not_measured("budget")
     relative = ratios(result)
-    rows = pd.DataFrame({"method": relative.index, "FLOPs": relative["flops"], "time, paper": relative["time_paper"],
-                         "time / FLOPs": relative["time_paper"] / relative["flops"]})
-    return table(rows, caption="An epoch relative to full fine-tuning: FLOPs estimated, and the paper's time",
-                 formats=dict.fromkeys(rows.columns[1:], ".2f"), note=_shape(result))
+    rows = pd.DataFrame(
+        {
+            "method": relative.index,
+            "FLOPs": relative["flops"],
+            "time, paper": relative["time_paper"],
+            "time / FLOPs": relative["time_paper"] / relative["flops"],
+        }
+    )
+    return table(
+        rows,
+        caption="An epoch relative to full fine-tuning: FLOPs estimated, and the paper's time",
+        formats=dict.fromkeys(rows.columns[1:], ".2f"),
+        note=_shape(result),
+    )
 
 
 def _shape(result: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return (f"{result['backbone']} with its language-model head, sequences of {result['length']} tokens, answers of "
-            f"{result['answer']}, {result['precision']}, kernels of {result['device']}; estimated with {versions} · "
-            f"{result['date']} · commit {result['commit']}.")
+    return (
+        f"{result['backbone']} with its language-model head, sequences of {result['length']} tokens, answers of "
+        f"{result['answer']}, {result['precision']}, kernels of {result['device']}; estimated with {versions} · "
+        f"{result['date']} · commit {result['commit']}."
+    )
 
 
 # --- figure -----------------------------------------------------------------------------------------------------------
@@ -103,8 +140,10 @@ def beside_paper() -> Figure | None:
         return None
     relative = ratios(result)
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(8.4, 1.2 + 0.32 * len(relative)))
-    panels = {"memory for a sequence / full fine-tuning": ("memory", "memory_paper"),
-              "FLOPs (ours), time (paper) / full fine-tuning": ("flops", "time_paper")}
+    panels = {
+        "memory for a sequence / full fine-tuning": ("memory", "memory_paper"),
+        "FLOPs (ours), time (paper) / full fine-tuning": ("flops", "time_paper"),
+    }
     for ax, (label, (ours, paper)) in zip(axes, panels.items(), strict=True):
         for y, (ratio, theirs) in enumerate(zip(relative[ours], relative[paper], strict=True)):
             ax.plot([ratio, theirs], [y, y], color=style.GREY, linewidth=1, zorder=1)
@@ -139,13 +178,23 @@ def agreement() -> dict[str, float | str | None]:
     relative = ratios(result).drop(index=FULL)
     apart = (relative["memory"] - relative["memory_paper"]).abs()
     far, slow = apart.idxmax(), (relative["time_paper"] / relative["flops"]).idxmax()
-    return {"memory_row": far, "memory": relative.loc[far, "memory"], "memory_paper": relative.loc[far, "memory_paper"],
-            "others": apart.drop(index=far).mean(), "time_row": slow, "time": relative.loc[slow, "time_paper"],
-            "flops": relative.loc[slow, "flops"]}
+    return {
+        "memory_row": far,
+        "memory": relative.loc[far, "memory"],
+        "memory_paper": relative.loc[far, "memory_paper"],
+        "others": apart.drop(index=far).mean(),
+        "time_row": slow,
+        "time": relative.loc[slow, "time_paper"],
+        "flops": relative.loc[slow, "flops"],
+    }
 
 
 def sizes() -> dict[str, float | str]:
     """The two rows whose printed share is not that of section 5.5's configuration: printed text and counted percent."""
     printed = paper_table("compacter", "table3").set_index("method")["trained_printed"]
-    return {"phm_printed": printed["PHM-Adapter"], "phm": measured_share("PHM-Adapter"),
-            "said_printed": printed["Intrinsic-SAID"], "said": measured_share("Intrinsic-SAID")}
+    return {
+        "phm_printed": printed["PHM-Adapter"],
+        "phm": measured_share("PHM-Adapter"),
+        "said_printed": printed["Intrinsic-SAID"],
+        "said": measured_share("Intrinsic-SAID"),
+    }

@@ -28,17 +28,30 @@ def margins(sources: Mapping[str, Sequence[dict]]) -> Html:
     paper, rows = from_paper(), []
     for name, experiment, like in (("GLUE", GLUE, GLUE), ("SuperGLUE", SUPERGLUE, SUPERGLUE), ("few examples", FEW, GLUE)):
         found = rows_tested(sources[experiment])
-        rows.append({"suite": name, "test rows": ", ".join(f"{task} {n:,}" for task, n in found.items()),
-                     "margin, ours": margin(found), "margin, paper": paper.rows(like).margin})
-    return table(frame(rows), caption="Two standard errors of an average, in points, by the number of test rows",
-                 formats=dict.fromkeys(("margin, ours", "margin, paper"), ".2f"))
+        rows.append(
+            {
+                "suite": name,
+                "test rows": ", ".join(f"{task} {n:,}" for task, n in found.items()),
+                "margin, ours": margin(found),
+                "margin, paper": paper.rows(like).margin,
+            }
+        )
+    return table(
+        frame(rows),
+        caption="Two standard errors of an average, in points, by the number of test rows",
+        formats=dict.fromkeys(("margin, ours", "margin, paper"), ".2f"),
+    )
 
 
 def tolerances() -> Markdown:
     """The other tolerances of the checks, and the tasks without which the paper's numbers are looked at once more."""
     within = CLAIMS.names.within
     small = ", ".join(f"{task.upper()} ({TEST_ROWS[task]})" for task in TINY)
-    return say("A change of memory or time counts as reproduced within {near:g} percentage points of the printed one, a "
-               "ratio of parameters within {close}. Where the paper's own numbers say something else without the tasks "
-               "of the fewest test rows, {small}, the ledger says so.",
-               near=within["cost"], close=within["ratio"], small=small)
+    return say(
+        "A change of memory or time counts as reproduced within {near:g} percentage points of the printed one, a "
+        "ratio of parameters within {close}. Where the paper's own numbers say something else without the tasks "
+        "of the fewest test rows, {small}, the ledger says so.",
+        near=within["cost"],
+        close=within["ratio"],
+        small=small,
+    )

@@ -30,8 +30,15 @@ def by_size(source: Results) -> pd.DataFrame:
     for size in sizes(by_label(source)):
         full, small = (found.get(f"{label}, {size}", {}) for label in (FULL, SMALL))
         both = [small[seed] - full[seed] for seed in full.keys() & small.keys()]
-        rows.append({"examples": size, FULL: Spread.of(full.values()), SMALL: Spread.of(small.values()),
-                     "gap": Spread.of(both), "n": len(both)})
+        rows.append(
+            {
+                "examples": size,
+                FULL: Spread.of(full.values()),
+                SMALL: Spread.of(small.values()),
+                "gap": Spread.of(both),
+                "n": len(both),
+            }
+        )
     return frame(rows)
 
 
@@ -43,8 +50,11 @@ def sizes(labels: Iterable[str]) -> list[int]:
 def points(source: Results) -> pd.DataFrame:
     """For `peftlib.report.figures.over`: both methods' averages by size."""
     expressions = {run.label.rpartition(", ")[0]: run.method for run in source.wanted}
-    return frame({"method": method, "x": row["examples"], "y": row[label]} for row in by_size(source).to_dict("records")
-                 for label, method in expressions.items())
+    return frame(
+        {"method": method, "x": row["examples"], "y": row[label]}
+        for row in by_size(source).to_dict("records")
+        for label, method in expressions.items()
+    )
 
 
 def schedule(source: Results) -> pd.DataFrame:
@@ -52,8 +62,12 @@ def schedule(source: Results) -> pd.DataFrame:
     rows = {}
     for run in source.wanted:
         size, recipe = run.limits[0], run.recipe
-        rows[size] = {"examples": size, "epochs": recipe.epochs, "examples seen": recipe.epochs * size,
-                      "steps": recipe.epochs * -(-size // recipe.batch_size)}
+        rows[size] = {
+            "examples": size,
+            "epochs": recipe.epochs,
+            "examples seen": recipe.epochs * size,
+            "steps": recipe.epochs * -(-size // recipe.batch_size),
+        }
     return frame(rows[size] for size in sorted(rows))
 
 
@@ -64,5 +78,11 @@ def gaps(source: Results) -> dict[str, float | int | None]:
     if not there:
         return dict.fromkeys(("low", "low_gap", "high", "high_gap", "ahead", "sizes"))
     first, last = there[0], there[-1]
-    return {"low": first["examples"], "low_gap": first["gap"].mean, "high": last["examples"],
-            "high_gap": last["gap"].mean, "ahead": sum(row["gap"].mean > 0 for row in there), "sizes": len(there)}
+    return {
+        "low": first["examples"],
+        "low_gap": first["gap"].mean,
+        "high": last["examples"],
+        "high_gap": last["gap"].mean,
+        "ahead": sum(row["gap"].mean > 0 for row in there),
+        "sizes": len(there),
+    }

@@ -24,9 +24,12 @@ DARK = 10  # points below a method's best at which the figure is darkest
 def grid(preset: str) -> Markdown:
     """Which rates a preset tries."""
     found = get_preset(preset).at("compacter").search_lr
-    return Markdown(f"This preset tries {', '.join(f'{lr:g}' for lr in found)}." if found else
-                    "This preset names no grid of learning rates: nothing is searched, and the tables below show the "
-                    "paper's rates alone.")
+    return Markdown(
+        f"This preset tries {', '.join(f'{lr:g}' for lr in found)}."
+        if found
+        else "This preset names no grid of learning rates: nothing is searched, and the tables below show the "
+        "paper's rates alone."
+    )
 
 
 def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
@@ -51,11 +54,18 @@ def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
         own = found.get(line.method, {})
         scores = {rate: 100 * own[rate] if isinstance(own.get(rate), float) else own.get(rate) for rate in columns}
         there, best = scores.get(f"{line.lr:g}"), own.get("best")
-        out.append({
-            "method": line.method, **scores, "best, paper": line.lr, "best, ours": best, "used": own.get("used"),
-            "agree": None if best is None else "yes" if best == line.lr else "no",
-            "at the edge": None if best is None else "yes" if best in (min(asked), max(asked)) else "no",
-            "paper's rate costs": scores[f"{best:g}"] - there if isinstance(there, float) else None})
+        out.append(
+            {
+                "method": line.method,
+                **scores,
+                "best, paper": line.lr,
+                "best, ours": best,
+                "used": own.get("used"),
+                "agree": None if best is None else "yes" if best == line.lr else "no",
+                "at the edge": None if best is None else "yes" if best in (min(asked), max(asked)) else "no",
+                "paper's rate costs": scores[f"{best:g}"] - there if isinstance(there, float) else None,
+            }
+        )
     return frame(out)
 
 
@@ -73,24 +83,33 @@ def agreement(found: pd.DataFrame) -> dict[str, int | None]:
     if there.empty:
         return dict.fromkeys(("n", "agree", "edge", "paper_edge", "close"))
     other = there[there["agree"] == "no"]["paper's rate costs"].dropna()
-    return {"n": len(there), "agree": int((there["agree"] == "yes").sum()),
-            "edge": int((there["at the edge"] == "yes").sum()),
-            "paper_edge": int(there["best, paper"].isin([GRID[0], GRID[-1]]).sum()), "close": int((other < 1).sum())}
+    return {
+        "n": len(there),
+        "agree": int((there["agree"] == "yes").sum()),
+        "edge": int((there["at the edge"] == "yes").sum()),
+        "paper_edge": int(there["best, paper"].isin([GRID[0], GRID[-1]]).sum()),
+        "close": int((other < 1).sum()),
+    }
 
 
 def sentence(found: pd.DataFrame) -> Markdown:
     """`agreement` in words."""
-    return say("Of {n} methods, **{agree} agree** with the paper's choice; of the others, {close} score less than a point "
-               "more at our best rate than at the paper's. At the edge of the grid are {edge} of our choices and "
-               "{paper_edge} of the paper's.",
-               **agreement(found))
+    return say(
+        "Of {n} methods, **{agree} agree** with the paper's choice; of the others, {close} score less than a point "
+        "more at our best rate than at the paper's. At the edge of the grid are {edge} of our choices and "
+        "{paper_edge} of the paper's.",
+        **agreement(found),
+    )
 
 
 def formats(found: pd.DataFrame) -> dict[str, str]:
     """How the numbers of such a table are written."""
     scores = [column for column in found.columns if column not in OTHERS]
-    return dict.fromkeys(scores, ".1f") | dict.fromkeys(("best, paper", "best, ours", "used"), "g") | {
-        "paper's rate costs": ".1f"}
+    return (
+        dict.fromkeys(scores, ".1f")
+        | dict.fromkeys(("best, paper", "best, ours", "used"), "g")
+        | {"paper's rate costs": ".1f"}
+    )
 
 
 def figure(found: pd.DataFrame) -> Figure | None:
@@ -108,9 +127,15 @@ def figure(found: pd.DataFrame) -> Figure | None:
     for y, (paper, ours) in enumerate(chosen):
         for x, column in enumerate(columns):
             score, below = scores.iloc[y, x], behind.iloc[y, x]
-            ax.annotate("–" if pd.isna(score) else f"{score:.1f}", (x, y), ha="center", va="center", fontsize=9,
-                        color=style.GREY if pd.isna(score) else "black" if below > -DARK / 2 else "white",
-                        weight="bold" if column == f"{ours:g}" else "normal")
+            ax.annotate(
+                "–" if pd.isna(score) else f"{score:.1f}",
+                (x, y),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=style.GREY if pd.isna(score) else "black" if below > -DARK / 2 else "white",
+                weight="bold" if column == f"{ours:g}" else "normal",
+            )
             if column == f"{paper:g}":
                 ax.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=style.VERMILLION, lw=2))
     ax.set_xticks(range(len(columns)), columns)

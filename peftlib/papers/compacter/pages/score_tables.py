@@ -35,8 +35,12 @@ def printed(name: str) -> Html:
     shown = paper.rename(columns=titles)
     marks = "".join(shown.get("marks", ()))
     note = [f"{mark} {what}" for mark, what in MARKS.items() if mark in marks]
-    return table(shown, formats=dict.fromkeys(shown.columns, ".2f"), note="; ".join(note),
-                 caption=f"Compacter, {name.replace('table', 'Table ')}: as printed, scores out of 100")
+    return table(
+        shown,
+        formats=dict.fromkeys(shown.columns, ".2f"),
+        note="; ".join(note),
+        caption=f"Compacter, {name.replace('table', 'Table ')}: as printed, scores out of 100",
+    )
 
 
 def rows(name: str) -> pd.DataFrame:
@@ -64,10 +68,13 @@ def by_size(both: pd.DataFrame, symbol: str) -> Figure | None:
     sized = both[both["method"].str.contains(f"({symbol}=", regex=False)]
     if sized["average, ours"].isna().all():
         return None
-    points = pd.DataFrame({"method": [expression(label, 24) for label in sized["method"]],
-                           "x": [size_of(label) for label in sized["method"]]})
-    panels = {who: points.assign(y=list(sized[column]))
-              for who, column in (("paper, same tasks", "same tasks, paper"), ("ours", "average, ours"))}
+    points = pd.DataFrame(
+        {"method": [expression(label, 24) for label in sized["method"]], "x": [size_of(label) for label in sized["method"]]}
+    )
+    panels = {
+        who: points.assign(y=list(sized[column]))
+        for who, column in (("paper, same tasks", "same tasks, paper"), ("ours", "average, ours"))
+    }
     fig = figures.over(panels, symbol, "average (points)")
     ticks = sorted(set(points["x"]))
     for ax in fig.axes:
@@ -137,17 +144,27 @@ def smaller(small: Sequence[dict], *large: Sequence[dict]) -> pd.DataFrame:
         None where something that it needs has not been run.
     """
     paper = {"large": suites.paper_averages(_frozen(), small), "small": suites.paper_averages(rows("table9"), small)}
-    found = {label: row["average"] for source in large
-             for label, row in suites.numbers(suites.only(source, suites.tasks(small))).items()}
+    found = {
+        label: row["average"]
+        for source in large
+        for label, row in suites.numbers(suites.only(source, suites.tasks(small))).items()
+    }
     own = {label: row["average"] for label, row in suites.numbers(small).items()}
     labels = {full_of("table9"): "T5-Base"} | {label: label for label in paper["small"].index if label in paper["large"]}
     out = []
     for label, before in labels.items():
         ours = {"large": found.get(before), "small": own.get(label)}
-        out.append({
-            "method": label, "large, paper": float(paper["large"][before]), "small, paper": float(paper["small"][label]),
-            "lost, paper": float(paper["large"][before] - paper["small"][label]), "large, ours": ours["large"],
-            "small, ours": ours["small"], "lost, ours": _less(ours["large"], ours["small"])})
+        out.append(
+            {
+                "method": label,
+                "large, paper": float(paper["large"][before]),
+                "small, paper": float(paper["small"][label]),
+                "lost, paper": float(paper["large"][before] - paper["small"][label]),
+                "large, ours": ours["large"],
+                "small, ours": ours["small"],
+                "lost, ours": _less(ours["large"], ours["small"]),
+            }
+        )
     for who in ("paper", "ours"):
         for row in out:
             pair = (row[f"lost, {who}"], out[0][f"lost, {who}"])

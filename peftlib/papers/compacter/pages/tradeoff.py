@@ -23,9 +23,16 @@ def printed() -> pd.DataFrame:
     """The paper's own: percentages and averages of Table 1, megabytes of Table 3, as `COLUMNS`."""
     memory = paper_table("compacter", "table3").set_index("method")["memory_mb"]
     table1 = paper_table("compacter", "table1")
-    return frame({"method": row["method"], "expression": expression(row["method"], 24),
-                  "percent": float(row["trained_printed"].rstrip("%")), "score": row["average"],
-                  "memory": memory[table3_row(row["method"])]} for row in table1.to_dict("records"))
+    return frame(
+        {
+            "method": row["method"],
+            "expression": expression(row["method"], 24),
+            "percent": float(row["trained_printed"].rstrip("%")),
+            "score": row["average"],
+            "memory": memory[table3_row(row["method"])],
+        }
+        for row in table1.to_dict("records")
+    )
 
 
 def recorded(source: Sequence[dict]) -> pd.DataFrame:
@@ -35,9 +42,15 @@ def recorded(source: Sequence[dict]) -> pd.DataFrame:
     rows = []
     for label, records in by_label(source).items():
         memory = estimates and a_sequence(estimates["methods"][table3_row(label)]["largest"])
-        rows.append({"method": label, "expression": records[0]["run"]["method"] if records else None,
-                     "percent": suites.trained(records),
-                     "score": averages[label]["average"], "memory": memory})
+        rows.append(
+            {
+                "method": label,
+                "expression": records[0]["run"]["method"] if records else None,
+                "percent": suites.trained(records),
+                "score": averages[label]["average"],
+                "memory": memory,
+            }
+        )
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
@@ -59,13 +72,22 @@ def circles(points: pd.DataFrame, backbone: str) -> Figure | None:
     fig, ax = plt.subplots(figsize=(8.4, 5.2))
     lines = []
     for number, row in enumerate(whole.itertuples(), 1):
-        ax.scatter(row.percent, row.at, s=LARGEST * row.memory / most, color=style.of(row.expression).color, alpha=0.4,
-                   edgecolor=style.GREY)
+        ax.scatter(
+            row.percent,
+            row.at,
+            s=LARGEST * row.memory / most,
+            color=style.of(row.expression).color,
+            alpha=0.4,
+            edgecolor=style.GREY,
+        )
         ax.annotate(f"{number}", (row.percent, row.at), ha="center", va="center", fontsize=9, fontweight="bold")
         name = style.plain(row.method)
         lines.append(f"{number:>2}  {name}: {row.score:.2f}, {row.percent:.3g} %, {row.memory:.0f} MB")
-    ax.set(xscale="log", xlabel=style.plain(f"trained parameters, % of {backbone} (log scale)"),
-           ylabel="average over GLUE (points)")
+    ax.set(
+        xscale="log",
+        xlabel=style.plain(f"trained parameters, % of {backbone} (log scale)"),
+        ylabel="average over GLUE (points)",
+    )
     ax.margins(x=0.1, y=0.12)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.annotate("\n".join(lines), (1.03, 0.98), xycoords="axes fraction", va="top", fontsize=9, linespacing=1.7)
