@@ -1,7 +1,8 @@
 """What a piece of the package rests on: the files that it imports, and those that they import, with digests of their code.
 
 Sources are read, nothing is imported (torch least of all). Files are named by their path inside the package. A digest is
-one of the code as Python understands it: comments, docstrings, line ends and formatting are no part of it.
+one of the code as it computes: comments, docstrings, line ends, formatting, type hints of functions and what a method says
+of itself (``about``, see `peftlib.methods.base`) are no part of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def closure(roots: Iterable[str], follow: Callable[[str, str], bool] = lambda file, used: True) -> set[str]:
@@ -79,20 +79,55 @@ def _read(package: Path, file: str, *stamp: int) -> _Source:
         return _Source(frozenset(), frozenset(), _digest(content.replace(b"\r\n", b"\n")))
     tree = ast.parse(content)
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    return _Source(frozenset(imports(tree)), frozenset(classes), _digest(json.dumps(list(_plain(tree))).encode()))
+    words = list(_plain(_Bare().visit(tree)))
+    return _Source(frozenset(imports(tree)), frozenset(classes), _digest(json.dumps(words).encode()))
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
 
 
+class _Bare(ast.NodeTransformer):
+    """Takes out of a tree what computes nothing. The hints of a class's own fields stay: dataclasses are made of them."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        kept = [part for part in node.body if not _sets(part, "about")]
+        node.body = [part if isinstance(part, ast.AnnAssign) else self.visit(part) for part in kept]
+        node.body = [part for part in node.body if part is not None]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return ast.Assign([node.target], node.value) if node.value else None
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        said = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if said else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        only_hints = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if only_hints else self.generic_visit(node)
+
+
+def _sets(node: ast.AST, name: str) -> bool:
+    """Is it ``name = ...`` in the body of a class?"""
+    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]
+
+
 def _plain(node: object) -> Iterator[str]:
-    """A tree as words, without positions, docstrings and empty fields: `ast.dump` differs from one Python to the next."""
+    """A tree as words, without positions and empty fields: `ast.dump` differs from one Python to the next."""
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
-            if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                value = value[1:]
             if value is not None and value != []:
                 yield name
                 yield from _plain(value)

@@ -20,7 +20,7 @@ from peftlib.records import Run
 from peftlib.schema import conform, read_json
 
 # What a run imports and its numbers cannot depend on: how it is described, written down, and what is said of errors.
-NO_NUMBERS = {"closure.py", "errors.py", "provenance.py", "records.py", "schema.py"}
+NO_NUMBERS = {"closure.py", "errors.py", "packed.py", "provenance.py", "records.py", "schema.py"}
 # What is imported so that one can choose from it. Only what a run has chosen is its own.
 CHOICES = ("methods/", "data/suites/", "data/embedded.py", "data/grammar/")
 NOT_KEPT = "unknown (a record without digests of files)"

@@ -27,6 +27,7 @@ from peftlib.data.tasks import get_task
 from peftlib.errors import PeftlibError, UsageError, short
 from peftlib.expressions import canonical
 from peftlib.names import canonical_name
+from peftlib.packed import Packed, unpack
 from peftlib.schema import conform, conform_fields, read_json
 
 SCHEMA = 1
@@ -294,6 +295,7 @@ class _Optional(TypedDict, total=False):
 
     estimate_bytes: int
     left_out: dict[str, dict[str, dict[str, int]]]  # split -> task -> see `peftlib.training.encoding.Encoded`
+    predictions: dict[str, Packed]  # task -> answers on the test rows; what was right: `peftlib.answered`
 
 
 class Finished(Origin, _Optional):
@@ -350,6 +352,14 @@ def _agrees(record: Finished | Diverged, path: Path) -> None:
             raise UsageError(f"{path}: {name}: lacks {', '.join(sorted(lacking))}")
     if {split: set(tasks) for split, tasks in record["data"].items()} != dict.fromkeys(SPLITS, set(run.tasks)):
         raise UsageError(f"{path}: data: expected a digest of each split of each task")
+    answers = record.get("predictions")
+    if answers is not None and set(answers) != set(run.tasks):
+        raise UsageError(f"{path}: predictions: expected those of each task, got {short(sorted(answers))}")
+    for task, packed in (answers or {}).items():
+        try:
+            unpack(packed)
+        except UsageError as error:
+            raise UsageError(f"{path}: predictions: {task}: {error}") from error
 
 
 def run_of(record: dict) -> Run:

@@ -16,9 +16,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftlib import records
+from peftlib import answered, records
+from peftlib.data.tasks import get_task
 from peftlib.errors import PeftlibError, UsageError
 from peftlib.grids import Preset, emulated, experiments, get_preset, runs
+from peftlib.packed import pack
 from peftlib.provenance import changed_inputs, changed_sources, code_digest, commit, machine, sources_of, versions
 from peftlib.records import RecordError, Run
 
@@ -208,7 +210,13 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
             "data": outcome.data,
             "left_out": outcome.left_out,
             "backbone_digest": outcome.backbone_digest,
+            "predictions": {
+                task: pack(values, "score" if get_task(task).kind == "score" else "class")
+                for task, values in outcome.predictions.items()
+            },
         }
+        for task, data in outcome.rows.items():
+            answered.keep(preset.name, task, data.digest, data.labels.numpy(), data.groups)
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records.write(path, record)
     for done_with in (checkpoint, failure_path(preset.name, run.digest)):

@@ -61,6 +61,37 @@ def stale(wanted: grids.Run, then: dict) -> list[str]:
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
+def test_what_computes_nothing_stales_nothing(package):
+    """Hints of functions, imports for them, and what a method says of itself; a class's own hints make dataclasses."""
+    file = package / "methods/base.py"
+    code = """
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Own:
+    size: int = 1{about}
+
+    def twice(self, x{hint}){back}:
+        y{hint} = 2 * x
+        return y
+"""
+    add(file, code.format(about="", hint="", back=""))
+    then = provenance.sources_of(run())
+    source = file.read_text()
+    file.write_text(
+        source.replace(
+            code.format(about="", hint="", back=""),
+            code.format(about='\n    about = {"name": "own"}', hint=": int", back=" -> Tensor").replace(
+                "Tensor\n\n\n", "nn\n\n\n", 1
+            ),
+        )
+    )
+    assert stale(run(), then) == []
+    file.write_text(source.replace("size: int = 1", "size: float = 1"))
+    assert stale(run(), then) == ["methods/base.py"]
+
+
 def test_what_changed_is_named(package):
     then = provenance.sources_of(run())
     assert stale(run(), then) == []

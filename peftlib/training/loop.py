@@ -43,6 +43,16 @@ class Diverged(PeftlibError):
     """The loss is no finite number any more."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of the rows of a split, in the data's order. predictions: class ids or scores. margins: how much
+    likelier class 1 is than class 0, where a metric needs it. unreadable: written answers that are no label."""
+
+    predictions: np.ndarray
+    margins: np.ndarray | None
+    unreadable: int
+
+
 @dataclass
 class Outcome:
     """What training gave: the model at its best epoch, finished, and what happened on the way."""
@@ -56,6 +66,8 @@ class Outcome:
     data: dict[str, dict[str, str]]  # split -> task -> digest of its content
     left_out: dict[str, dict[str, dict[str, int]]]  # split -> task -> `Encoded.left_out`, where something was
     backbone_digest: str
+    predictions: dict[str, np.ndarray]  # task -> class id or score for each row of the test split, in the data's order
+    rows: dict[str, Encoded]  # task -> the test split
 
     @property
     def seconds(self) -> float:
@@ -238,7 +250,7 @@ class Trainer:
             self._save(epoch, optimizer, scheduler)
         self._load_state(self.best[2])
         self.model.finish()
-        test = self.evaluate("test")
+        answers = self._answers("test")
         epoch = self.best[0]
         left_out = {
             split: {name: d.left_out for name, d in by_task.items() if d.left_out} for split, by_task in self.data.items()
@@ -248,11 +260,13 @@ class Trainer:
             self.history,
             epoch,
             self.history[epoch - 1]["validation"],
-            test,
+            self._scores("test", answers),
             self.initial_digest,
             self.data_digests,
             left_out,
             self.backbone_digest,
+            {name: found.predictions for name, found in answers.items()},
+            self.data["test"],
         )
 
     def _prepare(self, left_off: dict | None) -> None:
@@ -350,7 +364,6 @@ class Trainer:
             f"{found} ({self.run.method}, learning rate {self.recipe.lr}): lower the learning rate, or use precision fp32"
         )
 
-    @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
         """Scores of every task on a split, and their mean under "mean". A task of several metrics has their mean under its
         name, and each as "task.metric". In form "text" also "unreadable", the share of written answers that are no label
@@ -359,24 +372,36 @@ class Trainer:
         Raises:
             Diverged: an output is no finite number, or in form "text" a weight.
         """
+        return self._scores(split, self._answers(split))
+
+    @torch.no_grad()
+    def _answers(self, split: str) -> dict[str, Answers]:
         self.model.eval()
         if self.recipe.form == "text":  # where what is written shows no numbers
             self._check_weights(split)
-        scores, single, unreadable = {}, {}, 0
+        found = {}
         for name, data in self.data[split].items():
-            task, labels, rows = self.tasks[name], data.labels.numpy(), data.in_order(EVAL_BATCH)
+            task, rows = self.tasks[name], data.in_order(EVAL_BATCH)
             back = np.argsort(np.concatenate(rows))  # to the order of the data
             if self.recipe.form == "text":
                 read = [label for indices in rows for label in self._written(split, name, indices)]
-                predictions, lost = metrics.from_answers(task, [read[i] for i in back], labels)
-                unreadable += lost
+                predictions, lost = metrics.from_answers(task, [read[i] for i in back], data.labels.numpy())
                 margins = self._margins(split, name, rows)[back] if metrics.needs_margins(task) else None
             else:
-                predictions, margins = (found[back] for found in self._predicted(split, name, rows))
-            found = metrics.scores(task, predictions, labels, data.groups, data.texts, margins)
+                predictions, margins = (values[back] for values in self._predicted(split, name, rows))
+                lost = 0
+            found[name] = Answers(predictions, margins, lost)
+        return found
+
+    def _scores(self, split: str, answers: dict[str, Answers]) -> dict[str, float]:
+        scores, single = {}, {}
+        for name, data in self.data[split].items():
+            given, labels = answers[name], data.labels.numpy()
+            found = metrics.scores(self.tasks[name], given.predictions, labels, data.groups, data.texts, given.margins)
             scores[name] = sum(found.values()) / len(found)
             single |= {f"{name}.{metric}": value for metric, value in found.items()} if len(found) > 1 else {}
         mean = {"mean": sum(scores.values()) / len(scores)}
+        unreadable = sum(given.unreadable for given in answers.values())
         total = sum(len(data) for data in self.data[split].values())
         return scores | single | mean | ({"unreadable": unreadable / total} if self.recipe.form == "text" else {})
 
