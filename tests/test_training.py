@@ -193,6 +193,19 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch,
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_step_computes_with_the_weights_of_the_one_before(precision):
+    """A cache of cast weights that outlives a step would give every learning rate the same losses."""
+    preset = grids.get_preset("smoke")
+    losses = [
+        Trainer(grids.make_run(preset, "LoRA(rank=8)", ("sst2",), lr=lr, precision=precision), progress=False)
+        .fit()
+        .history[0]["train_loss"]
+        for lr in (1e-4, 1e-2)
+    ]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
 @pytest.mark.parametrize(
     "variables",
     [

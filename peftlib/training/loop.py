@@ -309,7 +309,10 @@ class Trainer:
 
     def _autocast(self) -> torch.autocast:
         # Accelerator's own precision is one for the whole process, and stays in the model's forward after training.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+        # No cache: torch empties that of cast weights at the end of the outermost autocast alone, and inside another one
+        # (see `by_recipe_alone`) every step would compute with the weights of the first.
+        on = self.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
     def _epoch(self, epoch: int, optimizer, scheduler, total: int) -> dict:
         schedule = self.schedule(epoch)
