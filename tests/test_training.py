@@ -1,6 +1,7 @@
 """The training loop, and experiments made of its runs: the same numbers every time, nothing lost or done twice."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -206,6 +207,33 @@ def test_every_step_computes_with_the_weights_of_the_one_before(precision):
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
+@pytest.fixture(scope="module")
+def said():
+    """What a training says in a process of its own, with more environment variables than these: Accelerate reads its own
+    once."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import torch; torch.set_num_threads(1); from test_training import *; "
+        "import os; before = dict(os.environ); outcome = fit(run(tasks=('sst',), limits=(32, 16, 16), epochs=1)); "
+        "assert all(os.environ[name] == value for name, value in before.items() if 'ACCELERATE' in name); "
+        "print(numbers(outcome)[3:], outcome.test)"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+
+    @functools.cache
+    def said(*more):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=clean | dict(more),
+            cwd=records.root(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+
+    return said
+
+
 @pytest.mark.parametrize(
     "variables",
     [
@@ -217,28 +245,8 @@ def test_every_step_computes_with_the_weights_of_the_one_before(precision):
     ],
     ids=lambda variables: ",".join(variables),
 )
-def test_the_shell_does_not_change_the_numbers(variables, tmp_path):
-    """In a process of its own: Accelerate reads its variables once."""
-    code = (
-        "import sys; sys.path.insert(0, 'tests'); import torch; torch.set_num_threads(1); from test_training import *; "
-        "import os; before = dict(os.environ); outcome = fit(run(tasks=('sst',), limits=(32, 16, 16), epochs=1)); "
-        "assert all(os.environ[name] == value for name, value in before.items() if 'ACCELERATE' in name); "
-        "print(numbers(outcome)[3:], outcome.test)"
-    )
-
-    def said(**more):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            env=clean | more,
-            cwd=records.root(),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-
-    assert said(**variables) == said()
+def test_the_shell_does_not_change_the_numbers(variables, said):
+    assert said(*variables.items()) == said()
 
 
 def test_the_callers_torch_does_not_change_the_numbers():
