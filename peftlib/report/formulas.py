@@ -14,9 +14,11 @@ Brackets within a row's name stand as they are, in pairs. Between cells: ``+ - *
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import operator
 import re
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -226,6 +228,16 @@ def mean_by_task(row: pd.Series) -> float:
     return mean(*by_task(row).values())
 
 
+def deviation(*values: object) -> float:
+    """The standard deviation of all numbers, as a sample of more."""
+    return statistics.stdev(_numbers(values))
+
+
+def by_column(name: str, rows: pd.DataFrame) -> pd.Series:
+    """Of each column, what the function of that name, ``"max"``, gives for its numbers."""
+    return rows.apply(FUNCTIONS[known(list(FUNCTIONS), name, "function")])
+
+
 def nearest(column: pd.Series, value: float) -> str:
     """The row whose number is nearest to a value."""
     return _ranked(((column.astype(float) - value).abs(),), 1)[0]
@@ -272,6 +284,7 @@ def repeated(*columns: pd.Series | pd.DataFrame) -> Names:
     return found
 
 
+@functools.cache
 def _count(method: str, backbone: str):
     from peftlib.accounting.counting import count  # brings torch: only where a formula asks for it
 
@@ -281,6 +294,8 @@ def _count(method: str, backbone: str):
 FUNCTIONS: dict[str, Callable] = {
     "mean": mean,
     "mean_by_task": mean_by_task,
+    "deviation": deviation,
+    "by_column": by_column,
     "nearest": nearest,
     "where": where,
     "same": same,
