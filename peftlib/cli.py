@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -137,7 +138,11 @@ def describe(cls: type) -> dict:
     names = "|".join(f.name for f in fields) or "$^"
     meanings = dict(re.findall(rf"(?<!\w)({names}): (.*?)(?= (?:{names}): |$)", text))
     about = re.split(rf" (?:{names}): ", text, maxsplit=1)[0]
-    hyper = [{"name": f.name, "type": f.type, "default": f.default, "meaning": meanings.get(f.name, "")} for f in fields]
+    types = [f.type if isinstance(f.type, str) else inspect.formatannotation(f.type) for f in fields]
+    hyper = [
+        {"name": f.name, "type": kind, "default": f.default, "meaning": meanings.get(f.name, "")}
+        for f, kind in zip(fields, types, strict=True)
+    ]
     return {
         "name": cls.__name__,
         "title": cls.title,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlib import cli, closure, grids, provenance, study
+from peftlib import catalogue, cli, closure, grids, provenance, study
 from peftlib.batch import front, shown
 from peftlib.comparison import METHOD_RUNS
 
@@ -295,3 +295,16 @@ def test_a_page_is_rendered_again_when_the_code_or_the_counts_it_shows_change(fi
     add(package / file, text)
     after = planned()
     assert {name for name in SHOWN if after[name] != before[name]} == wanted
+
+
+def test_a_page_is_rendered_again_when_a_method_looks_otherwise(monkeypatch):
+    """Which makes no record stale: no digest of a source holds what a method says of itself."""
+    preset, known = grids.get_preset("quick"), catalogue.methods()
+
+    def planned() -> dict[str, str]:
+        return {name: shown.digest(REPOSITORY / "notebooks" / f"{name}.ipynb", [], preset) for name in SHOWN}
+
+    before, about = planned(), dataclasses.replace(known["LoRA"].about, marker="d")
+    monkeypatch.setattr(catalogue, "methods", lambda: known | {"LoRA": dataclasses.replace(known["LoRA"], about=about)})
+    after = planned()
+    assert all(after[name] != before[name] for name in SHOWN)

@@ -126,7 +126,12 @@ class Method(Expression):
         title, family, paper: what the tables call it, its branch of the survey's taxonomy, its key in the bibliography.
         mergeable: can it be folded into the backbone with the same outputs?
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
+        about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
+            of what a run rests on.
     """
+
+    if TYPE_CHECKING:
+        about: ClassVar[dict[str, object]]
 
     title: ClassVar[str] = ""
     family: ClassVar[str] = ""

@@ -80,6 +80,14 @@ class Compacter(OnSublayers, Method):
     family = "adapters"
     paper = "compacter"
     near_identity = 1e-5
+    about = {
+        "name": "Compacter",
+        "color": "vermillion",
+        "marker": "p",
+        "line": (1, 1),
+        "example": "Compacter(n=4, reduction=32)",
+        "small": "bottleneck=8",
+    }
 
     def check(self) -> None:
         require(
@@ -119,3 +127,11 @@ class CompacterPlusPlus(Compacter):
 
     title = "Compacter++"
     sites = ("ffn.down",)
+    about = {
+        "name": "Compacter++",
+        "color": "vermillion",
+        "marker": "P",
+        "line": (3, 1, 1, 1),
+        "example": "CompacterPlusPlus(n=4, reduction=32)",
+        "small": "bottleneck=8, rank=2",
+    }

@@ -128,6 +128,14 @@ class AdaptBertHypernet(Method):
     title = "AdaptBert hypernetwork"
     family = "multitask"
     paper = "adaptbert"
+    about = {
+        "name": "hypernetwork",
+        "color": "green",
+        "marker": "^",
+        "line": (4, 1, 1, 1, 1, 1),
+        "row": "bottleneck=32",
+        "small": "bottleneck=8",
+    }
 
     def check(self) -> None:
         require(

@@ -119,6 +119,14 @@ class AdaLoRA(Method):
     family = "reparametrized"
     paper = "adalora"
     mergeable = True
+    about = {
+        "name": "AdaLoRA",
+        "color": "blue",
+        "marker": "8",
+        "line": "--",
+        "example": "AdaLoRA(rank=12, target=8)",
+        "small": "rank=4, target=2",
+    }
 
     def check(self) -> None:
         require(

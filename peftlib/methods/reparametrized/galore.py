@@ -122,6 +122,15 @@ class GaLore(Method):
     family = "reparametrized"
     paper = "galore"
     mergeable = True
+    about = {
+        "name": "GaLore",
+        "color": "green",
+        "marker": "X",
+        "line": ":",
+        "row": "rank=64",
+        "small": "rank=8, gap=2, scale=1.0",
+        "drawn": False,
+    }
 
     def check(self) -> None:
         require(self, rank=self.rank > 0, gap=self.gap > 0, scale=self.scale > 0)

@@ -79,6 +79,7 @@ class LoRA(Method):
     family = "reparametrized"
     paper = "lora"
     mergeable = True
+    about = {"name": "LoRA", "color": "blue", "marker": "o", "row": "rank=8", "small": "rank=4"}
 
     def check(self) -> None:
         require(

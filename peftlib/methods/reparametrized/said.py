@@ -43,6 +43,15 @@ class IntrinsicSAID(Method):
     family = "reparametrized"
     paper = "intrinsicdimension"
     mergeable = True
+    about = {
+        "name": "intrinsic SAID",
+        "color": "blue",
+        "marker": "p",
+        "line": "-.",
+        "row": "dimension=20000",
+        "small": "dimension=300",
+        "drawn": False,
+    }
 
     def check(self) -> None:
         require(self, dimension=self.dimension > 0, seed=self.seed >= 0)

@@ -59,6 +59,7 @@ class BitFit(Method):
     family = "selective"
     paper = "bitfit"
     mergeable = True
+    about = {"name": "BitFit", "color": "sky", "marker": "<", "line": "-.", "drawn": False}
 
     def attach(self, at: Attachment) -> None:
         output = [site for site in at.anatomy.sites if site.name == "output"]

@@ -61,6 +61,13 @@ class FishMask(Method):
     family = "selective"
     paper = "fishmask"
     mergeable = True
+    about = {
+        "name": "FISH mask",
+        "color": "purple",
+        "marker": "h",
+        "row": "fraction=0.005, examples=128",
+        "small": "fraction=0.05, examples=8",
+    }
 
     def check(self) -> None:
         require(self, fraction=0 < self.fraction <= 1, examples=self.examples > 0)

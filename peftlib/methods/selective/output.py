@@ -29,6 +29,7 @@ class OutputLayer(Method):
     family = "selective"
     paper = "compacter"
     mergeable = True
+    about = {"name": "output layer", "color": "sky", "marker": "s", "line": "--", "row": None, "drawn": False}
 
     def attach(self, at: Attachment) -> None:
         for site in at.anatomy.sites:

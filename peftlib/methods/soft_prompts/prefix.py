@@ -88,6 +88,14 @@ class PrefixTuning(Method):
     family = "soft prompts"
     paper = "prefixtuning"
     near_identity = None
+    about = {
+        "name": "prefix tuning",
+        "color": "purple",
+        "marker": "v",
+        "line": "--",
+        "row": "length=30",
+        "small": "length=4, mlp=16",
+    }
 
     def check(self) -> None:
         require(self, length=self.length > 0, mlp=self.mlp is None or self.mlp > 0)

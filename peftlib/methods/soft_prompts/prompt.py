@@ -52,6 +52,14 @@ class PromptTuning(Method):
     family = "soft prompts"
     paper = "prompttuning"
     near_identity = None
+    about = {
+        "name": "prompt tuning",
+        "color": "purple",
+        "marker": "^",
+        "line": (3, 1, 1, 1),
+        "row": "length=100",
+        "small": "length=4",
+    }
 
     def check(self) -> None:
         require(self, length=self.length > 0, init=self.init in ("random", "vocabulary"))
