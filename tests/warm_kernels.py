@@ -113,6 +113,7 @@ def become_kernel(client: socket.socket) -> None:
     threading.Thread(target=watch, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(0, 1)
+    os.dup2(0, 2)
     os.chdir(told["folder"])
     os.environ.clear()
     os.environ.update(told["environment"])
