@@ -92,6 +92,16 @@ class Own:
     assert stale(run(), then) == ["methods/base.py"]
 
 
+def test_what_is_imported_for_hints_alone_stales_nothing(package):
+    file = package / "names.py"
+    then, text = closure.digests(["names.py"]), file.read_text()
+    hints = "if typing.TYPE_CHECKING:\n    from torch import Tensor\n"
+    file.write_text(text.replace("import re\n", f"import re\nimport typing\n\n{hints}\n"))
+    assert file.read_text() != text and closure.digests(["names.py"]) == then
+    add(file, "\nif typing.TYPE_CHECKING:\n    pass\nelse:\n    re = None\n")  # which runs
+    assert closure.digests(["names.py"]) != then
+
+
 def test_what_changed_is_named(package):
     then = provenance.sources_of(run())
     assert stale(run(), then) == []

@@ -15,7 +15,7 @@ MODULES = {
 def runs(tree: ast.AST):
     """The nodes of a module but for what only a type checker reads."""
     for node in ast.iter_child_nodes(tree):
-        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
             yield node
             yield from runs(node)
 
