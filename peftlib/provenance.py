@@ -120,7 +120,7 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
             found = get_task(task)
             folder = local_folder() / found.suite / (found.folder or found.name)
             stamp += "".join(map(_stamp, sorted(folder.glob("*.parquet"))))
-        return _kept(f"{source} {task} {split} {limit}", stamp, lambda: load_split(task, split, source, limit=limit).digest)
+        return _kept(f"{source} {task} {split} {limit}", stamp, lambda: load_split(task, split, source, limit=limit).digest)  # type: ignore[arg-type]  # which looks at both
     except (PeftlibError, OSError):
         return None
 

@@ -180,6 +180,7 @@ class Saved:
 
     def __init__(self, parameters: Sequence[Tensor]):
         self.seen = {p.untyped_storage()._cdata for p in parameters}
+        self._storages: list[torch.UntypedStorage]
         self.bytes, self._storages = 0, []
 
     def pack(self, t: Tensor) -> Tensor:

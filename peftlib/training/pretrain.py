@@ -207,7 +207,7 @@ def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretra
 def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> T5ForConditionalGeneration:
     """A T5 of version 1.0 (ReLU, tied embeddings) with random weights."""
     torch.manual_seed(recipe.seed)
-    config = T5Config(
+    config = T5Config(  # type: ignore[call-arg]  # any keyword is taken
         vocab_size=len(tokenizer),
         d_model=recipe.width,
         d_ff=recipe.ffn,
@@ -316,7 +316,7 @@ def fit(
     for step in tqdm(range(state["step"] + 1, steps + 1), file=sys.stderr, disable=not progress, mininterval=5.0):
         trained.train()
         parts = next(source)
-        _step(trained, sum(WEIGHTS.get(name, 1.0) * loss for name, loss in parts.items()), optimizer, schedule)
+        _step(trained, sum(WEIGHTS.get(name, 1.0) * loss for name, loss in parts.items()), optimizer, schedule)  # type: ignore[arg-type]  # of one loss or more
         seen.append({name: float(loss.detach()) for name, loss in parts.items()})
         if step % every == 0 or step == steps:
             means = {name: float(np.mean([one[name] for one in seen])) for name in parts}
@@ -341,7 +341,7 @@ def forward(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]):
     """The model's output for inputs and targets (batch, .), padded with the pad id and with -100."""
     inputs, targets = (t.to(model.device) for t in batch)
     with torch.autocast(model.device.type, torch.bfloat16):
-        return model(input_ids=inputs, attention_mask=inputs.ne(model.config.pad_token_id).long(), labels=targets)
+        return model(input_ids=inputs, attention_mask=inputs.ne(model.config.pad_token_id).long(), labels=targets)  # type: ignore[arg-type]  # which T5 has
 
 
 def _step(trained: nn.Module, loss: Tensor, optimizer, schedule) -> None:

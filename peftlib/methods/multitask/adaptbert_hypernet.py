@@ -83,7 +83,7 @@ class Hypernet(nn.Module):
 
     def embed(self, position: int) -> Tensor:
         """Equation 1 for the current task and every layer: I (layers, t)."""
-        z, p = self.z[self.row[self.current.task]], self.p[position]
+        z, p = self.z[self.row[self.current.task]], self.p[position]  # type: ignore[index]  # some task
         return self.h_I(torch.cat([z.expand_as(self.l), self.l, p.expand_as(self.l)], dim=1))
 
     def adapter(self, position: int, layer: int) -> tuple[Tensor, ...]:

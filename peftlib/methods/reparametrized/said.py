@@ -84,7 +84,7 @@ class IntrinsicSAID(Method):
             return
         space, *projections = at.shared
         parametrized.unregister(at.model.backbone, projections, fold=True)
-        for hook in space.hooks:
+        for hook in space.hooks:  # type: ignore[union-attr]  # a Subspace
             hook.remove()
         for name in [name for name, module in at.model.shared.items() if module is space]:
             del at.model.shared[name]

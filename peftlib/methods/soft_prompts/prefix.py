@@ -60,7 +60,7 @@ class Prefix(Edit):
 
     def prefix(self) -> Tensor:
         """Keys and values: (2, length, inner)."""
-        return self.flat if self.mlp is None else self.mlp.module(self.layer)
+        return self.flat if self.mlp is None else self.mlp.module(self.layer)  # type: ignore[return-value]  # one of them is there
 
     def inside(self, batch: int) -> tuple[Tensor, Tensor]:
         by_head = self.prefix().unflatten(-1, (self.heads, -1)).transpose(1, 2)

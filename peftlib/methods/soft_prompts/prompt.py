@@ -82,7 +82,7 @@ class PromptTuning(Method):
                 f"{self.length}: use a shorter prompt or init='random'"
             )
         (words,) = at.anatomy.at("embeddings.words", stack="encoder")
-        at.prepend(Prompt(words.module.weight[: self.length].detach().float().clone()))
+        at.prepend(Prompt(words.module.weight[: self.length].detach().float().clone()))  # type: ignore[index]  # of an nn.Embedding
 
     def formula(self, shape: Shape) -> int:
         return self.length * shape.width
