@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import typing
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from typing import Any
 
 from peftlib.errors import UsageError, short
 
+if typing.TYPE_CHECKING:
+    from peftlib.methods.base import Method
+
 LONGEST = 4000  # characters of an expression
 MOST = 64  # methods in one
-METHODS: dict[str, type] = {}  # the classes that are imported, by name, a user's own among them: `Method` fills it
+METHODS: dict[str, type[Method]] = {}  # the classes that are imported, by name, a user's own among them: `Method` fills it
 KINDS = {
     "int": lambda value: type(value) is int,
     "float": lambda value: type(value) in (int, float),

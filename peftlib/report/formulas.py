@@ -21,6 +21,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,8 +38,11 @@ ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, R
 class Printed(float):
     """A printed number: its `text`, which is how it is shown without a format, and `half` a unit of its last digit."""
 
-    def __new__(cls, text: str):
-        value, half = number(text)
+    text: str
+    half: float
+
+    def __new__(cls, text: str) -> Printed:
+        value, half = number(text)  # type: ignore[misc]  # of a number
         self = super().__new__(cls, value)
         self.text, self.half = text, half
         return self
@@ -172,8 +176,8 @@ def references(formula: str) -> Iterator[tuple[str, Where | None]]:
     at = 0
     while at < len(formula):
         found, where_ = _PIECE.match(formula, at), None
-        end = found.end()
-        if name := found["name"]:
+        end = found.end()  # type: ignore[union-attr]  # any character matches
+        if name := found["name"]:  # type: ignore[index]  # as above
             row = None
             if formula[end : end + 1] == "[":
                 close = _close(formula, end)
@@ -276,6 +280,7 @@ def no_fraction(column: pd.Series, n: float, whole: float) -> Names:
 
 def repeated(*columns: pd.Series | pd.DataFrame) -> Names:
     """Rows that have the same numbers in all these columns as one above: "Prompt Tuning-T as Prompt Tuning-R"."""
+    first: dict[tuple, object]
     first, found = {}, Names()
     for label, row in pd.concat(columns, axis=1).dropna().iterrows():
         above = first.setdefault(tuple(row), label)
@@ -313,7 +318,7 @@ FUNCTIONS: dict[str, Callable] = {
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
-OPERATORS = {
+OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -335,7 +340,7 @@ OPERATORS = {
 
 def evaluate(
     formula: str, names: Callable[[str], object], cells: Callable[..., object], functions: Mapping[str, Callable]
-) -> object:
+) -> Any:
     """The value of a formula.
 
     Args:
@@ -346,6 +351,7 @@ def evaluate(
     Raises:
         DataError: what cannot be read or computed; names the formula.
     """
+    found: dict[str, Where]
     found, text = {}, ""
     for piece, where_ in references(formula):
         if where_:
@@ -357,7 +363,7 @@ def evaluate(
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{short(formula)} cannot be read as a formula") from error
 
-    def walk(node: ast.expr) -> object:
+    def walk(node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=int() | float() | str() as value):
                 return value

@@ -55,6 +55,8 @@ def _data(runs: Sequence[dict]) -> Iterator[str]:
 
 def _left_out(source: Sequence[dict]) -> Iterator[str]:
     """What of the data is not read: how much, where the records say so."""
+    cut: dict[str, float]
+    dropped: dict[str, int]
     lengths, cut, dropped = set(), {}, {}
     for record in source:
         counted, length = record.get("left_out", {}).get("train", {}), record["run"]["recipe"]["max_length"]

@@ -35,7 +35,7 @@ def table3() -> pd.DataFrame:
     """
     paper, total, rows = paper_table("adaptbert", "table3").set_index("method"), count("HeadOnly()", BERT).total, []
     for name, (method, _) in TABLE3.items():
-        row = {"method": name, "expression": method}
+        row: dict[str, object] = {"method": name, "expression": method}
         for column, number in zip(("updated", "stored"), updated_and_stored(method), strict=True):
             percent, printed = 100 * number / total, paper.loc[name, f"{column}_printed"]
             row |= {

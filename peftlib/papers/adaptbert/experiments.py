@@ -82,7 +82,7 @@ def section62(preset: Preset) -> list[Run]:
         )
         study.tell(trial, 0.0)  # quasi-random: what a trial gave changes nothing in the next
         values = {name: float(f"{value:.3g}") for name, value in trial.params.items()}
-        out.append(make_run(preset, "Full()", ("sst",), label=f"trial {number}", **values))
+        out.append(make_run(preset, "Full()", ("sst",), label=f"trial {number}", **values))  # type: ignore[arg-type]  # of the recipe
     return out
 
 

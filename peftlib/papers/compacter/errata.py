@@ -44,6 +44,7 @@ FUNCTIONS = {function.__name__: function for function in (share, margin, measure
 
 def headline() -> dict[str, float]:
     """For the page's summary: changes of memory in percent, as printed and right; the leads on SuperGLUE's other tasks."""
+    found: dict[str, float]
     found, rows = {"cb": TEST_ROWS["cb"], "copa": TEST_ROWS["copa"]}, arithmetic.errata("compacter").set_index("item")
     for key, label in (("plusplus", "Compacter++"), ("bitfit", "BitFit"), ("said", "Intrinsic-SAID")):
         row = rows.loc[f"change of memory by {label}, relative to full fine-tuning"]

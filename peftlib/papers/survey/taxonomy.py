@@ -104,7 +104,7 @@ def choices(records: Sequence[dict]) -> Html:
 
 def _mebibytes(records: Sequence[dict]) -> float | None:
     found = field(records, "peak_bytes") if records and records[0]["peak_bytes"] is not None else None
-    return found and found.mean / 2**20
+    return found.mean / 2**20 if found else None
 
 
 def undominated(groups: dict[str, list[dict]]) -> list[str]:
@@ -123,11 +123,11 @@ def advice(records: Sequence[dict]) -> Markdown:
     groups = {label: mine for label, mine in by_label(records).items() if mine}
     if len(groups) < 4:
         return say("*{there}: too few to advise anyone. Train the others first.*", there=presence(records))
-    top = max(groups, key=lambda label: scores(groups[label], TASK).mean)
+    top = max(groups, key=lambda label: scores(groups[label], TASK).mean)  # type: ignore[union-attr]  # each has scores
     close = {
         label: mine
         for label, mine in groups.items()
-        if scores(groups[top], TASK).mean - scores(mine, TASK).mean <= 2 * standard_error(groups[top])
+        if scores(groups[top], TASK).mean - scores(mine, TASK).mean <= 2 * standard_error(groups[top])  # type: ignore[union-attr]  # as above
     }
     lines = [
         fill(
