@@ -471,6 +471,24 @@ def test_a_preset_changes_by_paper_then_by_experiment():
     assert other == changed
 
 
+def test_what_a_backbone_changes_stands_between_a_paper_and_an_experiment():
+    every = {"epochs": 5, "form": "text", "lr": {"LoRA": 4.0, "Full": 5.0}}
+    changed = preset(
+        lr={"default": 1.0, "LoRA": 2.0},
+        backbones={"t5-embedded": every},
+        changes={
+            "paper": {"epochs": 7, "batch_size": 3, "lr": {"LoRA": 3.0}},
+            "paper/table": {"backbone": "t5-embedded", "lr": {"Full": 6.0}},
+            "other": {"backbone": "t5-embedded"},
+        },
+    )
+    table, figure, other = (changed.at(name) for name in ("paper/table", "paper/figure", "other/table"))
+    assert (table.epochs, table.batch_size, table.form) == (5, 3, "text")
+    assert table.lr == {"default": 1.0, "LoRA": 4.0, "Full": 6.0}
+    assert (figure.epochs, figure.form, figure.lr["LoRA"]) == (7, "heads", 3.0)
+    assert (other.epochs, other.form, other.lr["Full"]) == (5, "text", 5.0)
+
+
 def test_a_record_is_written_whole_and_once(tmp_path, monkeypatch):
     path = tmp_path / "runs" / "abc.json"
     monkeypatch.setattr(records.os, "replace", lambda *a: (_ for _ in ()).throw(Killed()))
