@@ -204,13 +204,14 @@ def run(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def status(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import grids, study
+    from peftlib import grids
+    from peftlib.batch import plan as planning
 
     papers = sorted({name.split("/")[0] for name in grids.experiments()})
     if a.paper not in (None, *papers):
         raise UsageError(f"no experiment of paper {short(a.paper)}: expected one of {', '.join(papers)}")
     names = [a.preset] if a.preset is not None else list(grids.presets())
-    rows = [{"preset": name, **row} for name in names for row in study.status(name) if a.paper in (None, row["paper"])]
+    rows = [{"preset": name, **row} for name in names for row in planning.status(name) if a.paper in (None, row["paper"])]
     stale = {}
     for row in rows:
         if row["changed"]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from peftlib import catalogue, cli, closure, grids, provenance, study
-from peftlib.batch import front, shown
+from peftlib import catalogue, cli, closure, grids, provenance
+from peftlib.batch import front, plan, shown
 from peftlib.comparison import METHOD_RUNS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -124,7 +124,7 @@ def test_status_says_what_changed_since_which_runs(capsys, monkeypatch):
         {"paper": "a", "experiment": "a/new", **words, "stale": 0, "changed": []},
         {"paper": "a", "experiment": "a/older", **words, "changed": ["model.py", "edits.py"]},
     ]
-    monkeypatch.setattr(study, "status", lambda name: rows)
+    monkeypatch.setattr(plan, "status", lambda name: rows)
     assert cli.main(["status", "--preset", "smoke"]) == 0
     table, last = capsys.readouterr().out.strip().rsplit("\n", 1)
     assert last == "smoke: changed since the stale runs of a/old, a/older: model.py, edits.py" and "model.py" not in table
@@ -250,11 +250,11 @@ def test_one_changed_rate_of_one_paper_queues_its_jobs_alone(tmp_path, monkeypat
 
 def trains(method: str, preset: grids.Preset) -> set[tuple]:
     """Jobs of the paper whose rate changes that train a method."""
-    jobs = [job for job in study.plan(preset.name) if job.experiment.startswith("compacter/")]
+    jobs = [job for job in plan.jobs(preset.name) if job.experiment.startswith("compacter/")]
     return {
         (job.experiment, job.shard, job.shards)
         for job in jobs
-        for found in study.shard_of(study.own_runs(job.experiment, preset), job.shard, job.shards)
+        for found in plan.shard_of(plan.own_runs(job.experiment, preset), job.shard, job.shards)
         if found.method.startswith(method)
     }
 

@@ -14,6 +14,7 @@ import torch
 from tiny import TASKS, build, inputs_of
 
 from peftlib import edits, grids, provenance, records, report, study
+from peftlib.batch import plan
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods.reparametrized.lora import LowRank
@@ -560,7 +561,7 @@ def test_a_record_under_the_digest_of_its_spelling_is_found(root):
     path.unlink()
     (found,) = study.results("paper/table", preset(), progress=False)
     assert found["digest"] == wanted.digest and not path.exists() and records.find("smoke", wanted) == old
-    assert study.plan("smoke") == [] or study.plan("smoke")[0].records == (old,)
+    assert plan.jobs("smoke") == [] or plan.jobs("smoke")[0].records == (old,)
 
 
 def test_results_trains_what_is_missing_and_nothing_twice(root, monkeypatch):
@@ -622,7 +623,7 @@ def finished(root):
 
 
 def states():
-    (row,) = study.status("smoke")
+    (row,) = plan.status("smoke")
     return {word: n for word, n in row.items() if n and word not in ("paper", "experiment", "changed")}
 
 
@@ -649,8 +650,8 @@ def test_a_batch_plans_to_train_a_damaged_record_again(finished, capsys):
     """Snakemake goes by whether files are there: what does not stand must be away before it looks."""
     _, (first, second) = finished
     first.write_text("{")
-    study.make_ready("smoke")
-    (job,) = study.plan("smoke")
+    plan.make_ready("smoke")
+    (job,) = plan.jobs("smoke")
     assert job.records == (first, second) and not first.exists() and second.exists()
     assert (first.parent / "aside" / f"{first.stem}.1.json").read_text() == "{" and str(first) in capsys.readouterr().err
 
@@ -780,11 +781,11 @@ def test_status_counts_done_missing_failed_and_stale(root):
     sources = record["sources"] | {"edits.py": "of another day", "forgotten.py": "12345678"}
     path.write_text(json.dumps(record | {"sources": sources}))
     assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
-    assert study.status("smoke")[0]["changed"] == ["edits.py", "forgotten.py"]
+    assert plan.status("smoke")[0]["changed"] == ["edits.py", "forgotten.py"]
     del record["sources"]
     path.write_text(json.dumps(record))
     assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
-    assert study.status("smoke")[0]["changed"] == [provenance.NOT_KEPT]
+    assert plan.status("smoke")[0]["changed"] == [provenance.NOT_KEPT]
 
 
 def test_unknown_names_get_a_suggestion(root):

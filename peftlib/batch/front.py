@@ -54,10 +54,11 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
     Raises:
         UsageError: unknown preset, or a notebook that lacks a parameter it is to be given.
     """
-    from peftlib import grids, study
+    from peftlib import grids
+    from peftlib.batch import plan as planning
 
     notebook, train = root / "notebooks" / "train.ipynb", {}
-    for job in study.plan(preset):
+    for job in planning.jobs(preset):
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
@@ -74,7 +75,7 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         return [str(records.find(preset, run)) for run in grids.runs(experiment, preset)]
 
     pages = {}
-    for page in study.pages(preset):
+    for page in planning.pages(preset):
         notebook = root / page.notebook
         given = {"preset": preset, "train": False}  # records are what passes between the halves
         given = {name: given[name] for name in given if name in parameters.declared(notebook)}
@@ -480,7 +481,7 @@ def stoppable():
 
 def main(argv: list[str] | None = None) -> int:
     """Run the batch from the command line; 0 complete, 1 something failed, 2 refused, 130 stopped."""
-    from peftlib import study
+    from peftlib.batch import plan as planning
 
     args, extra = parse(argv)
     if args.parent is not None:
@@ -492,7 +493,7 @@ def main(argv: list[str] | None = None) -> int:
         root = repository()
         build = root / "_build" / args.preset
         if "train" in halves:
-            study.make_ready(args.preset)
+            planning.make_ready(args.preset)
         plan = make_plan(args.preset, root, build)
         with stoppable():
             return run(plan, build, options, halves)
