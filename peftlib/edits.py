@@ -22,6 +22,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from peftlib.anatomy import Anatomy, Site
+from peftlib.attention import sdpa
 from peftlib.errors import UsageError
 
 if typing.TYPE_CHECKING:
@@ -308,7 +309,7 @@ def _attention(
     position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The ``sdpa`` function of transformers, over keys and values that the edits of this attention module extend.
+    """`peftlib.attention.sdpa`, over keys and values that the edits of this attention module extend.
 
     query, key, value: (batch, heads, length, head size). Extra positions are never masked and carry no position bias.
     """
@@ -327,25 +328,7 @@ def _attention(
             position_bias = F.pad(position_bias, (extra, 0))
     if position_bias is not None:
         kwargs["position_bias"] = position_bias
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    if not (query.device.type == "cpu" and query.dtype == torch.bfloat16):
-        return sdpa(module, query, key, value, attention_mask, *args, **kwargs)
-    # torch's bf16 attention on a CPU takes 2 to 7 times as long backwards as fp32's: a third of a training step.
-    if kwargs.get("position_bias") is not None:
-        kwargs["position_bias"] = kwargs["position_bias"].float()
-    if attention_mask is not None and attention_mask.is_floating_point():
-        attention_mask = attention_mask.float()
-    with torch.autocast("cpu", enabled=False):
-        output, weights = sdpa(module, query.float(), key.float(), value.float(), attention_mask, *args, **kwargs)
-    return output.to(query.dtype), weights
-
-
-def use_own_attention(model: nn.Module) -> None:
-    """Let every attention of a model that uses ``sdpa`` run the function above, in place."""
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        if getattr(config, "_attn_implementation", None) == "sdpa":
-            config._attn_implementation = ATTENTION_FUNCTION  # type: ignore[union-attr]  # seen above
+    return sdpa(module, query, key, value, attention_mask, *args, **kwargs)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION_FUNCTION, _attention)

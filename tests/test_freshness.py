@@ -181,9 +181,6 @@ def test_an_edit_of_bottleneck_stales_what_is_built_on_it(package):
         *(
             (file, [])
             for file in (
-                "training/pretrain.py",
-                "training/imitation.py",
-                "training/mixture.py",
                 "cli.py",
                 "study.py",
                 "report/tables.py",

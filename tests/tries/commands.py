@@ -12,6 +12,7 @@ from peftlib.accounting.budget import parse_bytes
 from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate
 from peftlib.batch import parameters
+from tools.t5_embedded import __main__ as t5_embedded
 from tries import Try, command
 from tries.expressions import drawn
 
@@ -199,6 +200,25 @@ BENCHMARKS = [
 TRIES += [
     Try(f"benchmarks/{name}.py", given, lambda _, name=name, argv=argv: benchmark(name, *argv), words)
     for name, argv, given, words in BENCHMARKS
+]
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+def made(folder: Path, *argv: str) -> str:
+    (folder / "t5").mkdir()
+    (folder / "t5-texts").mkdir()
+    return command(str(folder / "t5"), *argv, main=t5_embedded.main)
+
+
+TRIES += [
+    Try("tools.t5_embedded", "a model that is there", made, ("t5 exists already", "never overwritten")),
+    Try("tools.t5_embedded", "no step", lambda f: made(f, "--mixed", "0"), ("--mixed", "'0'", "from 1 on")),
+    Try(
+        "tools.t5_embedded",
+        "a corpus that there is not",
+        lambda f: command(str(f / "t5"), "--corpora", "guttenberg", main=t5_embedded.main),
+        ("'guttenberg'", "gutenberg, wikitext2"),
+    ),
 ]
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
-from peftlib import backbones, edits
+from peftlib import backbones
 from peftlib.data import sampling
+from peftlib.training.speed import use_own_attention
 
 TEACHER = "minilm"
 LONGEST = 40  # words of a text that is imitated; a longer one is cut to several
@@ -85,7 +86,7 @@ class Imitation:
         self.model, self.tokenizer, self.batch, self.seed = model, tokenizer, batch, seed
         self.teacher = backbones.load(TEACHER)
         self.teacher.model.eval().requires_grad_(False)
-        edits.use_own_attention(self.teacher.model)
+        use_own_attention(self.teacher.model)
         words = [text.split() for text in texts]
         self.rows = [row[i : i + LONGEST] for row in words for i in range(0, len(row), LONGEST)]
         deep: int

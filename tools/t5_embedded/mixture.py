@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
-from peftlib import backbones, edits
+from peftlib import backbones
 from peftlib.data import embedded, sampling
 from peftlib.data.suites import glue
 from peftlib.data.tasks import get_task
 from peftlib.data.text import answer, as_text
 from peftlib.errors import UsageError
-from peftlib.training import pretrain as spans
 from peftlib.training.encoding import IGNORED
+from peftlib.training.speed import use_own_attention
+from tools.t5_embedded import spans
 
 Rows = list[tuple[np.ndarray, np.ndarray]]  # token ids of inputs and answers
 
@@ -117,7 +118,7 @@ def accuracy(model: T5ForConditionalGeneration, rows: Rows, size: int = 128) -> 
 def pretrain(
     start: Path, folder: Path, recipe: Mixture, *, held_out: int = 100, every: int = 250, progress: bool = True
 ) -> dict:
-    """Train the T5 that `peftlib.training.pretrain.pretrain` wrote to `start` on tasks, and write it to another folder.
+    """Train the T5 that `tools.t5_embedded.spans.pretrain` wrote to `start` on tasks, and write it to another folder.
 
     Args:
         held_out: examples of each task that are not trained on, and measured every so many steps.
@@ -136,7 +137,7 @@ def pretrain(
     model: T5ForConditionalGeneration
     model, tokenizer = found.model, found.tokenizer  # type: ignore[assignment]  # in form "text"
     model.requires_grad_(True)
-    edits.use_own_attention(model)
+    use_own_attention(model)
     drawn = examples(recipe)
     encoded = {name: encode(pairs, tokenizer, recipe.length) for name, pairs in drawn.items()}
     held = {name: rows[:held_out] for name, rows in encoded.items()}
