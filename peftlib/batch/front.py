@@ -481,6 +481,7 @@ def stoppable():
 
 def main(argv: list[str] | None = None) -> int:
     """Run the batch from the command line; 0 complete, 1 something failed, 2 refused, 130 stopped."""
+    from peftlib.batch import forecast
     from peftlib.batch import plan as planning
 
     args, extra = parse(argv)
@@ -494,6 +495,8 @@ def main(argv: list[str] | None = None) -> int:
         build = root / "_build" / args.preset
         if "train" in halves:
             planning.make_ready(args.preset)
+            if said := forecast.announced(args.preset, args.jobs):
+                print(said, flush=True)
         plan = make_plan(args.preset, root, build)
         with stoppable():
             return run(plan, build, options, halves)

@@ -77,10 +77,11 @@ def own_runs(name: str, preset: Preset | str) -> list[Run]:
         UsageError: no such experiment.
     """
     runs(name, preset)
-    return next(own for other, own in _each_with_own_runs(preset) if other == name)
+    return next(own for other, own in each_with_own_runs(preset) if other == name)
 
 
-def _each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
+def each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
+    """Every experiment with the runs that none before it has."""
     seen: set[str] = set()
     for name in experiments():
         own = [run for run in runs(name, preset) if run.digest not in seen]
@@ -92,7 +93,7 @@ def make_ready(preset_name: str) -> None:
     """Before training is planned: put aside records that do not stand, so that their jobs run again, and warn of what would
     be slow. Both on standard error."""
     preset = get_preset(preset_name)
-    lacking = missing(preset, (run for _, own in _each_with_own_runs(preset) for run in own))
+    lacking = missing(preset, (run for _, own in each_with_own_runs(preset) for run in own))
     if lacking and (said := emulated(preset)):
         print(said, file=sys.stderr)
 
@@ -100,7 +101,7 @@ def make_ready(preset_name: str) -> None:
 def jobs(preset_name: str) -> list[Job]:
     """The training jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
     preset, out = get_preset(preset_name), []
-    for name, wanted in _each_with_own_runs(preset):
+    for name, wanted in each_with_own_runs(preset):
         shards = max(1, -(-len(wanted) // preset.at(name).runs_per_job))
         for shard in range(shards):
             mine = shard_of(wanted, shard, shards)

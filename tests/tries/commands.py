@@ -59,6 +59,8 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("run", "adaptbert/table3", "--preset", "../smoke"), "a preset's path", ("'../smoke'", "smoke, quick")),
     (("status", "--preset", "\udcff"), "bytes that are no text", ("'\\udcff'", "smoke")),
     (("status", "--paper", "nobody", "--preset", "smoke"), "an unknown paper", ("'nobody'", "adaptbert")),
+    (("plan", "--preset", "qiuck"), "a preset misspelt", ("'qiuck'", "quick")),
+    (("plan", "--preset"), "no name", ("--preset", "expected one argument")),
     (("experiments", "--preset", "p" * 10**5), "a preset's name of 10^5 letters", ("unknown preset", "smoke")),
     (("methods", "a\nb\x1b[31m"), "a method's name on two lines", ("'a\\nb\\x1b[31m'", "LoRA")),
 ]
@@ -194,6 +196,8 @@ BENCHMARKS = [
     ("step", ("--backbone", "minilm[:0]"), "an unknown shape", ("minilm[:0]", "t5-base")),
     ("kronecker", ("--repeats", "half"), "a number in words", ("--repeats", "'half'")),
     ("kronecker", ("--output", "/dev/null/a.json"), "a file that cannot be written", ("'/dev/null/a.json'", "written")),
+    ("machines", ("--name", "a phone"), "a machine that nobody asks about", ("a phone", "one H100")),
+    ("machines", ("--name", "one H100", "--parallel", "0"), "no run at a time", ("--parallel", "'0'", "from 1 on")),
     ("training_speed", ("--examples", "-1"), "fewer examples than none", ("--examples", "'-1'", "from 1 on")),
     ("batch_overhead", ("--jobs", "0"), "no worker", ("--jobs", "'0'", "from 1 on")),
 ]
