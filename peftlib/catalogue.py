@@ -119,7 +119,7 @@ def _abouts(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     for owner in tree.body:
         for line in owner.body if isinstance(owner, ast.ClassDef) else []:
             if isinstance(line, ast.Assign) and [ast.unparse(target) for target in line.targets] == ["about"]:
-                yield owner.name, line.value
+                yield owner.name, line.value  # type: ignore[attr-defined]  # of a class
 
 
 def _plain(node: ast.expr, where: str) -> object:

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from peftlib import catalogue, commandline, records
 from peftlib.commandline import Parser
@@ -140,6 +141,7 @@ def refreshed(notebook: dict, stem: str) -> dict:
     """
     new = page(label_of(notebook, stem), stem)
     known = {cell["id"] for cell in new["cells"]}
+    others: dict[str | None, list[dict]]
     prose, others, before = {}, {}, None  # others: cells that the template does not have, by what they follow
     for cell in notebook["cells"]:
         if cell["id"] in known:
@@ -165,7 +167,7 @@ def label_of(notebook: dict, stem: str) -> str:
     Raises:
         UsageError: it does not say.
     """
-    begin = next((cell for cell in notebook["cells"] if cell["id"] == "begin"), {"source": []})
+    begin: dict = next((cell for cell in notebook["cells"] if cell["id"] == "begin"), {"source": []})
     found = re.search('^label = "(.*)"$', "".join(begin["source"]), re.MULTILINE)
     if not found:
         raise UsageError(
@@ -221,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     return commandline.run(parser.prog, lambda: "\n".join(_refresh() if label is None else [_write(label)]))
 
 
-def _pages() -> dict[Path, dict]:
+def _pages() -> dict[Path, Any]:
     folder = records.root() / "notebooks" / "methods"
     return {path: read_json(path) for path in sorted(folder.glob("*.ipynb"))}
 

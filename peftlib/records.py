@@ -17,7 +17,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedRandom
 from pathlib import Path
@@ -363,6 +363,6 @@ def _agrees(record: Finished | Diverged, path: Path) -> None:
             raise UsageError(f"{path}: predictions: {task}: {error}") from error
 
 
-def run_of(record: dict[str, Any]) -> Run:
+def run_of(record: Mapping[str, Any]) -> Run:
     """The run that a record describes."""
     return conform(record["run"], Run, "run: ")

@@ -129,8 +129,7 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     made = list({r["digest"]: r for source in sources for r in source}.values())
     wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
     lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]
-    if made:
-        total = cost(made)
+    if total := cost(made):
         machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
         lines.append(
             fill(

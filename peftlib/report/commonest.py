@@ -55,7 +55,7 @@ def _known(file: Path, changed: int) -> dict[tuple, dict[str, float]]:
 def _computed(name: str, source: str, train: int | None, test: int | None, seed: int) -> tuple[dict[str, float], str, str]:
     """The scores, and the digests of both splits."""
     task = get_task(name)
-    seen, there = load_split(task, "train", source, train, seed), load_split(task, "test", source, test, seed)
+    seen, there = load_split(task, "train", source, train, seed), load_split(task, "test", source, test, seed)  # type: ignore[arg-type]  # of a run
     labels, counts = np.unique(seen.labels, return_counts=True)
     same = np.full_like(there.labels, labels[counts.argmax()])
     return metrics.scores(task, same, there.labels, there.groups, there.texts, same), seen.digest, there.digest

@@ -78,7 +78,7 @@ def _pieces(method: str) -> list[type | FunctionType]:
             named = [vars(inspect.getmodule(piece)).get(name) for name in _names(piece)]
             bases = piece.__mro__[1:] if isinstance(piece, type) else ()
             todo += [p for p in bases if _is_own(p)]
-            todo += [p for p in named if _is_own(p) and not _is_method(p)]
+            todo += [p for p in named if _is_own(p) and not _is_method(p)]  # type: ignore[misc]  # `_is_own` has looked
     return list(found)
 
 
@@ -102,7 +102,7 @@ def _in_view(piece: type | FunctionType) -> str:
     if not _is_method(piece):
         return text
     dropped: set[int] = set()
-    for node in ast.parse(text).body[0].body:
+    for node in ast.parse(text).body[0].body:  # type: ignore[attr-defined]  # of a class
         if {getattr(node, "name", ""), *map(ast.unparse, getattr(node, "targets", []))} & ELSEWHERE:
             dropped |= {*range(node.lineno, node.end_lineno + 1)}
     kept = [line for number, line in enumerate(text.splitlines(), 1) if number not in dropped]
@@ -276,7 +276,7 @@ def compare(records: Sequence[dict], label: str) -> Html:
     fig, ax = plt.subplots(figsize=(7.6, 4.4))
     for name, mine in groups.items():
         own, looks = name == label, style.of(mine[0]["run"]["method"])
-        x, y = max(1, mine[0]["counts"]["stored"]), scores(mine, TASK).mean
+        x, y = max(1, mine[0]["counts"]["stored"]), scores(mine, TASK).mean  # type: ignore[union-attr]  # each has run
         color = looks.color if own else style.GREY
         ax.errorbar(
             x,
@@ -309,7 +309,7 @@ def compare(records: Sequence[dict], label: str) -> Html:
 def standard_error(records: Sequence[dict]) -> float:
     """Of an accuracy on the run's validation rows (binomial), with the seeds' mean as p. Rows without a limit: 1,101,
     those of SST's own validation split."""
-    p, rows = scores(records, TASK).mean, records[0]["run"]["limits"][1] or 1101
+    p, rows = scores(records, TASK).mean, records[0]["run"]["limits"][1] or 1101  # type: ignore[union-attr]  # each has run
     return math.sqrt(max(p * (1 - p), 1e-9) / rows)
 
 
@@ -325,10 +325,10 @@ def verdict(records: Sequence[dict], label: str) -> Markdown:
 
 
 CRITERIA = {
-    "accuracy": (lambda mine: -scores(mine, TASK).mean),
+    "accuracy": (lambda mine: -scores(mine, TASK).mean),  # type: ignore[union-attr]  # each has run
     "small storage": (lambda mine: mine[0]["counts"]["stored"]),
-    "short training": (lambda mine: field(mine, "seconds").mean),
-    "low memory": (lambda mine: field(mine, "peak_bytes").mean if mine[0]["peak_bytes"] else math.inf),
+    "short training": (lambda mine: field(mine, "seconds").mean),  # type: ignore[union-attr]  # as above
+    "low memory": (lambda mine: field(mine, "peak_bytes").mean if mine[0]["peak_bytes"] else math.inf),  # type: ignore[union-attr]  # as above
 }
 
 
@@ -354,11 +354,11 @@ def _standing(groups: dict[str, list[dict]], label: str) -> str:
 
 def _against_full(groups: dict[str, list[dict]], label: str) -> str:
     mine, full = groups[label], groups["Full"]
-    gap = scores(mine, TASK).mean - scores(full, TASK).mean
+    gap = scores(mine, TASK).mean - scores(full, TASK).mean  # type: ignore[union-attr]  # both have run
     noise = 2 * math.hypot(standard_error(mine), standard_error(full))
     size = "within" if abs(gap) <= noise else "beyond"
     share = mine[0]["counts"]["stored"] / full[0]["counts"]["stored"]
-    time = field(mine, "seconds").mean / field(full, "seconds").mean
+    time = field(mine, "seconds").mean / field(full, "seconds").mean  # type: ignore[union-attr]  # as above
     return (
         f"Against full fine-tuning it scores {gap:+.3f}, {size} the {noise:.3f} that two standard errors of the "
         f"difference allow for chance; it stores {share:.2%} as many numbers and takes {time:.2f} times the "

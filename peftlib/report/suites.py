@@ -43,7 +43,7 @@ METRICS = {
     "entity_em": "EM",
 }
 CONSTANT = "always the commonest label"
-SHARES = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
+SHARES: dict[str, str | Callable[[float], str]] = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
 STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 
 
@@ -142,7 +142,7 @@ def below(both: pd.DataFrame, full: str) -> dict[str, int | None]:
     return tally(both[both["method"] != full], "to full", lambda points: points < 0)
 
 
-def tally(table: pd.DataFrame, what: str, holds: Callable[[object], bool]) -> dict[str, int | None]:
+def tally(table: pd.DataFrame, what: str, holds: Callable[[float], bool]) -> dict[str, int | None]:
     """For how many of the ``n`` rows that we have run something holds, in the ``paper`` and in ``ours``; None for each
     if there is no such row. what: begins the names of the two columns, "``what``, paper" and "``what``, ours"."""
     there = table[table[f"{what}, ours"].notna()]
@@ -183,8 +183,8 @@ def constant(source: Sequence[dict]) -> list[dict]:
     if not found:
         return []
     shown = {key: Spread.of(values.values()) for key, values in found.items()}
-    average = statistics.fmean(map(float, shown.values()))
-    count = max(value.n for value in shown.values())
+    average = statistics.fmean(map(float, shown.values()))  # type: ignore[arg-type]  # none is empty
+    count = max(value.n for value in shown.values())  # type: ignore[union-attr]  # as above
     return [
         {
             "method": CONSTANT,
@@ -221,7 +221,7 @@ def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFra
                 "same tasks, paper": float(same[label]),
                 "average, ours": averages[label],
                 "to full, paper": float(same[label] - same[full]),
-                "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),
+                "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),  # type: ignore[arg-type]  # none is None
                 "trained, paper": line["trained_printed"],
                 "trained, ours": trained(records),
                 "n": seeds(records),
@@ -233,4 +233,5 @@ def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFra
 def formats(table: pd.DataFrame) -> dict[str, str | Callable[[float], str]]:
     """How the numbers of such tables are written: scores with two digits, differences with a sign."""
     signed = [name for name in table.columns if name.startswith(("to full", "gain"))]
-    return dict.fromkeys(table.columns, ".2f") | dict.fromkeys(signed, "+.2f") | SHARES
+    found: dict[str, str | Callable[[float], str]] = dict.fromkeys(table.columns, ".2f")
+    return found | dict.fromkeys(signed, "+.2f") | SHARES

@@ -29,7 +29,7 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread | None:
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
         """From scores, one a seed; None if there are none."""
         found = [float(v) for v in values if v is not None and math.isfinite(v)]
         if not found:
@@ -302,7 +302,7 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
                     "method": label,
                     **{f"{lr:g}": score for lr, score in found.items()},
                     **diverged,
-                    "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
+                    "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),  # type: ignore[misc]  # a default is no second argument
                     "used": used(records[0]["run"]["method"]),
                 }
             )

@@ -22,7 +22,7 @@ def headline(errata: pd.DataFrame) -> dict[str, str]:
     """For the page's summary, of the rows of `peftlib.report.arithmetic.errata`: leads as printed and without RTE, what the
     frozen output layer saves, which reduction factors validation chooses, how many few-shot leads are significant."""
     rows = errata.set_index("item")
-    found = {}
+    found: dict[str, str] = {}
     for key, item in {
         "lead": "HyperFormer-Base above Adapters†-Base, RTE left out",
         "single": "HyperFormer++-Small above T5-Small (single-task), RTE left out",

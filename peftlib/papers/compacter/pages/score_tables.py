@@ -77,7 +77,7 @@ def by_size(both: pd.DataFrame, symbol: str) -> Figure | None:
     }
     fig = figures.over(panels, symbol, "average (points)")
     ticks = sorted(set(points["x"]))
-    for ax in fig.axes:
+    for ax in fig.axes:  # type: ignore[union-attr]  # there are points
         ax.set_xticks(ticks, [f"{x:g}" if x < 100 else f"{x / 1000:g}K" for x in ticks])
         ax.minorticks_off()
     return fig
@@ -133,7 +133,7 @@ def _less(one: Spread | None, other: Spread | None) -> float | None:
 
 
 # --- Table 9: a smaller backbone --------------------------------------------------------------------------------------
-def smaller(small: Sequence[dict], *large: Sequence[dict]) -> pd.DataFrame:
+def smaller(small: Sequence[dict], *large: Results) -> pd.DataFrame:
     """What each method loses on the smaller backbone, one row for each that the paper has on both.
 
     large: records of Tables 1 and 6, of which only the tasks of `small` are taken.
