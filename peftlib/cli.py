@@ -14,10 +14,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from peftlib import commandline
 from peftlib.commandline import Parser
 from peftlib.errors import UsageError, short
+
+if TYPE_CHECKING:
+    from peftlib.methods.base import Method
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -133,7 +137,7 @@ def methods(a: argparse.Namespace) -> tuple[object, str]:
     return row, f"{head}\n\n{columns(body) if body else '(no hyperparameters)'}"
 
 
-def describe(cls: type) -> dict:
+def describe(cls: type[Method]) -> dict:
     """What the tables say of a method, and its hyperparameters with type, default and meaning."""
     fields = dataclasses.fields(cls)
     text = " ".join((cls.__doc__ or "").split())
@@ -214,7 +218,7 @@ def status(a: argparse.Namespace) -> tuple[object, str]:
         raise UsageError(f"no experiment of paper {short(a.paper)}: expected one of {', '.join(papers)}")
     names = [a.preset] if a.preset is not None else list(grids.presets())
     rows = [{"preset": name, **row} for name in names for row in planning.status(name) if a.paper in (None, row["paper"])]
-    stale = {}
+    stale: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["changed"]:
             stale.setdefault((row["preset"], ", ".join(row["changed"])), []).append(row["experiment"])

@@ -18,26 +18,27 @@ from peftlib.data.sources import available
 from peftlib.errors import UsageError, short
 from peftlib.papers import FOLDER, papers, part
 from peftlib.presets import Preset
-from peftlib.records import Recipe, Run
+from peftlib.records import Limit, Recipe, Run
 from peftlib.schema import conform, near, read_json
 
 TASKS = ("sst", "quora", "sts")  # of a run that names none
 
 # --- experiments ------------------------------------------------------------------------------------------------------
-EXPERIMENTS: dict[str, Callable[[Preset], list[Run]]] = {}
+Build = Callable[[Preset], list[Run]]
+EXPERIMENTS: dict[str, Build] = {}
 
 
-def experiment(name: str):
+def experiment(name: str) -> Callable[[Build], Build]:
     """Register a function that gives the runs of an experiment under a preset. name: paper/experiment."""
 
-    def register(build: Callable[[Preset], list[Run]]):
+    def register(build: Build) -> Build:
         EXPERIMENTS[name] = build
         return build
 
     return register
 
 
-def experiments() -> dict[str, Callable[[Preset], list[Run]]]:
+def experiments() -> dict[str, Build]:
     """All experiments by name: the comparison of all methods first, then paper by paper. A run that several experiments
     share is trained by the first."""
     importlib.import_module("peftlib.comparison")
@@ -137,11 +138,11 @@ def make_run(
     *,
     label: str = "",
     seed: int = 0,
-    limits: tuple | None = None,
-    **recipe,
+    limits: tuple[Limit, ...] | None = None,
+    **recipe: Any,
 ) -> Run:
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
-    given = {
+    given: dict[str, Any] = {
         "lr": preset.learning_rate(method),
         "epochs": preset.epochs,
         "batch_size": preset.batch_size,
@@ -159,12 +160,12 @@ def make_run(
         source=preset.source,
         recipe=Recipe(**given | recipe),
         seed=seed,
-        limits=tuple(limits),
+        limits=tuple(limits),  # type: ignore[arg-type]  # `Run` looks at them
         label=label or method,
     )
 
 
-def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe) -> list[Run]:
+def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe: Any) -> list[Run]:
     """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
     tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
     return [make_run(preset, method, (task,), label=label, **recipe) for label, method in rows.items() for task in tasks]

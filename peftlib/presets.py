@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,9 +61,9 @@ class Preset:
     backbones: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         conform_fields(self, f"preset {short(self.name)}")
-        counts = {
+        counts: dict[str, Iterable[int | None]] = {
             "epochs": [self.epochs],
             "batch_size": [self.batch_size],
             "runs_per_job": [self.runs_per_job],

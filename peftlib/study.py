@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peftlib import answered, records
 from peftlib.data.tasks import get_task
@@ -175,7 +176,7 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     sources = sources_of(run)  # now: files may change while it trains
     source = {"code": code_digest(sources), "sources": sources, "commit": commit()}
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
-    record = {
+    record: dict[str, Any] = {
         "schema": records.SCHEMA,
         "digest": run.digest,
         "run": dataclasses.asdict(run),

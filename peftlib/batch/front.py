@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -300,7 +301,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         f"parent={os.getpid()}",
         f"executor={options.executor}",
     ]
-    seen = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
+    seen: dict[str, Any] = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
     if any((build / ".snakemake" / "locks").glob("*")):  # left by a kill; ours is held by `alone`
         subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True, **seen)
     command = [
@@ -321,7 +322,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **seen, process_group=None if options.local else 0
         )
         try:
-            for line in process.stdout:
+            for line in process.stdout:  # type: ignore[union-attr]  # a pipe
                 file.write(line)
                 if message := progress.feed(line.rstrip("\n")):
                     print(message, flush=True)

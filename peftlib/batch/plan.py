@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peftlib import records
 from peftlib.errors import UsageError
@@ -131,7 +132,7 @@ def status(preset_name: str) -> list[dict]:
     preset, rows, sources = get_preset(preset_name), [], {}
     for name in experiments():
         words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
-        row = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
+        row: dict[str, Any] = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
         changed = set()
         for run in runs(name, preset):
             found = standing(preset, run)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -43,7 +44,10 @@ METRICS = {
     "entity_em": "EM",
 }
 CONSTANT = "always the commonest label"
-SHARES: dict[str, str | Callable[[float], str]] = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
+SHARES: dict[str, str | Callable[[float], str]] = {  # formats of two columns
+    "trained, %": ".3f",
+    "trained, ours": lambda percent: f"{percent:.3f}%",
+}
 STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 
 
@@ -142,7 +146,7 @@ def below(both: pd.DataFrame, full: str) -> dict[str, int | None]:
     return tally(both[both["method"] != full], "to full", lambda points: points < 0)
 
 
-def tally(table: pd.DataFrame, what: str, holds: Callable[[float], bool]) -> dict[str, int | None]:
+def tally(table: pd.DataFrame, what: str, holds: Callable[[Any], bool]) -> dict[str, int | None]:
     """For how many of the ``n`` rows that we have run something holds, in the ``paper`` and in ``ours``; None for each
     if there is no such row. what: begins the names of the two columns, "``what``, paper" and "``what``, ours"."""
     there = table[table[f"{what}, ours"].notna()]
