@@ -95,7 +95,7 @@ class Speeds:
         if _data_of(run) in self._examples:
             return self._examples[_data_of(run)]
         rows = [_rows(task, "train", run.source, run.limits[0]) for task in run.tasks]
-        return None if None in rows else sum(rows)
+        return None if None in rows else sum(rows)  # type: ignore[arg-type]  # none is None
 
     def seconds(self, run: Run) -> float | None:
         """How long a run takes; None where that is not known."""
@@ -186,11 +186,14 @@ class Noise:
                 recipe = (run.recipe.epochs, run.recipe.batch_size, run.recipe.max_length, run.recipe.precision)
                 table = (preset, task, run.tasks, run.backbone, run.source, run.limits, recipe, run.recipe.form)
                 alike[table][f"{run.method} {run.recipe.lr}"][run.seed] = preset, record
+        rows: dict[str, list]
         seeds, rows = defaultdict(list), defaultdict(list)  # by task and training examples, by task
         for (_, task, _, _, _, limits, *_), table in alike.items():
             seeds[task, limits[0] or math.inf].append(power.spread(_by_seed(table, task)))
             rows[task] += [power.spread(answers) for answers in _by_row(table, task)]
-        self.seeds, self.rows = (
+        self.seeds: dict[tuple[str, float], power.Spread]
+        self.rows: dict[str, power.Spread]
+        self.seeds, self.rows = (  # type: ignore[assignment]  # each of its own keys
             {key: one for key, many in found.items() if (one := power.pooled(filter(None, many)))}
             for found in (seeds, rows)
         )
@@ -272,10 +275,10 @@ def difference(wanted: Sequence[Run], noise: Noise) -> dict[str, float | None]:
         found.append(noise.error(task, one.limits[0], seeds, rows) if rows else None)
     if not found or None in found:
         return {"average": None, "widest": None}
-    whole = sum(error**2 for error, _ in found) ** 0.5 / len(found)
+    whole = sum(error**2 for error, _ in found) ** 0.5 / len(found)  # type: ignore[misc]  # none is None
     return {
-        "average": 100 * power.smallest_difference(whole, min(degrees for _, degrees in found)),
-        "widest": max(100 * power.smallest_difference(*one) for one in found),
+        "average": 100 * power.smallest_difference(whole, min(degrees for _, degrees in found)),  # type: ignore[misc]  # as above
+        "widest": max(100 * power.smallest_difference(*one) for one in found),  # type: ignore[misc]  # as above
     }
 
 

@@ -42,4 +42,4 @@ def use_own_attention(model: nn.Module) -> None:
     for module in model.modules():
         config = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) == "sdpa":
-            config._attn_implementation = ATTENTION_FUNCTION
+            config._attn_implementation = ATTENTION_FUNCTION  # type: ignore[union-attr]  # seen above
