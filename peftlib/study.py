@@ -30,7 +30,8 @@ class Incomplete(PeftlibError):
 
 # --- what is done, and doing the rest -------------------------------------------------------------------------------
 def record_of(preset: Preset, run: Run) -> dict | None:
-    """The record of a run, if it is finished, under the label and the digest that the run has in this experiment.
+    """The record of a run, if it is finished, under the label and the digest that the run has in this experiment, with the
+    name of its preset.
 
     Raises:
         RecordError: there is one, but damaged.
@@ -39,7 +40,7 @@ def record_of(preset: Preset, run: Run) -> dict | None:
     if not path.exists():
         return None
     record = records.read(path)
-    record["run"]["label"], record["digest"] = run.label, run.digest
+    record["run"]["label"], record["digest"], record["preset"] = run.label, run.digest, preset.name
     return record
 
 

@@ -38,12 +38,15 @@ _POWERS = {"K": 3, "M": 6, "B": 9}
 @dataclass(frozen=True)
 class About:
     """What a paper is. backbone: the one that it trains, in words; backbones: how names of it begin here. suites: are its
-    scores those of GLUE and SuperGLUE, on test splits?"""
+    scores those of GLUE and SuperGLUE, on test splits? margin: how far apart two scores of its tables may be, in the
+    tables' unit, and still be on par, declared before ours were looked at; margin_from: why so much."""
 
     title: str
     backbone: str
     backbones: tuple[str, ...]
     suites: bool
+    margin: float | None = None
+    margin_from: str = ""
 
 
 def papers() -> list[str]:

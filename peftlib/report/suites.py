@@ -13,8 +13,9 @@ import pandas as pd
 
 from peftlib.data.suites.resplit import STAND_INS
 from peftlib.data.tasks import get_task
-from peftlib.report import commonest, shares
-from peftlib.report.tables import Spread, by_label, frame
+from peftlib.report import commonest, learned, shares
+from peftlib.report.averages import keys
+from peftlib.report.tables import IN_PART, Spread, by_label, frame
 from peftlib.study import Results
 
 TITLES = {
@@ -52,12 +53,6 @@ STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 
 
 # --- names of numbers -------------------------------------------------------------------------------------------------
-def keys(task: str) -> list[str]:
-    """The names of a task's numbers in a record: its own, or "task.metric" where it has several metrics."""
-    metrics = get_task(task).metrics
-    return [task] if len(metrics) == 1 else [f"{task}.{metric}" for metric in metrics]
-
-
 def real(task: str) -> str:
     """The task that a stand-in stands for; any other task itself."""
     return STANDS_FOR.get(task, task)
@@ -68,6 +63,16 @@ def heading(key: str) -> str:
     task, _, metric = key.partition(".")
     name = f"{task}, for {TITLES[real(task)]}" if task in STANDS_FOR else TITLES[task]
     return f"{name} {METRICS[metric]}" if metric else name
+
+
+def headings(source: Sequence[dict]) -> dict[str, str]:
+    """The titles of a table's columns by the names of their numbers; an uninformative one says so."""
+    out = learned.uninformative(source)
+    return {
+        key: heading(key) + (f", {learned.UNINFORMATIVE}" if task in out else "")
+        for task in tasks(source)
+        for key in keys(task)
+    }
 
 
 def printed_column(key: str) -> str:
@@ -83,23 +88,43 @@ def score_columns(paper: pd.DataFrame) -> list[str]:
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
-def numbers(source: Sequence[dict], split: str = "test") -> dict[str, dict[str, Spread | None]]:
+def numbers(
+    source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None
+) -> dict[str, dict[str, Spread | None]]:
     """By row label: every number of every task, ``rte``, ``mrpc.accuracy``, ``mrpc.f1``, and "average".
 
-    The average is the mean over all numbers, by which a task of two metrics weighs double; that is how Compacter's
-    "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that it needs is
-    missing. Means and spreads are over seeds.
+    The average is the mean over all numbers of informative tasks, by which a task of two metrics weighs double; that is
+    how Compacter's "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that
+    it needs is missing. Means and spreads are over seeds; those of runs that did not learn are marked.
+
+    left_out: tasks that are in no average, the uninformative ones unless said otherwise.
     """
     columns = [key for task in tasks(source) for key in keys(task)]
+    averaged = averaged_keys(source, left_out)
     out = {}
     for label, records in by_label(source).items():
         by_seed: dict[int, dict[str, float]] = {}
         for r in records:
             by_seed.setdefault(r["run"]["seed"], {}).update({key: 100 * v for key, v in r[split].items()})
-        row = {key: Spread.of(found.get(key) for found in by_seed.values()) for key in columns}
-        whole = [found for found in by_seed.values() if set(columns) <= set(found)]
-        out[label] = row | {"average": Spread.of(statistics.fmean(found[key] for key in columns) for found in whole)}
+        lost = {task: learned.marks(records, task) for task in tasks(source)}
+        row = {key: Spread.of((found.get(key) for found in by_seed.values()), lost[key.split(".")[0]]) for key in columns}
+        whole = [found for found in by_seed.values() if averaged and set(averaged) <= set(found)]
+        partly = any(lost[key.split(".")[0]] for key in averaged)
+        means = (statistics.fmean(found[key] for key in averaged) for found in whole)
+        out[label] = row | {"average": Spread.of(means, (IN_PART,) if partly else ())}
     return out
+
+
+def averaged_keys(source: Sequence[dict], left_out: Collection[str] | None = None) -> list[str]:
+    """The numbers that an average is over: all but those of the tasks left out, the uninformative ones unless said
+    otherwise."""
+    out = learned.uninformative(source) if left_out is None else left_out
+    return [key for task in tasks(source) if task not in out for key in keys(task)]
+
+
+def uninformative(*sources: Sequence[dict]) -> list[str]:
+    """The tasks that are uninformative in one of several tables or more, for averages that are compared."""
+    return list(dict.fromkeys(task for source in sources for task in learned.uninformative(source)))
 
 
 def tasks(source: Sequence[dict]) -> list[str]:
@@ -113,9 +138,10 @@ def only(source: Results, names: Collection[str]) -> Results:
     return source.only(lambda run: set(run.tasks) <= set(names))
 
 
-def paper_averages(paper: pd.DataFrame, source: Sequence[dict]) -> pd.Series:
-    """The paper's average by row, over the numbers that `source` has, too: of stand-ins, those of the real task."""
-    ours = [printed_column(key) for task in tasks(source) for key in keys(task)]
+def paper_averages(paper: pd.DataFrame, source: Sequence[dict], left_out: Collection[str] | None = None) -> pd.Series:
+    """The paper's average by row, over the numbers that the average of `source` is over, too: of stand-ins, those of the
+    real task."""
+    ours = [printed_column(key) for key in averaged_keys(source, left_out)]
     return paper[ours or score_columns(paper)].astype(float).mean(axis=1)
 
 
@@ -159,9 +185,9 @@ def tally(table: pd.DataFrame, what: str, holds: Callable[[Any], bool]) -> dict[
 def by_task(source: Sequence[dict]) -> pd.DataFrame:
     """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds; first
     those of the commonest label, where they are known."""
-    groups, rows = by_label(source), constant(source)
+    groups, rows, titles = by_label(source), constant(source), headings(source)
     for label, row in numbers(source).items():
-        shown = {heading(key): value for key, value in row.items() if key != "average"}
+        shown = {titles[key]: value for key, value in row.items() if key != "average"}
         rows.append(
             {
                 "method": label,
@@ -183,16 +209,17 @@ def constant(source: Sequence[dict]) -> list[dict]:
             if values is None:
                 return []
             for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
-                found.setdefault(key, {})[run.limits, run.seed] = 100 * values[metric]
+                found.setdefault(key, {})[run.limits] = 100 * values[metric]
     if not found:
         return []
-    shown = {key: Spread.of(values.values()) for key, values in found.items()}
-    average = statistics.fmean(map(float, shown.values()))  # type: ignore[arg-type]  # none is empty
-    count = max(value.n for value in shown.values())  # type: ignore[union-attr]  # as above
+    shown, titles = {key: Spread.of(values.values()) for key, values in found.items()}, headings(source)
+    averaged = averaged_keys(source)
+    average = statistics.fmean(float(shown[key]) for key in averaged) if averaged else None
+    count = max(value.n for value in shown.values())
     return [
         {
             "method": CONSTANT,
-            **{heading(key): value for key, value in shown.items()},
+            **{titles[key]: value for key, value in shown.items()},
             "average": average,
             "trained, %": 0.0,
             "n": count,

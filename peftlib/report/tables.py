@@ -12,9 +12,11 @@ from markupsafe import Markup, escape
 
 from peftlib import markup
 from peftlib.grids import TASKS
+from peftlib.report import learned
 from peftlib.study import Results
 
 MISSING = "not run"
+IN_PART = "in part"  # of an average: some of its tasks were not learned
 NO_COMMIT = "unknown (made outside a repository)"
 TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
@@ -22,28 +24,33 @@ DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folde
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed."""
+    """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed. marks: words for those of
+    the runs that did not learn (`peftlib.report.learned`), which it is shown with."""
 
     mean: float
     sd: float | None
     n: int
+    marks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread | None:
+    def of(cls, values: Iterable[float | None], marks: tuple[str, ...] = ()) -> Spread | None:
         """From scores, one a seed; None if there are none."""
         found = [float(v) for v in values if v is not None and math.isfinite(v)]
         if not found:
             return None
-        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found), marks)
 
     def __float__(self) -> float:
         return self.mean
 
     def __format__(self, spec: str) -> str:
         spec = spec or ".3f"
-        if self.sd is None:
-            return format(self.mean, spec)
-        return f"{self.mean:{spec}} ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
+        text = format(self.mean, spec)
+        text += "" if self.sd is None else f" ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
+        if not self.marks:
+            return text
+        some = f"{len(self.marks)} of {self.n} " if self.n > 1 and self.marks != (IN_PART,) else ""
+        return f"{text} {learned.SIGN} {some}{', '.join(dict.fromkeys(self.marks))}"
 
     def __str__(self) -> str:
         return format(self)
@@ -78,11 +85,15 @@ def scores(records: Iterable[dict], name: str, split: str = "validation") -> Spr
     """A score of the best epoch over seeds: a task's, or "average", the mean over AdaptBert's three tasks, be they of
     one run or of three. None if no record has it."""
     by_seed: dict[int, dict[str, float]] = {}
+    records = list(records)
     for r in records:
         by_seed.setdefault(r["run"]["seed"], {}).update({k: v for k, v in r[split].items() if k != "mean"})
     wanted = TASKS if name == "average" else (name,)
     whole = (found for found in by_seed.values() if set(wanted) <= set(found))
-    return Spread.of(statistics.fmean(found[task] for task in wanted) for found in whole)
+    lost = [word for task in wanted for word in learned.marks(records, task)]
+    if len(wanted) > 1 and lost:
+        lost = [IN_PART]
+    return Spread.of((statistics.fmean(found[task] for task in wanted) for found in whole), tuple(lost))
 
 
 def field(records: Iterable[dict], *path: str) -> Spread | None:
@@ -102,10 +113,11 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
 
 
 def presence(source: Sequence[dict]) -> str:
-    """ "17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many have no scores because they
-    diverged, or have a damaged record."""
+    """ "17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many did not learn, have no scores
+    because they diverged, or have a damaged record."""
     wanted = getattr(source, "wanted", None)
     parts = [f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"]
+    parts += [f"{learned.SIGN} {number} {word}" for word, number in learned.counted(source).items() if number]
     parts += [f"{len(lost)} {why}" for why in ("diverged", "damaged") if (lost := getattr(source, why, ()))]
     return ", ".join(parts)
 
@@ -217,8 +229,10 @@ def table(
 
 def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> Markup:
     def cell(text: str) -> Markup:
-        # An empty cell sorts last, whatever the column holds.
+        # An empty cell sorts last, whatever the column holds; a marked one by its number.
         td = Markup('<td data-sort="" class="missing">{}</td>') if text == missing else Markup("<td>{}</td>")
+        if f" {learned.SIGN} " in text:
+            td = Markup('<td data-sort="{}" class="unlearned">{{}}</td>').format(text.split()[0])
         return td.format(text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
 
     head = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in columns)

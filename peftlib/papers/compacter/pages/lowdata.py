@@ -16,8 +16,10 @@ FULL, SMALL = "T5-Base", "Compacter++ (n=4)"
 def averages(source: Results) -> dict[str, dict[int, float]]:
     """By row label, "T5-Base, 100": the average over the suite's tasks by seed, of seeds that have every task."""
     found: dict[str, dict[int, float]] = {}
+    left_out = suites.uninformative(source)
     for seed in {run.seed for run in source.wanted}:
-        for label, numbers in suites.numbers(source.only(lambda run, seed=seed: run.seed == seed)).items():  # type: ignore[misc]  # a default is no second argument
+        of_seed = source.only(lambda run, seed=seed: run.seed == seed)
+        for label, numbers in suites.numbers(of_seed, left_out=left_out).items():
             if numbers["average"]:
                 found.setdefault(label, {})[seed] = numbers["average"].mean
     return found

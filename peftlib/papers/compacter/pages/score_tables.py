@@ -93,9 +93,10 @@ def output_layer(trained: Sequence[dict], frozen: Sequence[dict]) -> pd.DataFram
         their task, for both; ``n`` seeds. None where something that ours needs has not been run.
     """
     tables = {"trained": rows("table7"), "frozen": _frozen()}
-    paper = {name: suites.paper_averages(found, trained) for name, found in tables.items()}
+    out_of_both = suites.uninformative(trained, frozen)
+    paper = {name: suites.paper_averages(found, trained, out_of_both) for name, found in tables.items()}
     sources = {"trained": trained, "frozen": frozen}
-    ours = {name: suites.numbers(source) for name, source in sources.items()}
+    ours = {name: suites.numbers(source, left_out=out_of_both) for name, source in sources.items()}
     groups = {name: by_label(source) for name, source in sources.items()}
     out = []
     for label in tables["trained"].index:
@@ -143,13 +144,15 @@ def smaller(small: Sequence[dict], *large: Results) -> pd.DataFrame:
         tasks that we run) and of ours; ``more than full``: does it lose more than full fine-tuning does? yes, no, or
         None where something that it needs has not been run.
     """
-    paper = {"large": suites.paper_averages(_frozen(), small), "small": suites.paper_averages(rows("table9"), small)}
+    left_out = suites.uninformative(small, *(suites.only(source, suites.tasks(small)) for source in large))
+    tables = {"large": _frozen(), "small": rows("table9")}
+    paper = {name: suites.paper_averages(found, small, left_out) for name, found in tables.items()}
     found = {
         label: row["average"]
         for source in large
-        for label, row in suites.numbers(suites.only(source, suites.tasks(small))).items()
+        for label, row in suites.numbers(suites.only(source, suites.tasks(small)), left_out=left_out).items()
     }
-    own = {label: row["average"] for label, row in suites.numbers(small).items()}
+    own = {label: row["average"] for label, row in suites.numbers(small, left_out=left_out).items()}
     labels = {full_of("table9"): "T5-Base"} | {label: label for label in paper["small"].index if label in paper["large"]}
     out = []
     for label, before in labels.items():
