@@ -117,24 +117,23 @@ class Region(NamedTuple):
         """The region's ends for a margin."""
         return tuple(end * margin if math.isfinite(end) else end for end in self)
 
-    def has(self, difference: np.ndarray, margin: float) -> np.ndarray:
-        """Which differences lie there."""
+    def sides(self, difference: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+        """Which differences are on the right side of each end."""
         low, high = self.ends(margin)
-        above = difference >= low if self.low < 0 else difference > low
-        return above & (difference <= high if self.high > 0 else difference < high)
+        slack = 1e-9 * abs(margin)  # printed numbers that are a margin apart are not so in binary
+        return (
+            difference >= low - slack if self.low < 0 else difference > low,
+            difference <= high + slack if self.high > 0 else difference < high,
+        )
 
     def odds(self, difference: Number, margin: float) -> Odds:
         """What the draws of a difference show: that it lies there by a test for each end, one-sided where the end is that
         of a margin around zero; that it does not by its interval."""
         if is_exact(difference):
-            return odds(self.has(difference, margin))
-        draws, (low, high) = difference[1:], self.ends(margin)
-        beyond = [
-            0.0 if math.isinf(low) else tail(draws < low) * (1 if self.low < 0 else 2),
-            0.0 if math.isinf(high) else tail(draws > high) * (1 if self.high > 0 else 2),
-        ]
-        short_of = min(tail(draws >= low), tail(draws <= high))
-        return Odds(min(1.0, max(beyond)), min(1.0, 2 * short_of))
+            return odds(np.logical_and(*self.sides(difference, margin)))
+        above, below = self.sides(difference[1:], margin)
+        holds = max(tail(~above) * (1 if self.low < 0 else 2), tail(~below) * (1 if self.high > 0 else 2))
+        return Odds(min(1.0, holds), min(1.0, 2 * tail(above), 2 * tail(below)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -35,11 +35,23 @@ SAME = "as "  # begins what a ledger says of a claim that repeats another
 
 @dataclass(frozen=True)
 class Verdict:
-    """outcome: one of `OUTCOMES`. why: the numbers, or what is missing. cause: what decided, in a few words."""
+    """outcome: one of `OUTCOMES`. why: the numbers, or what is missing. cause: what decided, in a few words. parts: the
+    numbers once more, condition by condition, each with the tables that it is about."""
 
     outcome: str
     why: str
     cause: str = ""
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict, and what the paper's own numbers say of it: in words, and at first and after the doubt."""
+
+    claim: Claim
+    verdict: Verdict
+    own: str
+    printed: tuple[Verdict, ...]
 
 
 @dataclass
@@ -117,16 +129,19 @@ class Claims:
         except ZeroDivisionError:
             return Verdict("not testable here", "it is about a share of a number, and that number is 0")
         holds, why = conclude(found), "; ".join(dict.fromkeys(part.said for part in found))
-        random = not all(one.sure for part in found for one in part.odds)
+        tables = [listed(one.tables) or listed(claim.tables) for one in claim.holds]
+        parts = tuple(dict(zip((part.said for part in found), tables, strict=True)).items())
         if holds is not None:
-            return Verdict(
-                "reproduced" if holds else "contradicted", why, "intervals decide" if random else "exact numbers decide"
-            )
+            random = not all(one.sure for part in found for one in part.odds)
+            cause = "intervals decide" if random else "exact numbers decide"
+            return Verdict("reproduced" if holds else "contradicted", why, cause, parts)
         if any(one is NOTHING for part in found for one in part.odds):
-            return Verdict("undecided", f"{why}. Runs that did not learn decide nothing", "a run did not learn")
-        smallest = ", ".join(dict.fromkeys(part.seen for part in found if part.seen))
-        said = f". Smallest difference that could have been seen: {smallest}" if smallest else ""
-        return Verdict("undecided", why + said, "intervals leave it open")
+            end, cause = "Runs that did not learn decide nothing", "a run did not learn"
+        else:
+            smallest = ", ".join(dict.fromkeys(part.seen for part in found if part.seen))
+            end = f"Smallest difference that could have been seen: {smallest}" if smallest else ""
+            cause = "intervals leave it open"
+        return Verdict("undecided", f"{why}. {end}" if end else why, cause, parts + (((end, ()),) if end else ()))
 
     def _found(self, one: Condition, claim: Claim, evidence: Evidence) -> Found:
         """What one condition of a claim says; nothing where what it rests on did not learn."""
@@ -146,61 +161,71 @@ class Claims:
             Verdict("undecided", f"{found.why}. Ours bear it out, {AGAINST}", AGAINST) if own == "contradicted" else found
         )
 
-    def own(self, claim: str, printed: Evidence, doubted: Evidence) -> str:
-        """What the paper's own printed numbers say of its claim, at first and once more after the doubt."""
-        if claim in self.counted():
-            return "not printed"
-        first, again = self.judge(claim, printed), self.judge(claim, doubted)
-        if first.outcome not in OWN:
-            return "not printed"
+    def own(self, name: str, printed: Evidence, doubted: Evidence) -> tuple[str, tuple[Verdict, ...]]:
+        """What the paper's own printed numbers say of its claim, at first and, if that is something else, once more after
+        the doubt: in words, and the verdicts."""
+        first, again = self.judge(name, printed), self.judge(name, doubted)
+        if name in self.counted() or first.outcome not in OWN:
+            return "not printed", ()
         text = f"{OWN[first.outcome]}: {first.why}"
-        return text if again == first else f"{text}. {self.again[0]} they {OWN[again.outcome]}: {again.why}"
+        if again == first:
+            return text, (first,)
+        return f"{text}. {self.again[0]} they {OWN[again.outcome]}: {again.why}", (first, again)
 
-    def ledger(self, sources: Mapping[str, Sequence[dict]], claims: Sequence[str] | None = None) -> pd.DataFrame:
-        """See `ledger`, for this paper."""
-        evidence, printed, doubted, rows = self.from_records(sources), self.from_paper(), self.again[1](), []
-        for claim in self.claims if claims is None else claims:
-            self._known(claim)
-            same = self.claims[claim].repeats
-            verdict = self.verdict(claim, evidence, printed)
-            rows.append(
-                {
-                    "id": claim,
-                    "section": self.claims[claim].section,
-                    "claim": self.claims[claim].says,
-                    "verdict": f"{SAME}{same}" if same else verdict.outcome,
-                    "ours": f"see {same}" if same else verdict.why,
-                    "the paper's own numbers": f"see {same}" if same else self.own(claim, printed, doubted),
-                }
-            )
-        return pd.DataFrame(rows)
+    def judged(self, sources: Mapping[str, Sequence[dict]], claims: Sequence[str] | None = None) -> list[Judged]:
+        """Claims with their verdicts, in order. claims: ids; None for all.
 
-    def _known(self, claim: str) -> None:
-        if claim not in self.claims:
-            raise UsageError(f"no check for claim {claim!r} of {self.paper}; known: {', '.join(self.claims)}")
+        Raises:
+            UsageError: no such claim.
+        """
+        evidence, printed, doubted, found = self.from_records(sources), self.from_paper(), self.again[1](), []
+        for name in self.claims if claims is None else claims:
+            verdict = self.verdict(name, evidence, printed)
+            found.append(Judged(self.claims[name], verdict, *self.own(name, printed, doubted)))
+        return found
 
-    def changes(self, sources: Mapping[str, Sequence[dict]]) -> pd.DataFrame:
+    def changes(self, judged: Sequence[Judged]) -> pd.DataFrame:
         """See `changes`, for this paper."""
-        before = read_table(FOLDER / self.paper / "verdicts_before.csv").set_index("id")
-        evidence, printed, rows = self.from_records(sources), self.from_paper(), []
-        for name, claim in self.claims.items():
-            now = self.verdict(name, evidence, printed)
-            old = before["verdict"].get(name, "not there")
-            changed = old.replace("not reproduced", "contradicted") != now.outcome
+        before, rows = read_table(FOLDER / self.paper / "verdicts_before.csv").set_index("id"), []
+        for claim, now in ((one.claim, one.verdict) for one in judged):
+            old = before["verdict"].get(claim.id, "not there")
             causes = [f"repeats {claim.repeats}, is not counted again"] if claim.repeats else []
-            causes += [now.cause or now.why] if changed else []
+            causes += [now.cause or now.why] if old.replace("not reproduced", "contradicted") != now.outcome else []
             rows.append(
                 {
-                    "id": name,
+                    "id": claim.id,
                     "claim": claim.says,
                     "before": old,
-                    "after": f"{SAME}{claim.repeats}" if claim.repeats else now.outcome,
+                    "after": shown(claim, now),
                     "what changed it": "; ".join(causes),
-                    "before, because": before["ours"].get(name, ""),
+                    "before, because": before["ours"].get(claim.id, ""),
                     "after, because": f"see {claim.repeats}" if claim.repeats else now.why,
                 }
             )
         return pd.DataFrame(rows)
+
+
+def shown(claim: Claim, verdict: Verdict) -> str:
+    """The outcome, or the claim whose outcome is this one's, too."""
+    return f"{SAME}{claim.repeats}" if claim.repeats else verdict.outcome
+
+
+def table(judged: Sequence[Judged]) -> pd.DataFrame:
+    """See `ledger`."""
+    rows = []
+    for claim, verdict, own in ((one.claim, one.verdict, one.own) for one in judged):
+        see = f"see {claim.repeats}"
+        rows.append(
+            {
+                "id": claim.id,
+                "section": claim.section,
+                "claim": claim.says,
+                "verdict": shown(claim, verdict),
+                "ours": see if claim.repeats else verdict.why,
+                "the paper's own numbers": see if claim.repeats else own,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def of(paper: str) -> Claims:
@@ -244,10 +269,24 @@ def ledger(paper: str, sources: Mapping[str, Sequence[dict]], claims: Sequence[s
     Raises:
         UsageError: a paper without a ledger, or no such claim.
     """
-    return of(paper).ledger(sources, claims)
+    return table(of(paper).judged(sources, claims))
 
 
-def changes(paper: str, sources: Mapping[str, Sequence[dict]]) -> pd.DataFrame:
+def changes(paper: str, judged: Sequence[Judged]) -> pd.DataFrame:
     """The verdicts by the first rule of this book (``verdicts_before.csv``, with the commit that made it) beside those of
-    today: id, claim, before, after, what changed it, and what each rests on."""
-    return of(paper).changes(sources)
+    today: id, claim, before, after, what changed it, and what each rests on. judged: of `Claims.judged`."""
+    return of(paper).changes(judged)
+
+
+def tallied(changed: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How many claims had and have each outcome: ``outcome``, and for each paper its counts ``before`` and ``after``. Those
+    that repeat another were counted like others before. changed: of `changes`, by the paper's title."""
+    rows = []
+    for outcome in ("reproduced", "not reproduced", *OUTCOMES[1:], "repeats another"):
+        row: dict[str, object] = {"outcome": outcome}
+        for title, table in changed.items():
+            again = table["after"].str.startswith(SAME)
+            row[f"{title}, before"] = int((table["before"] == outcome).sum())
+            row[f"{title}, after"] = int(again.sum() if outcome == "repeats another" else (table["after"] == outcome).sum())
+        rows.append(row)
+    return pd.DataFrame(rows)
