@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from certain import make_certain
 from IPython.core.interactiveshell import InteractiveShell
 from test_report import FULL_SIZE, made
 
@@ -15,6 +16,12 @@ from peftlib.papers.compacter.pages import rates, score_tables
 from peftlib.report import commonest, environment, figures, suites
 
 TABLES = ("table1", "table2", "table6", "table7", "table8", "table9")
+
+
+@pytest.fixture(autouse=True)
+def certain(monkeypatch):
+    """Whether runs learned is no question of these tests."""
+    make_certain(monkeypatch)
 
 
 def scored(name: str, score=lambda label, key: 0.5, keep=lambda run: True, seeds=(0,), spread: float = 0.0):

@@ -223,10 +223,10 @@ def test_runs_that_did_not_learn_decide_nothing():
 
 def test_one_seed_of_real_records_leaves_small_differences_open(monkeypatch):
     monkeypatch.undo()
-    given = {"BitFit": 0.79, "AdapterDrop": 0.5}
+    given = {"BitFit": 0.79, "AdapterDrop": 0.72}
     source = records("compacter/table1", lambda run: given.get(run.label, 0.8), seeds=(0,))
     ours = compacter.from_records({"compacter/table1": source})
-    assert CLAIMS.judge("G5", ours).outcome == "reproduced"  # thirty points are no chance
+    assert CLAIMS.judge("G5", ours).outcome == "reproduced"  # eight points are no chance
     found = CLAIMS.judge("G13", ours)  # one point is
     assert found.outcome == "undecided" and "Smallest difference that could have been seen: " in found.why
 

@@ -17,7 +17,7 @@ def doubts(judged: Sequence[Judged]) -> dict[str, int]:
     tasks (``doubtful``)."""
     once = [one.printed for one in judged if not one.claim.repeats]
     against = [found for found in once if found and found[0].outcome == "contradicted"]
-    doubtful = [found for found in once if found not in against and found[1:] and found[1].outcome == "contradicted"]
+    doubtful = [found for found in once if found not in against and found[1:] and found[1].outcome != found[0].outcome]
     return {"against": len(against), "doubtful": len(doubtful)}
 
 
