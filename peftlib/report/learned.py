@@ -77,7 +77,7 @@ def _fell(curve: Sequence[float], base: float, metric: str, run: Run, task: str)
 
 def marks(found: Iterable[Mapping], task: str) -> tuple[str, ...]:
     """The words of those of the records that did not learn a task."""
-    return tuple(mark.word for record in found if task in record["run"]["tasks"] and (mark := of(record, task)))
+    return tuple(mark.word for record in found if task in record["run"].get("tasks", ()) and (mark := of(record, task)))
 
 
 def tested(record: Mapping, task: str) -> int | None:
@@ -173,7 +173,7 @@ def counted(source: Iterable[Mapping]) -> dict[str, int]:
     """How many of these runs did not learn one of their tasks or more, and how many collapsed, by word."""
     found = dict.fromkeys(WORDS, 0)
     for record in source:
-        words = {mark.word for task in record["run"]["tasks"] if (mark := of(record, task))}
+        words = {mark.word for task in record["run"].get("tasks", ()) if (mark := of(record, task))}
         if words:
             found[next(word for word in WORDS if word in words)] += 1
     return found
