@@ -21,7 +21,7 @@ from peftlib.presets import Preset
 from peftlib.records import Limit, Recipe, Run
 from peftlib.schema import conform, near, read_json
 
-TASKS = ("sst", "quora", "sts")  # of a run that names none
+DEFAULT_TASKS = ("sst", "quora", "sts")  # of a run that names none
 
 # --- experiments ------------------------------------------------------------------------------------------------------
 Build = Callable[[Preset], list[Run]]
@@ -134,7 +134,7 @@ def get_preset(name: str) -> Preset:
 def make_run(
     preset: Preset,
     method: str,
-    tasks: tuple[str, ...] = TASKS,
+    tasks: tuple[str, ...] = DEFAULT_TASKS,
     *,
     label: str = "",
     seed: int = 0,

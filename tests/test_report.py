@@ -15,7 +15,7 @@ from peftlib.errors import UsageError
 from peftlib.methods import METHODS
 from peftlib.papers.adaptbert import checks as adaptbert
 from peftlib.papers.adaptbert import growth, search
-from peftlib.report import figures, shares, style, verdicts
+from peftlib.report import declared, figures, shares, style, verdicts
 from peftlib.report.averages import keys
 from peftlib.report.evidence import Evidence
 
@@ -95,7 +95,7 @@ def test_average_needs_all_three_tasks_of_a_seed():
 
 def test_rows_without_records_are_shown_as_not_run_and_never_as_nan():
     records_ = made("adaptbert/table3", keep=lambda run: run.label == "LoRA[r=8]")
-    both = report.beside(adaptbert.paper_rows("table3"), records_, ["average", "sst"])
+    both = declared.beside(declared.read("adaptbert", "table3"), records_, ["average", "sst"])
     html = report.table(both, caption="c", source=records_)._repr_html_()
     assert len(both) == 19 and html.count("not run") == 2 * 18
     assert "nan" not in html.lower() and "1 of 19 runs" in html
@@ -210,7 +210,7 @@ def drawn(keep) -> list:
     """Every figure of the chapter, from the runs that `keep` lets through."""
     table3, figure4 = made("adaptbert/table3", growing, keep, (0, 1)), made("adaptbert/figure4", keep=keep)
     trials = search.trials(made("adaptbert/section62", lambda run: 0.3 + run.recipe.dropout / 10, keep))
-    both = report.beside(adaptbert.paper_rows("table3"), table3, ["average", "sst"])
+    both = declared.beside(declared.read("adaptbert", "table3"), table3, ["average", "sst"])
     points = figures.points(table3, lambda found: report.scores(found, "average"))
     rates = report.frame(
         {"lr": found[0]["run"]["recipe"]["lr"], "score": report.scores(found, "sst")}

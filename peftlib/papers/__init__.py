@@ -2,8 +2,9 @@
 
 ``peftlib/papers/<paper>/`` and ``notebooks/<paper>/`` are all that a paper is. The rest of the library names no paper: it
 finds what these folders hold. ``paper.toml`` says what it is (`About`); ``numbers/*.csv`` are its tables (columns: see
-README.md beside this file); ``presets.json`` is what the presets change for it (`peftlib.grids.presets`); ``claims.toml``
-is what it concludes (`peftlib.report.claims`); of the modules, each of which a paper may lack,
+README.md beside this file); ``tables.toml`` says what those of scores are (`peftlib.report.declared`); ``presets.json`` is
+what the presets change for it (`peftlib.grids.presets`); ``claims.toml`` is what it concludes (`peftlib.report.claims`); of
+the modules, each of which a paper may lack,
 
 ``experiments``   registers the runs behind its tables with `peftlib.grids.experiment`
 ``counts``        ``COUNTED``: tables that need no training, by name; ``of_method``: what it prints of one method's size

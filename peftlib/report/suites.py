@@ -76,10 +76,10 @@ def headings(source: Sequence[dict]) -> dict[str, str]:
 
 
 def printed_column(key: str) -> str:
-    """The column of a paper's table (peftlib/papers/README.md) that a number stands beside: "mrpc_f1" for "mrpc.f1"."""
+    """The number of a paper's table (`peftlib.report.declared`) that ours stands beside: that of the real task."""
     task, _, metric = key.partition(".")
-    known = get_task(real(task)).metrics
-    return real(task) if len(known) == 1 else f"{real(task)}_{METRICS[metric or get_task(task).metric].lower()}"
+    known = keys(real(task))
+    return known[0] if len(known) == 1 else f"{real(task)}.{metric or get_task(task).metric}"
 
 
 def score_columns(paper: pd.DataFrame) -> list[str]:
@@ -156,8 +156,8 @@ def seeds(records: Sequence[dict]) -> int:
 
 
 def order(both: pd.DataFrame) -> dict[str, float | int | None]:
-    """Of a table of `beside`: Spearman's ``rho`` between the paper's averages on the same tasks and ours, and the ``n``
-    rows that have both; None for both below three rows, or if all averages of one are equal."""
+    """Of a table of `peftlib.report.declared.averages`: Spearman's ``rho`` between the paper's averages on the same tasks
+    and ours, and the ``n`` rows that have both; None for both below three rows, or if all averages of one are equal."""
     from scipy.stats import spearmanr
 
     there = both[both["average, ours"].notna()]
@@ -168,7 +168,7 @@ def order(both: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def below(both: pd.DataFrame, full: str) -> dict[str, int | None]:
-    """Of a table of `beside`: how many rows are below full fine-tuning; see `tally`."""
+    """Of a table of `peftlib.report.declared.averages`: how many rows are below full fine-tuning; see `tally`."""
     return tally(both[both["method"] != full], "to full", lambda points: points < 0)
 
 
@@ -225,40 +225,6 @@ def constant(source: Sequence[dict]) -> list[dict]:
             "n": count,
         }
     ]
-
-
-def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFrame:
-    """The paper's averages and ours, one row for each of the paper's.
-
-    Args:
-        paper: its table, indexed by the labels of the runs.
-        full: label of full fine-tuning's row.
-
-    Returns:
-        ``method``; ``average, paper`` as printed; ``same tasks, paper``: the mean of the printed numbers of the tasks
-        that we run; ``average, ours``; ``to full``: the difference to full fine-tuning, of the paper's on the same
-        tasks and of ours; ``trained, paper`` and ``trained, ours`` (percent of the backbone); ``n`` seeds. None where
-        something that ours needs has not been run.
-    """
-    same, found, groups = paper_averages(paper, source), numbers(source), by_label(source)
-    averages = {label: found.get(label, {}).get("average") for label in paper.index}
-    rows = []
-    for label, line in paper.iterrows():
-        pair, records = (averages[label], averages[full]), groups.get(label, [])
-        rows.append(
-            {
-                "method": label,
-                "average, paper": float(line["average"]),
-                "same tasks, paper": float(same[label]),
-                "average, ours": averages[label],
-                "to full, paper": float(same[label] - same[full]),
-                "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),  # type: ignore[arg-type]  # none is None
-                "trained, paper": line["trained_printed"],
-                "trained, ours": trained(records),
-                "n": seeds(records),
-            }
-        )
-    return frame(rows)
 
 
 def formats(table: pd.DataFrame) -> dict[str, str | Callable[[float], str]]:

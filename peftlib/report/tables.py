@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from peftlib import markup
-from peftlib.grids import TASKS
+from peftlib.grids import DEFAULT_TASKS
 from peftlib.report import learned
 from peftlib.study import Results
 
@@ -81,14 +81,14 @@ def by_label(source: Sequence[dict]) -> dict[str, list[dict]]:
     return {label: [r for r in source if r["run"]["label"] == label] for label in dict.fromkeys(labels)}
 
 
-def scores(records: Iterable[dict], name: str, split: str = "validation") -> Spread | None:
-    """A score of the best epoch over seeds: a task's, or "average", the mean over AdaptBert's three tasks, be they of
-    one run or of three. None if no record has it."""
+def scores(records: Iterable[dict], name: str | tuple[str, ...], split: str = "validation") -> Spread | None:
+    """A score of the best epoch over seeds: a number's, the mean of several, be they of one run or of as many, or
+    "average", that over the tasks of runs that name none. None if no record has it."""
     by_seed: dict[int, dict[str, float]] = {}
     records = list(records)
     for r in records:
         by_seed.setdefault(r["run"]["seed"], {}).update({k: v for k, v in r[split].items() if k != "mean"})
-    wanted = TASKS if name == "average" else (name,)
+    wanted = name if isinstance(name, tuple) else DEFAULT_TASKS if name == "average" else (name,)
     whole = (found for found in by_seed.values() if set(wanted) <= set(found))
     lost = [word for task in wanted for word in learned.marks(records, task)]
     if len(wanted) > 1 and lost:
@@ -250,20 +250,6 @@ def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: l
     return "\n".join([caption, text, *foot])
 
 
-def beside(paper: pd.DataFrame, source: Sequence[dict], metrics: Sequence[str], split: str = "validation") -> pd.DataFrame:
-    """A paper's scores and ours, one row for each of the paper's: ``method``, ``n`` seeds, and for each metric two
-    columns. paper: indexed by the labels of the runs. Ours is None where nothing has been run."""
-    groups = by_label(source)
-    rows = []
-    for label, line in paper.iterrows():
-        ours = {metric: scores(groups.get(label, []), metric, split) for metric in metrics}
-        row = {"method": label}
-        for metric in metrics:
-            row |= {f"{TITLES[metric]}, paper": float(line[metric]), f"{TITLES[metric]}, ours": ours[metric]}
-        rows.append(row | {"n": max((s.n for s in ours.values() if s), default=0)})
-    return frame(rows)
-
-
 def course(source: Sequence[dict], task: str) -> pd.DataFrame:
     """Where a task's validation score peaks: ``method``, ``epochs``, the ``best epoch``, the score ``at best`` and
     ``at the end``, and the ``training loss at the end``; means over seeds, None where nothing has been run."""
@@ -335,16 +321,9 @@ def by_rate(records: Sequence[dict]) -> dict[float, float]:
     return {lr: statistics.fmean(found.values()) for lr, found in tried.items() if set(found) == every}
 
 
-def printed(paper: pd.DataFrame, caption: str) -> Html:
-    """A paper's own table, as printed: its columns of percentages as text, scores to three digits."""
-    shown = paper.drop(columns=[c for c in paper.columns if f"{c}_printed" in paper.columns])
-    names = {**TITLES, "updated_printed": "updated per task", "stored_printed": "additionally stored"}
-    return table(shown.rename(columns=names), caption=caption, missing="–")
-
-
 def gains(both: pd.DataFrame, row: str, over: str, metrics: Sequence[str]) -> dict[str, float | None]:
-    """Differences between two rows of `beside`: by metric ours (``sst``; None if not run) and the paper's
-    (``sst_paper``)."""
+    """Differences between two rows of `peftlib.report.declared.beside`: by metric ours (``sst``; None if not run) and
+    the paper's (``sst_paper``)."""
     rows, out = both.set_index("method"), {}
     for metric in metrics:
         ours = [rows.loc[name, f"{TITLES[metric]}, ours"] for name in (row, over)]

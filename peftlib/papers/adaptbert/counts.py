@@ -31,7 +31,7 @@ def table3() -> pd.DataFrame:
     """The 19 rows of Table 3: our counts, their percentages of BERT-base, and the paper's two columns.
 
     Columns: method, expression; for ``updated`` and ``stored`` each the count, ``_percent``, ``_printed`` (the paper's
-    text) and ``_agrees`` (rounded as printed). `peftlib.papers.adaptbert.printed` examines the cells that disagree.
+    text) and ``_agrees`` (rounded as printed). `peftlib.papers.adaptbert.denominators` examines the cells that disagree.
     """
     paper, total, rows = paper_table("adaptbert", "table3").set_index("method"), count("HeadOnly()", BERT).total, []
     for name, (method, _) in TABLE3.items():

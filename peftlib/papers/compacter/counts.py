@@ -26,7 +26,7 @@ from peftlib.errors import UsageError
 from peftlib.expressions import skeleton
 from peftlib.methods import Compacter, Houlsby, LayerNormTuning, PHMAdapter
 from peftlib.papers import paper_table, rounds_to
-from peftlib.papers.compacter.experiments import expression
+from peftlib.papers.compacter.experiments import BOTTLENECK, expression
 
 VOCABULARY = 32_100
 
@@ -42,11 +42,11 @@ class Table:
 
 
 TABLES = {
-    "table1": Table("t5-base", 24, 8),
-    "table2": Table("t5-base", 24, 6),
-    "table6": Table("t5-base", 24, 8),
-    "table7": Table("t5-base", 24, 8, output_layer=True),
-    "table8": Table("t5-base", 24, 6),
+    "table1": Table("t5-base", BOTTLENECK, 8),
+    "table2": Table("t5-base", BOTTLENECK, 6),
+    "table6": Table("t5-base", BOTTLENECK, 8),
+    "table7": Table("t5-base", BOTTLENECK, 8, output_layer=True),
+    "table8": Table("t5-base", BOTTLENECK, 6),
     "table9": Table("t5-small", 16, 8),
 }
 COLUMNS = (
@@ -140,7 +140,7 @@ def built(method: str, backbone: str) -> int:
 
 def table3_rows() -> dict[str, str]:
     """The rows of Table 3 -> the expressions that section 5.5 measures."""
-    return {name: expression(TABLE3_NAMES.get(name, name), 24) for name in paper_table("compacter", "table3")["method"]}
+    return {name: expression(TABLE3_NAMES.get(name, name)) for name in paper_table("compacter", "table3")["method"]}
 
 
 @functools.cache

@@ -6,12 +6,13 @@ import functools
 
 from peftlib.papers import paper_table
 from peftlib.papers.compacter.counts import measured_share, weights
+from peftlib.papers.compacter.experiments import BOTTLENECK
 from peftlib.report import arithmetic
 from peftlib.report.averages import TEST_ROWS, by_task
 from peftlib.report.averages import margin as margin_of
 from peftlib.report.suites import score_columns
 
-WIDTH, BOTTLENECK, BLOCKS, RULE = 768, 24, 24, 4**3  # T5-Base's width and blocks; the paper's d, and n^3 at n = 4
+WIDTH, BLOCKS, RULE = 768, 24, 4**3  # T5-Base's width and blocks, and n^3 at n = 4
 NORMS = {"norms": 62, "60 norms": 60}  # all, and those of the blocks
 METHODS, PARTS = ("compacter", "plusplus", "phm"), ("norms", "biases")  # of appendix B
 

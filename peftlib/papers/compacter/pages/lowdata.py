@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from peftlib.papers.compacter.experiments import FULL
 from peftlib.report import suites
 from peftlib.report.tables import Spread, by_label, frame
 from peftlib.study import Results
 
-FULL, SMALL = "T5-Base", "Compacter++ (n=4)"
+SMALL = "Compacter++ (n=4)"
 
 
 def averages(source: Results) -> dict[str, dict[int, float]]:

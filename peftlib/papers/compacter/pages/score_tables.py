@@ -8,47 +8,20 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from peftlib.papers import paper_table
 from peftlib.papers.compacter.experiments import expression, size_of
-from peftlib.report import figures, suites
-from peftlib.report.tables import Html, Spread, by_label, frame, table, union
+from peftlib.report import declared, figures, suites
+from peftlib.report.tables import Spread, by_label, frame, union
 from peftlib.study import Results
-
-FULL = {"table9": "T5-Small"}  # label of full fine-tuning's row, else T5-Base
-FULL_FROM = {"table6": "table1", "table8": "table2"}  # tables without such a row, and where the same one stands
-MARKS = {"†": "the best of six seeds", "∗": "repeated with other seeds without success"}
 
 
 def full_of(name: str) -> str:
     """Label of full fine-tuning's row of a table."""
-    return FULL.get(name, "T5-Base")
-
-
-def printed(name: str) -> Html:
-    """A table of the paper, its scores to two digits."""
-    paper = paper_table("compacter", name)
-    if not paper["marks_printed"].any():
-        paper = paper.drop(columns="marks_printed")
-    keys = [key for task in suites.TITLES for key in suites.keys(task)]
-    titles = {suites.printed_column(key): suites.heading(key) for key in keys}
-    titles |= {"total_printed": "all tasks, x T5", "trained_printed": "trained for a task", "marks_printed": "marks"}
-    shown = paper.rename(columns=titles)
-    marks = "".join(shown.get("marks", ()))
-    note = [f"{mark} {what}" for mark, what in MARKS.items() if mark in marks]
-    return table(
-        shown,
-        formats=dict.fromkeys(shown.columns, ".2f"),
-        note="; ".join(note),
-        caption=f"Compacter, {name.replace('table', 'Table ')}: as printed, scores out of 100",
-    )
+    return declared.read("compacter", name).full
 
 
 def rows(name: str) -> pd.DataFrame:
     """A table of the paper by the labels of our runs, with full fine-tuning's row of Table 1 or 2 where it has none."""
-    paper = paper_table("compacter", name).set_index("method")
-    if name not in FULL_FROM:
-        return paper
-    return pd.concat([paper_table("compacter", FULL_FROM[name]).set_index("method").loc[[full_of(name)]], paper])
+    return declared.read("compacter", name).rows
 
 
 def with_full(source: Sequence[dict], full: Results) -> Results:
@@ -56,20 +29,15 @@ def with_full(source: Sequence[dict], full: Results) -> Results:
     return union(suites.only(full, suites.tasks(source)), source)
 
 
-def beside(name: str, source: Sequence[dict]) -> pd.DataFrame:
-    """The averages of a table and ours, see `peftlib.report.suites.beside`. source: with full fine-tuning's runs."""
-    return suites.beside(rows(name), source, full_of(name))
-
-
 # --- Tables 6 and 8: by size ------------------------------------------------------------------------------------------
 def by_size(both: pd.DataFrame, symbol: str) -> Figure | None:
-    """Averages of the paper and of ours by ``n`` or ``d'``, one line a method, from a table of `beside`. None if
-    nothing of ours is there."""
+    """Averages of the paper and of ours by ``n`` or ``d'``, one line a method, from a table of
+    `peftlib.report.declared.averages`. None if nothing of ours is there."""
     sized = both[both["method"].str.contains(f"({symbol}=", regex=False)]
     if sized["average, ours"].isna().all():
         return None
     points = pd.DataFrame(
-        {"method": [expression(label, 24) for label in sized["method"]], "x": [size_of(label) for label in sized["method"]]}
+        {"method": [expression(label) for label in sized["method"]], "x": [size_of(label) for label in sized["method"]]}
     )
     panels = {
         who: points.assign(y=list(sized[column]))
