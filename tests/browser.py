@@ -122,6 +122,11 @@ class Browser:
         """Show the page on a screen of that width."""
         self.call("Emulation.setDeviceMetricsOverride", width=pixels, height=900, deviceScaleFactor=1, mobile=False)
 
+    def paper(self, on: bool) -> None:
+        """Show the page as it is printed on A4 with margins of 12 mm, which are 703 pixels; or on a screen again."""
+        self.call("Emulation.setEmulatedMedia", media="print" if on else "screen")
+        self.width(703 if on else 1280)
+
     def close(self) -> None:
         self.socket.close()
         self.process.terminate()

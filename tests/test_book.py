@@ -143,6 +143,90 @@ def test_a_page_that_sends_the_reader_on_is_followed(browser, tmp_path):
     assert browser.ask("document.title") == "there"
 
 
+def test_every_text_can_be_read_in_light_and_dark(html, browser):
+    browser.width(1280)
+    faint = (ROOT / "tests/contrast.js").read_text()
+    faults: dict[str, str] = {}
+    for page in pages(html):
+        browser.open(page.as_uri())
+        for theme in ("light", "dark"):
+            for fault in browser.ask(f"{faint}('{theme}')"):
+                faults.setdefault(f"{theme} {fault.split(': ')[1]}", f"{page.relative_to(html)}: {theme}: {fault}")
+    assert not faults, "\n".join(faults.values())
+
+
+@pytest.mark.parametrize(
+    "css, word",
+    [("color: #777", None), ("color: #888", "3.54"), ("color: #888; font-size: 24px", None), ("opacity: 0.5", "3.9")],
+)
+def test_a_faint_text_would_be_noticed(browser, tmp_path, css, word):
+    page = tmp_path / "page.html"
+    page.write_text(f'<body style="background: #fff; color: #000"><p style="{css.replace("#777", "#767676")}">word</p>')
+    browser.open(page.as_uri())
+    found = browser.ask((ROOT / "tests/contrast.js").read_text() + "('light')")
+    assert (word is None and not found) or (word and found[0].startswith(word))
+
+
+def test_on_paper_no_table_is_clipped(html, browser):
+    browser.paper(True)
+    faults = []
+    for page in pages(html):
+        browser.open(page.as_uri())
+        outside = browser.ask(
+            "[...document.querySelectorAll('.bd-article table')].map(it => [it, it.getBoundingClientRect()])"
+            ".filter(([it, box]) => box.left < -1 || box.right > innerWidth + 1)"
+            ".map(([it, box]) => `${it.caption?.textContent}: ${box.left} to ${box.right} of ${innerWidth}`)"
+        )
+        faults += [f"{page.relative_to(html)}: {what}" for what in outside]
+    browser.paper(False)
+    assert not faults, "\n".join(faults)
+
+
+def test_the_first_visit_loads_less_than_a_megabyte(html, browser):
+    browser.width(1280)
+    browser.open((html / "index.html").as_uri())
+    files = {unquote(urlsplit(url).path) for url in browser.requests if url.startswith("file:")}
+    sizes = {file: Path(file).stat().st_size for file in files}
+    assert len(sizes) > 10
+    assert sum(sizes.values()) < 1_000_000, sizes
+
+
+def test_a_page_begins_with_its_content_and_ends_with_what_it_rests_on_and_how_to_cite_it(html, browser):
+    faults = []
+    for page in pages(html):
+        if not (ROOT / page.relative_to(html)).with_suffix(".ipynb").exists():
+            continue
+        browser.open(page.as_uri())
+        found = browser.ask("""({
+            bars: document.querySelectorAll("details.hide").length,
+            stray: document.querySelectorAll(".bd-article .cell:is(.tag_parameters, .tag_injected-parameters)").length,
+            folds: document.querySelectorAll("details.rests-on").length,
+            last: document.querySelector(".bd-article > section").lastElementChild.className,
+            parameters: document.querySelector("details.rests-on").textContent.includes("preset ="),
+            open: document.querySelectorAll("details.rests-on[open], details.code-fold[open]").length,
+        })""")
+        if found != {"bars": 0, "stray": 0, "folds": 1, "last": "cite", "parameters": True, "open": 0}:
+            faults.append(f"{page.relative_to(html)}: {found}")
+    assert not faults, "\n".join(faults)
+
+
+def test_every_table_and_figure_can_be_downloaded(html, browser):
+    faults = []
+    for page in pages(html):
+        browser.open(page.as_uri())
+        lacking = browser.ask("""[...document.querySelectorAll(".bd-article table")].map((table) => {
+              const box = table.closest(".table-scroll, .pst-scrollable-table-container") ?? table;
+              let next = box.nextElementSibling;
+              while (next?.matches("p.source")) next = next.nextElementSibling;
+              return next?.querySelector("button")?.textContent === "CSV" ? null : table.caption?.textContent ?? "a table";
+            }).filter(Boolean).concat([...document.querySelectorAll(".bd-article figure img[src^='data:image/svg']")]
+              .filter((image) =>
+                image.closest("figure").nextElementSibling?.querySelector("a[download]")?.href !== image.src)
+              .map((image) => image.alt))""")
+        faults += [f"{page.relative_to(html)}: {what}" for what in lacking]
+    assert not faults, "\n".join(faults)
+
+
 def test_every_table_of_the_book_sorts(html, browser):
     marked = [page for page in pages(html) if re.search(r"<table[^>]*class=\"[^\"]*\bsortable\b", page.read_text())]
     for page in marked:
@@ -154,6 +238,45 @@ def test_every_table_of_the_book_sorts(html, browser):
             }).map((head) => `table ${i}: ${head.textContent}`).concat(
               table.querySelector("th[aria-sort]") ? [] : [`table ${i}: no column to sort by`]))""")
         assert not stuck, f"{page.relative_to(html)}: {stuck}"
+
+
+def test_a_wide_table_says_that_it_scrolls(browser, tmp_path):
+    for name in ("tables.js", "book.css"):
+        shutil.copy(ROOT / "book/_static" / name, tmp_path)
+    head = "".join(f"<th>column {i}</th>" for i in range(30))
+    page = tmp_path / "wide.html"
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="book.css"><script src="tables.js"></script>'
+        '<article class="bd-article">'
+        f'<div class="table-scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody></tbody></table></div>'
+        '<div class="table-scroll"><table class="sortable"><thead><tr><th>narrow</th></tr></thead></table></div>'
+    )
+    browser.width(390)
+    browser.open(page.as_uri())
+    said = "[...document.querySelectorAll('.tools span')].map(it => it.textContent)"
+    settled = f"new Promise(done => setTimeout(() => done({said}), 200))"
+    assert browser.ask(settled) == ["more columns →", ""]
+    assert browser.ask("document.querySelector('.table-scroll').tabIndex") == 0
+    browser.ask("document.querySelector('.table-scroll').scrollTo(100000, 0)")
+    assert browser.ask(settled) == ["← more columns", ""]
+
+
+def test_a_table_becomes_csv_with_plain_numbers(browser, tmp_path):
+    shutil.copy(ROOT / "book/_static/tables.js", tmp_path)
+    page = tmp_path / "csv.html"
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><script src="tables.js"></script><table class="sortable"><thead>'
+        "<tr><th>method</th><th>score</th><th>parameters</th></tr></thead><tbody>"
+        "<tr><td>LoRA, merged</td><td>0.676 ± 0.004</td><td>1,234</td></tr>"
+        '<tr><td>a "b"</td><td class="missing">not run</td><td>−5</td></tr></tbody></table>'
+    )
+    browser.open(page.as_uri())
+    assert browser.ask("csv(document.querySelector('table'))").split("\r\n") == [
+        'method,score,"score, sd",parameters',
+        '"LoRA, merged",0.676,0.004,1234',
+        '"a ""b""",,,-5',
+        "",
+    ]
 
 
 TABLE = """<!doctype html><script src="tables.js"></script><table class="sortable">

@@ -111,7 +111,7 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
         f"{preset.precision}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
-    return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="What this page rests on")
+    return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="Preset, data, seeds and budget")
 
 
 def _either(values: Iterable[int | None]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,19 @@ from markupsafe import Markup, escape
 
 from peftlib import markup
 from peftlib.grids import DEFAULT_TASKS
-from peftlib.report import learned
+from peftlib.papers import about, papers
+from peftlib.report import learned, pages
 from peftlib.study import Results
 
 MISSING = "not run"
+MARK = f" {learned.SIGN} "
 IN_PART = "in part"  # of an average: some of its tasks were not learned
 NO_COMMIT = "unknown (made outside a repository)"
 TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
+# A cell that is a number, whatever its unit: "0.676 ± 0.004", "1,234", "8.0×1", "17%", "2 min", "+0.00"; "cut" is not.
+NUMBER = re.compile(r"[+\-−]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ± \d+(\.\d+)?)?\s?([%×]\d*|[kMGT]?i?B|[mµ]?s|min|h|M|K)?$")
+SHORT = 8  # characters of a heading that is not broken
+WIDE = 9  # columns from which on a table may use the margin of the page, too
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
 
 
@@ -208,7 +215,8 @@ def table(
     """A sortable table with a caption and a footer that says where its numbers come from.
 
     Args:
-        df: cells are text, numbers, `Spread`, or None for what has not been run. The index is not shown.
+        df: cells are text, numbers, `Spread`, or None for what has not been run. The index is not shown. A column
+            "average" comes second.
         caption: what a reader who only scrolls should get from it.
         source: the records behind it (of `peftlib.study.results`); None for a table of the paper's numbers alone.
         note: a sentence below it.
@@ -216,6 +224,7 @@ def table(
         missing: what an empty cell says.
     """
     formats = dict(formats or {})
+    df = df[_order(df.columns)]
     rows = [
         [cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
         for row in df.itertuples(index=False, name=None)
@@ -224,25 +233,77 @@ def table(
     foot = [markup.line(note)] if note else []
     foot += [provenance(source)] if source is not None else []
     columns, caption = [markup.line(name).replace("_", " ") for name in df.columns], markup.line(caption)
-    return Html(_html_table(columns, rows, caption, foot, missing), _text_table(columns, rows, caption, foot))
+    cells = [_Column(name, [row[i] for row in rows], missing, source or ()) for i, name in enumerate(columns)]
+    shown = [[column.shown(row[i]) for i, column in enumerate(cells)] for row in rows]
+    return Html(_html_table(cells, rows, caption, foot), _text_table(columns, shown, caption, foot))
 
 
-def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> Markup:
-    def cell(text: str) -> Markup:
-        # An empty cell sorts last, whatever the column holds; a marked one by its number.
-        td = Markup('<td data-sort="" class="missing">{}</td>') if text == missing else Markup("<td>{}</td>")
-        if f" {learned.SIGN} " in text:
-            td = Markup('<td data-sort="{}" class="unlearned">{{}}</td>').format(text.split()[0])
-        return td.format(text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
+def _order(columns: Sequence[str]) -> list[str]:
+    """The average comes second, after the names of rows: a narrow screen and a printed page show it beside them."""
+    return sorted(columns, key=lambda name: (name != columns[0], name != "average"))
 
-    head = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in columns)
-    body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup().join(map(cell, row))) for row in rows)
+
+class _Column:
+    """A column as a page shows it: its numbers end at the right, its methods lead to their pages.
+
+    texts: its cells. missing: what an empty one says. source: the records that its rows come from.
+    """
+
+    def __init__(self, name: str, texts: Sequence[str], missing: str, source: Sequence[dict]):
+        filled = [text for text in texts if text not in (missing, "", "–")]
+        self.name, self.missing = name, missing
+        self.numeric = bool(filled) and all(NUMBER.match(text.partition(MARK)[0]) for text in filled)
+        self.links = pages.links(filled, source) if name in pages.COLUMNS else {}
+        self.ran = ran(source) if name in pages.COLUMNS else {}
+
+    def shown(self, text: str) -> str:
+        return f"{text} (here {self.ran[text]})" if text in self.ran else text
+
+    def head(self) -> Markup:
+        return Markup('<th scope="col"{}>{}</th>').format(
+            self._class("short" if len(self.name) <= SHORT else ""), self.name
+        )
+
+    def cell(self, text: str) -> Markup:
+        if text == self.missing:  # an empty cell sorts last, whatever the column holds
+            return Markup('<td data-sort=""{}>{}</td>').format(self._class("missing"), text)
+        said = self.shown(text).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+        if MARK in text:  # a run that did not learn sorts by its number
+            return Markup('<td data-sort="{}"{}>{}</td>').format(text.split()[0], self._class("unlearned"), said)
+        if text in self.links:
+            said = Markup('<a href="{}">{}</a>').format(self.links[text], said)
+        return Markup("<td{}>{}</td>").format(self._class(), said)
+
+    def _class(self, also: str = "") -> Markup:
+        names = [name for name in (also, "number" if self.numeric else "") if name]
+        return Markup(' class="{}"').format(" ".join(names)) if names else Markup()
+
+
+def ran(source: Sequence[dict]) -> dict[str, str]:
+    """Of the rows of an experiment that a paper names after a backbone, those that ran on another: label -> backbone."""
+    named = {name for paper in papers() for name in about(paper).backbones}
+    there: dict[str, dict[str, None]] = {}
+    for record in source:
+        label, backbone = record["run"]["label"], record["run"]["backbone"]
+        called = label.partition(",")[0].lower()
+        if called in named and called != backbone:
+            there.setdefault(label, {})[backbone] = None
+    return {label: " and ".join(found) for label, found in there.items()}
+
+
+def _html_table(columns: list[_Column], rows: list[list[str]], caption: str, foot: list[str]) -> Markup:
+    head = Markup().join(column.head() for column in columns)
+    body = Markup("\n").join(
+        Markup("<tr>{}</tr>").format(Markup().join(c.cell(text) for c, text in zip(columns, row, strict=True)))
+        for row in rows
+    )
     below = Markup().join(Markup('<p class="source"><small>{}</small></p>').format(said) for said in foot)
     looks = Markup(' class="sortable"') if rows else ""  # nothing to sort, no buttons that would do nothing
+    width = " full-width" if len(columns) >= WIDE else ""
     return Markup(
-        '<div class="table-scroll"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
+        '<div class="table-scroll{}"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
         "</tbody></table></div>\n{}"
-    ).format(looks, caption, head, body, below)
+    ).format(width, looks, caption, head, body, below)
 
 
 def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str]) -> str:
