@@ -76,7 +76,7 @@ def broken(page: Path, address: str) -> str | None:
 
 def test_the_book_has_its_pages(html):
     names = {page.relative_to(html).as_posix() for page in pages(html)}
-    assert {"index.html", "book/index.html", "book/rerun.html", "book/bibliography.html"} <= names
+    assert {"index.html", "notebooks/book/home.html", "book/rerun.html", "book/bibliography.html"} <= names
     committed = {path.relative_to(ROOT).with_suffix(".html").as_posix() for path in ROOT.glob("notebooks/*/*.ipynb")}
     assert committed <= names, f"notebooks without a page: {sorted(committed - names)}"
 
@@ -225,6 +225,47 @@ def test_every_table_and_figure_can_be_downloaded(html, browser):
               .map((image) => image.alt))""")
         faults += [f"{page.relative_to(html)}: {what}" for what in lacking]
     assert not faults, "\n".join(faults)
+
+
+def test_the_picture_of_all_methods_is_chosen_from_and_entered_by_keyboard(html, browser):
+    page = html / "notebooks/book/home.html"
+    for width, shown in ((1280, "wide"), (390, "narrow")):
+        browser.width(width)
+        browser.open(page.as_uri())
+        if not browser.ask("document.querySelector('figure.choice') !== null"):
+            pytest.skip("no record of the comparison of all methods is in this book")
+        where = (
+            f"[...document.querySelectorAll('.choice-{shown} .point')]"
+            ".map(it => it.querySelector('.marker').getBoundingClientRect().x)"
+        )
+        assert browser.ask("[...document.querySelectorAll('figure.choice > svg')].filter(it => it.clientWidth).length") == 1
+        before = browser.ask(where)
+        axes = f"[...document.querySelectorAll('.choice-{shown} .axis')].filter(it => it.getClientRects().length).length"
+        assert browser.ask(axes) == 1
+        browser.ask("document.querySelector('#cost-stored').focus()")
+        browser.press("ArrowRight", 39)
+        assert browser.ask("document.querySelector('#cost-memory').checked")
+        after = browser.ask(f"new Promise(done => setTimeout(() => done({where}), 800))")
+        assert sum(abs(one - other) > 1 for one, other in zip(before, after, strict=True)) > len(before) / 2
+        assert browser.ask(axes) == 1
+    addresses = browser.ask("[...document.querySelectorAll('.choice-narrow a.point')].map(it => it.href.baseVal)")
+    assert len(addresses) > 10 and all(re.match(r"../methods/\w+\.html$", address) for address in addresses)
+    browser.ask("document.querySelector('.choice-narrow a.point').focus()")
+    browser.press("Enter", 13)
+    for _ in range(50):
+        if "/methods/" in browser.ask("location.href"):
+            break
+    assert browser.ask("location.href").endswith(addresses[0].rpartition("/")[2])
+
+
+def test_home_is_one_screen_of_what_was_found(html, browser):
+    browser.width(1440)
+    browser.open((html / "index.html").as_uri())
+    if not browser.ask("document.querySelector('figure.choice') !== null"):
+        pytest.skip("no record of the comparison of all methods is in this book")
+    assert browser.ask("document.querySelector('.home-where').getBoundingClientRect().bottom") < 1000
+    told = browser.ask("[...document.querySelectorAll('.home .found')].map(it => it.querySelectorAll('.outcome').length)")
+    assert told and all(count == 3 for count in told)
 
 
 def test_every_table_of_the_book_sorts(html, browser):

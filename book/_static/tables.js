@@ -4,7 +4,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("table.sortable").forEach(makeSortable);
   document.querySelectorAll(".bd-article table").forEach(addTools);
-  document.querySelectorAll(".bd-article figure :is(img[src^='data:image/svg'], svg)").forEach(addDownload);
+  document.querySelectorAll(".bd-article figure img[src^='data:image/svg'], .bd-article figure > svg:first-of-type").forEach(addDownload);
 });
 window.addEventListener("beforeprint", () => document.querySelectorAll("details.rests-on").forEach((it) => { it.open = true; }));
 
@@ -72,8 +72,8 @@ function addDownload(picture) {
   link.download = fileName(figure.querySelector("figcaption")?.textContent ?? "figure", "svg");
   if (!picture.src) {
     link.addEventListener("click", () => {
-      const text = new XMLSerializer().serializeToString(picture);
-      link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+      const shown = [...figure.querySelectorAll(":scope > svg")].find((svg) => svg.getBoundingClientRect().width) ?? picture;
+      link.href = URL.createObjectURL(new Blob([standalone(shown)], { type: "image/svg+xml" }));
     });
   }
   tools(figure).append(link);
@@ -119,4 +119,18 @@ function key(cell) {
   const plain = text.replace(/,(?=\d{3})/g, "").replace(/^−/, "-");
   const match = plain.match(/^([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?:$|[±%×(±]|[kMGTB]B?$|[a-zµ]+(?:\/s)?$)/i);
   return match ? parseFloat(match[1]) : text;
+}
+
+// The text of a picture that is drawn by the page's style sheet, with its looks of now in it.
+function standalone(svg) {
+  const copy = svg.cloneNode(true), from = [svg, ...svg.querySelectorAll("*")], to = [copy, ...copy.querySelectorAll("*")];
+  const looks = ["display", "visibility", "fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family",
+    "font-size", "font-weight", "text-anchor", "transform"];
+  from.forEach((element, i) => {
+    const now = getComputedStyle(element);
+    to[i].setAttribute("style", looks.map((name) => `${name}:${now.getPropertyValue(name)}`).join(";"));
+  });
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  copy.querySelectorAll("a").forEach((link, i) => link.setAttribute("href", svg.querySelectorAll("a")[i].href.baseVal));
+  return new XMLSerializer().serializeToString(copy);
 }

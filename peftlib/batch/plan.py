@@ -44,7 +44,8 @@ class Page:
 
 
 def pages(preset_name: str) -> list[Page]:
-    """The book's notebooks. Each names, in its metadata, the experiments it reads: ``{"peftlib": {"experiments": []}}``.
+    """The book's notebooks. Each names, in its metadata, the experiments it reads: ``{"peftlib": {"experiments": []}}``, or
+    "all" in place of the list.
 
     Raises:
         UsageError: a notebook names an experiment that does not exist.
@@ -53,6 +54,7 @@ def pages(preset_name: str) -> list[Page]:
     out = []
     for path in sorted((records.root() / "notebooks").glob("*/*.ipynb")):
         named = json.loads(path.read_text())["metadata"].get("peftlib", {}).get("experiments", [])
+        named = list(experiments()) if named == "all" else named
         unknown = set(named) - set(experiments())
         if unknown:
             raise UsageError(f"{path.name} reads unknown experiments {sorted(unknown)}; known: {', '.join(experiments())}")

@@ -40,7 +40,8 @@ _POWERS = {"K": 3, "M": 6, "B": 9}
 class About:
     """What a paper is. backbone: the one that it trains, in words; backbones: how names of it begin here. suites: are its
     scores those of GLUE and SuperGLUE, on test splits? margin: how far apart two scores of its tables may be, in the
-    tables' unit, and still be on par, declared before ours were looked at; margin_from: why so much."""
+    tables' unit, and still be on par, declared before ours were looked at; margin_from: why so much. headlines: ids of the
+    claims that the book's first page tells."""
 
     title: str
     backbone: str
@@ -48,6 +49,7 @@ class About:
     suites: bool
     margin: float | None = None
     margin_from: str = ""
+    headlines: tuple[str, ...] = ()
 
 
 def papers() -> list[str]:
@@ -63,7 +65,7 @@ def about(paper: str) -> About:
     """
     text = (FOLDER / known(papers(), paper, "paper") / "paper.toml").read_text(encoding="utf-8")
     fields = tomllib.loads(text)
-    return About(**fields | {"backbones": tuple(fields["backbones"])})
+    return About(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
 
 
 def part(paper: str, name: str) -> ModuleType | None:

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections.abc import Sequence
 
 from peftlib import expressions
+from peftlib.comparison import METHOD_RUNS
 from peftlib.errors import UsageError
 from peftlib.grids import experiments, get_preset, runs
+from peftlib.records import root
 
-# Notebooks of ``notebooks/methods``, by the methods of an expression. tests/test_report.py holds it against the notebooks.
-PAGES = {
-    "Full": "full",
-    "HeadOnly": "head_only",
-    "LoRA": "lora",
-    "LoRA + AdaptBertAdapter": "lora_adapter",
-    "AdaptBertAdapter": "adaptbert_adapter",
-    "AdaptBertHypernet": "adaptbert_hypernet",
-    "Houlsby": "houlsby",
-    "PfeifferAttention": "pfeiffer_attention",
-    "PfeifferFFN": "pfeiffer_ffn",
-    "AdapterDrop": "adapterdrop",
-    "AdapterLowRank": "adapter_lowrank",
-    "PHMAdapter": "phm_adapter",
-    "Compacter": "compacter",
-    "CompacterPlusPlus": "compacter_plusplus",
-    "PrefixTuning": "prefix",
-    "PromptTuning": "prompt",
-    "BitFit": "bitfit",
-    "LayerNormTuning": "layernorm",
-    "FishMask": "fish",
-    "AdaLoRA": "adalora",
-    "GaLore": "galore",
-    "IntrinsicSAID": "said",
-}
 BESIDE = {"OutputLayer"}  # trained beside a method, not one that a page is about
 COLUMNS = ("method", "row", "class", "configuration", "here", "model")  # what may name a method
 LONGEST = 200  # characters of a cell that names one
+
+
+@functools.cache
+def pages() -> dict[str, str]:
+    """The notebooks of ``notebooks/methods`` by the methods that each is about, which it names by its row's label."""
+    found = {}
+    for notebook in sorted((root() / "notebooks" / "methods").glob("*.ipynb")):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        label = re.search(r'^label = "([^"]+)"$', "\n".join("".join(cell["source"]) for cell in cells), re.MULTILINE)
+        if label and label[1] in METHOD_RUNS:
+            found[" + ".join(expressions.names(METHOD_RUNS[label[1]]))] = notebook.stem
+    return found
 
 
 def page_of(method: str) -> str | None:
@@ -44,7 +35,7 @@ def page_of(method: str) -> str | None:
 
     method: an expression; its hyperparameters do not matter.
     """
-    found = PAGES.get(" + ".join(name for name in expressions.names(method) if name not in BESIDE))
+    found = pages().get(" + ".join(name for name in expressions.names(method) if name not in BESIDE))
     return f"../methods/{found}.html" if found else None
 
 
