@@ -8,6 +8,7 @@ import pytest
 from test_report import synthetic
 
 from peftlib import grids, papers
+from peftlib.methods import METHODS
 from peftlib.report import chart, choice, home, verdicts
 from peftlib.study import Results
 
@@ -95,3 +96,9 @@ def test_without_records_home_says_so_and_names_the_papers_to_come():
     waiting = [paper for paper in papers.papers() if paper not in home.judged()]
     assert all(home.title(paper) in home.coming() for paper in waiting)
     assert str(shown.content).count('class="found"') == len(home.judged())
+
+
+def test_what_peft_calls_a_method_is_in_peft():
+    peft = pytest.importorskip("peft")
+    assert all(hasattr(peft, name) for name in choice.ELSEWHERE["peft"].values())
+    assert {name for there in choice.ELSEWHERE.values() for name in there} <= set(METHODS)

@@ -71,23 +71,30 @@ def test_every_method_is_listed_from_its_class():
     assert all(cls.title in shown for cls in METHODS.values())
 
 
-def test_undominated_methods(made):
-    groups = {r["run"]["label"]: [r] for r in made}
-    assert survey.undominated(groups) == ["Full", "LoRA", "HeadOnly"]  # LoRA beats Houlsby in everything
-    twins = {"a": groups["LoRA"], "b": groups["LoRA"]}
-    assert survey.undominated(twins) == ["a", "b"]
-
-
 def test_advice_comes_from_the_records(made):
     said = survey.advice(made).data
-    assert "Highest on sst is **Full** with 0.600" in said
-    assert "HeadOnly" not in said  # 0.30 is not within two standard errors (0.098) of 0.60
-    assert "for small storage: **LoRA**" in said and r"at inference: Full\, LoRA" in said
+    assert "Highest is **Full** with 0.600" in said and "**3 of 4 methods cannot be told from it**" in said
+    assert "HeadOnly" not in said  # 0.30 is not within an interval of 0.60
+    assert "- stores least: **LoRA**" in said and r"once merged: Full\, LoRA" in said
+    assert "shines" not in said
+
+
+def test_choices_are_ranked_by_test_score_and_can_be_filtered(made):
+    html = survey.choices(made)._repr_html_()
+    rows = [
+        line.split(">")[3].partition("<")[0] for line in html.split("<tbody>")[1].splitlines() if line.startswith("<tr>")
+    ]
+    assert rows == ["Full", "LoRA", "Houlsby", "HeadOnly"]
+    heads = {head.rpartition(">")[2] for head in html.split("</th>")}
+    assert {column for _, column, _, _ in survey.WISHES} <= heads
+    assert html.count('type="checkbox"') == len(survey.WISHES)
 
 
 def test_pages_cope_with_no_records():
     empty = Results([], [])
     assert "too few" in survey.advice(empty).data
+    assert "nothing to say" in survey.about_the_task(empty).data
+    assert "not drawn" in repr(survey.picture(empty))
     assert "(no rows)" in repr(survey.choices(empty)) or "nothing to show" in repr(survey.choices(empty))
     assert "not drawn" in repr(efficiency.by_method(empty))
     assert "nothing to show" in repr(environment.machines(empty))

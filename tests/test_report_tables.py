@@ -119,3 +119,11 @@ def test_a_page_is_cited_as_citation_cff_says(monkeypatch):
     with pytest.raises(reading.ExtensionError, match="CITATION.cff"):
         reading.citation(ROOT / "tests", "a", "b")
     sys.modules.pop("reading")
+
+
+def test_every_work_cited_can_be_followed_and_told_from_the_others():
+    entries = re.findall(r"@\w+\{(\w+),\n(.*?)\n\}", (ROOT / "book/references.bib").read_text(), re.DOTALL)
+    fields = {key: dict(re.findall(r"^  (\w+) = \{(.*)\},$", body, re.MULTILINE)) for key, body in entries}
+    assert {key for key, found in fields.items() if not {"doi", "eprint", "url"} & set(found)} == {"adaptbert"}
+    called = [(found["author"].split(" and ")[0], " and " in found["author"], found["year"]) for found in fields.values()]
+    assert len(set(called)) == len(called), "two works are cited alike"

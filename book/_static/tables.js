@@ -4,6 +4,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("table.sortable").forEach(makeSortable);
   document.querySelectorAll(".bd-article table").forEach(addTools);
+  document.querySelectorAll("fieldset.filters").forEach(makeFilters);
   document.querySelectorAll(".bd-article figure img[src^='data:image/svg'], .bd-article figure > svg:first-of-type").forEach(addDownload);
 });
 window.addEventListener("beforeprint", () => document.querySelectorAll("details.rests-on").forEach((it) => { it.open = true; }));
@@ -133,4 +134,27 @@ function standalone(svg) {
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   copy.querySelectorAll("a").forEach((link, i) => link.setAttribute("href", svg.querySelectorAll("a")[i].href.baseVal));
   return new XMLSerializer().serializeToString(copy);
+}
+
+// The checkboxes of a fieldset, each a wish about a column, hide the rows of the next table that do not meet all of them.
+// A row that does not say (not measured) does not meet a wish.
+function makeFilters(fieldset) {
+  const box = fieldset.nextElementSibling, table = box.querySelector("table"), count = document.createElement("output");
+  const columns = Array.from(table.tHead.rows[0].cells, (head) => head.textContent.trim());
+  const meets = { "<=": (a, b) => a <= b, "<": (a, b) => a < b, "=": (a, b) => a === b, "!=": (a, b) => a !== b };
+  fieldset.append(count);
+  const apply = () => {
+    const wishes = [...fieldset.querySelectorAll("input:checked")].map((input) => input.dataset);
+    const rows = Array.from(table.tBodies[0].rows);
+    rows.forEach((row) => {
+      row.hidden = !wishes.every((wish) => {
+        const cell = row.cells[columns.indexOf(wish.column)], text = cell.textContent.trim();
+        if (cell.classList.contains("missing")) return false;
+        return wish.is.startsWith("<") ? meets[wish.is](key(cell), Number(wish.value)) : meets[wish.is](text, wish.value);
+      });
+    });
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} methods`;
+  };
+  fieldset.addEventListener("change", apply);
+  apply();
 }

@@ -8,10 +8,30 @@ from dataclasses import dataclass
 
 from peftlib.expressions import names, parse
 from peftlib.methods import METHODS
-from peftlib.report import pages, style
+from peftlib.report import commonest, pages, style
 from peftlib.report.efficiency import benchmark
 from peftlib.report.tables import by_label, scores
 
+# What two libraries call the methods that they have: Hugging Face's peft and AdapterHub's adapters.
+ELSEWHERE = {
+    "peft": {
+        "LoRA": "LoraConfig",
+        "AdaLoRA": "AdaLoraConfig",
+        "PrefixTuning": "PrefixTuningConfig",
+        "PromptTuning": "PromptTuningConfig",
+        "LayerNormTuning": "LNTuningConfig",
+    },
+    "adapters": {
+        "Houlsby": "DoubleSeqBnConfig",
+        "PfeifferFFN": "SeqBnConfig",
+        "AdapterDrop": "leave_out",
+        "Compacter": "CompacterConfig",
+        "CompacterPlusPlus": "CompacterPlusPlusConfig",
+        "LoRA": "LoRAConfig",
+        "PrefixTuning": "PrefixTuningConfig",
+        "PromptTuning": "PromptTuningConfig",
+    },
+}
 COMBINED = "combined"
 Z = 1.959964  # of a 95 % interval of a normal distribution
 
@@ -56,7 +76,8 @@ def score(records: Sequence[dict], task: str) -> Score | None:
         return None
     run = records[0]["run"]
     rows = run["limits"][2] or 1000
-    error = math.hypot(math.sqrt(found.mean * (1 - found.mean) / rows), (found.sd or 0.0) / math.sqrt(found.n))
+    share = max(found.mean * (1 - found.mean), 1e-9)
+    error = math.hypot(math.sqrt(share / rows), (found.sd or 0.0) / math.sqrt(found.n))
     return Score(found.mean, found.mean - Z * error, found.mean + Z * error, error, found.n)
 
 
@@ -101,9 +122,16 @@ def cost(method: str) -> dict[str, float]:
     return {"time": step["milliseconds"] / full["milliseconds"], "memory": step["peak_bytes"] / full["peak_bytes"]}
 
 
+def commonest_score(source: Sequence[dict], task: str) -> float | None:
+    """What the commonest label scores on the test rows of the runs that were asked for; None if that is not known."""
+    run = next(iter(getattr(source, "wanted", ())), None)
+    known = commonest.scores(run, task) if run else None
+    return known["accuracy"] if known else None
+
+
 def level_with_best(found: Sequence[Point]) -> list[Point]:
     """Those whose difference to the highest score has an interval that contains zero, the highest among them."""
-    best = found[0].score
+    best = found[0].score if found else None
     return [point for point in found if best.mean - point.score.mean <= Z * math.hypot(best.error, point.score.error)]
 
 
@@ -118,3 +146,9 @@ def front(found: Sequence[Point]) -> list[Point]:
         return all(theirs <= ours for theirs, ours in pairs) and any(theirs < ours for theirs, ours in pairs)
 
     return [point for point in found if not any(beats(other, point) for other in found)]
+
+
+def elsewhere(method: str, library: str) -> str | None:
+    """What "peft" or "adapters" calls an expression's one method; None if it lacks it."""
+    parts = names(method)
+    return ELSEWHERE[library].get(parts[0]) if len(parts) == 1 else None

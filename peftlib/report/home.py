@@ -10,7 +10,7 @@ from markupsafe import Markup
 from peftlib import markup, study
 from peftlib.grids import Preset, experiments
 from peftlib.papers import FOLDER, about, papers
-from peftlib.report import choice, commonest, verdicts
+from peftlib.report import choice, verdicts
 from peftlib.report.chart import chart, size
 from peftlib.report.tables import Html
 
@@ -122,12 +122,10 @@ def which(records: Sequence[dict]) -> Html:
         size(least.stored),
         _share(least, there),
     )
-    run = next(iter(getattr(records, "wanted", ())), None)
-    known = commonest.scores(run, TASK) if run else None
     picture = chart(
         there,
         task=f"test accuracy, {GRADES}",
-        baseline=known["accuracy"] if known else None,
+        baseline=choice.commonest_score(records, TASK),
         caption="Every method on one task, one configuration each. Bars are 95 % intervals; solid points are those that no "
         "other beats in score, storage, memory and time. Each leads to its method's page.",
         source=records,
