@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
@@ -270,7 +271,7 @@ def _labels(
     one that finds none is not named, which its title makes up for."""
     there = [(p, x(value), y(p.score.mean)) for p in found if (value := axis.value(p)) is not None]
     taken = [(cx - 6, cy - 6, cx + 6, cy + 6) for _, cx, cy in there]
-    out = {}
+    out: dict[str, tuple[float, float, str]] = {}
     for point, cx, cy in sorted(there, key=lambda one: one[0] not in best):
         if not frame.every and point not in best:
             continue
@@ -292,7 +293,7 @@ def _marker(family: str, radius: float) -> Markup:
     color, shape = FAMILIES.get(family, FAMILIES["baseline"])
     made = MarkerStyle(shape)
     path, d = made.get_path().transformed(made.get_transform()), []
-    extent = abs(path.vertices).max()
+    extent = float(np.abs(np.asarray(path.vertices)).max())
     for vertices, code in path.iter_segments(curves=True, simplify=False):
         pairs = " ".join(
             f"{radius * a / extent:.2f}" if i % 2 == 0 else f"{-radius * a / extent:.2f}" for i, a in enumerate(vertices)

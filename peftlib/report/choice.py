@@ -131,7 +131,9 @@ def commonest_score(source: Sequence[dict], task: str) -> float | None:
 
 def level_with_best(found: Sequence[Point]) -> list[Point]:
     """Those whose difference to the highest score has an interval that contains zero, the highest among them."""
-    best = found[0].score if found else None
+    if not found:
+        return []
+    best = found[0].score
     return [point for point in found if best.mean - point.score.mean <= Z * math.hypot(best.error, point.score.error)]
 
 

@@ -224,7 +224,7 @@ def table(
         missing: what an empty cell says.
     """
     formats = dict(formats or {})
-    df = df[_order(df.columns)]
+    df = df.iloc[:, _order(list(df.columns))]
     rows = [
         [cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
         for row in df.itertuples(index=False, name=None)
@@ -238,9 +238,9 @@ def table(
     return Html(_html_table(cells, rows, caption, foot), _text_table(columns, shown, caption, foot))
 
 
-def _order(columns: Sequence[str]) -> list[str]:
+def _order(columns: Sequence[str]) -> list[int]:
     """The average comes second, after the names of rows: a narrow screen and a printed page show it beside them."""
-    return sorted(columns, key=lambda name: (name != columns[0], name != "average"))
+    return sorted(range(len(columns)), key=lambda i: (i > 0, columns[i] != "average"))
 
 
 class _Column:

@@ -203,6 +203,6 @@ def advice(records: Sequence[dict]) -> Markdown:
     return Markdown(lines[0] + "\n\n" + "\n".join(line for line in lines[1:] if line))
 
 
-def _least(what: str, close: Sequence[choice.Point], key: Callable[[choice.Point], float | None]) -> str:
-    known = [point for point in close if key(point) is not None]
-    return fill("- {what}: **{best}**", what=what, best=min(known, key=key).label) if known else ""
+def _least(what: str, close: Sequence[choice.Point], cost: Callable[[choice.Point], float | None]) -> str:
+    known = {point.label: value for point in close if (value := cost(point)) is not None}
+    return fill("- {what}: **{best}**", what=what, best=min(known, key=known.__getitem__)) if known else ""
