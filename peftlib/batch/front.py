@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from peftlib import commandline, records
-from peftlib.batch import guard, parameters, shown, site, slurm
+from peftlib.batch import guard, parameters, shown, site, slurm, warm
 from peftlib.errors import PeftlibError, UsageError, short
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
@@ -316,7 +316,8 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
     ]
     progress, log = Progress(), snakemake_log(build)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
+    warmed = warm.kernels(build, seen["env"]) if options.local and TARGET["pages"] in targets else contextlib.nullcontext()
+    with log.open("w", encoding="utf-8") as file, warmed:
         # On a cluster Snakemake alone can cancel its jobs: it gets a group, and so no Ctrl-C but ours.
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **seen, process_group=None if options.local else 0
