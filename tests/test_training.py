@@ -702,7 +702,7 @@ def test_data_and_weights_are_looked_at_again_only_when_their_files_change(tmp_p
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
     monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
     assert set(write(60)).isdisjoint(first)
-    for kept in (tmp_path / "_build" / "digests").iterdir():
+    for kept in (tmp_path / "_build" / "kept").iterdir():
         kept.write_text("{")
     assert set(write(40)) == set(first)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from peftlib.accounting import BERT as BERT
 from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError, short
@@ -15,7 +16,6 @@ from peftlib.grids import DEFAULT_TASKS
 from peftlib.methods.base import Expression, parse
 from peftlib.model import Counts, Tuned
 
-BERT = "bert-base-uncased"
 MOST = 1000  # tasks, and copies of methods
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from peftlib import commandline, records
-from peftlib.batch import guard, parameters, shown, site, slurm, warm
+from peftlib.batch import guard, parameters, shown, site, slurm, times, warm
 from peftlib.errors import PeftlibError, UsageError, short
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
@@ -206,6 +206,8 @@ class Progress:
     total: int = 0
     done: int = 0
     names: dict[str, str] = field(default_factory=dict)  # of running jobs, by Snakemake's number
+    begun: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of finished jobs, by name
     failing: bool = False
 
     def feed(self, line: str) -> str | None:
@@ -215,13 +217,15 @@ class Progress:
         elif match := re.match(r"total\s+(\d+)$", line):
             self.total = int(match[1]) - self.gathering
         elif match := re.match(r"Job (\d+): (.+?)(?: {2,}.*)?$", line):
-            self.names[match[1]] = match[2].strip()
+            self.names[match[1]], self.begun[match[1]] = match[2].strip(), time.monotonic()
         elif match := re.match(r"Error in rule", line):
             self.failing = True
         elif self.failing and (match := re.match(r"\s+jobid: (\d+)", line)):
             self.failing = False
             return self.report(match[1], "FAILED")
         elif match := re.match(r"Finished jobid: (\d+)", line):
+            if match[1] in self.names:
+                self.seconds[self.names[match[1]]] = time.monotonic() - self.begun[match[1]]
             return self.report(match[1], "done")
         return None
 
@@ -280,8 +284,9 @@ def snakemake_log(build: Path) -> Path:
     return build / "logs" / "snakemake.log"
 
 
-def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> bool:
-    """Bring targets of the Snakefile up to date in `build`, with progress; True if nothing failed.
+def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> tuple[bool, dict[str, float]]:
+    """Bring targets of the Snakefile up to date in `build`, with progress; whether nothing failed, and the seconds that
+    each finished job took.
 
     Raises:
         UsageError: Snakemake stopped before its first job: it does not know an argument, or cannot write.
@@ -338,7 +343,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         raise KeyboardInterrupt(f"Snakemake was killed by signal {-process.returncode}")
     if process.returncode and not progress.total:
         raise UsageError(f"Snakemake stopped before its first job: {site.tail(log, 1)} (all it said: {log})")
-    return process.returncode == 0
+    return process.returncode == 0, progress.seconds
 
 
 # --- one batch --------------------------------------------------------------------------------------------------------
@@ -376,7 +381,8 @@ def bring(folders: tuple[str, ...], plan: dict, build: Path, options: Options) -
     for folder in folders:
         missing = len(unfinished(folder, plan, build))
         print(f"{NOUN[folder]}: {len(plan[folder])} notebooks, {missing} of them never run or failed", flush=True)
-    good = snakemake([TARGET[folder] for folder in folders], build, Path(plan["root"]), options)
+    good, took = snakemake([TARGET[folder] for folder in folders], build, Path(plan["root"]), options)
+    times.keep(plan, build, took)
     failed = {folder: unfinished(folder, plan, build) for folder in folders}
     for folder, names in failed.items():
         for name in names:
@@ -425,6 +431,9 @@ def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("t
             write(build / "complete", made_from)
     if "book" in halves and site.index(build / "site").exists():
         print(f"\nthe book: {site.index(build / 'site')}")
+    if steps:
+        told = times.read(times.path_of(build))
+        print("\n".join(["", times.table(told, halves), *times.over_budget(told, Path(plan["root"]))]))
     print(f"{'NOT complete after' if failed else 'complete in'} {clock(time.monotonic() - started)}")
     for name in failed:
         print(f"  failed: {name}")

@@ -1,8 +1,8 @@
 """Warm kernels: a process that has imported what pages use, and forks for each page instead of starting Python anew.
 
 Nothing else is shared. A page is run by papermill in a fork of its own, its kernel is another, which was forked before
-papermill began: both know what was imported, and nothing of other pages. Where there is no such process (another system than
-Linux, a node of a cluster, or it refuses because a thread runs in it that a fork would lose), pages have fresh kernels.
+papermill began: both know what was imported, and nothing of other pages. Where there is no such process (another system
+than Linux, a node of a cluster, or it refuses because a thread runs in it that a fork would lose), kernels are fresh.
 
     front  ->  warm (listens at a socket in the build's folder)
     Snakemake  ->  worker (a client, which waits)  ~>  warm's fork: papermill  ->  its fork: the kernel
@@ -148,10 +148,14 @@ def warm_up() -> None:
     import ipykernel.kernelapp  # noqa: F401
     import papermill  # noqa: F401
 
+    from peftlib import closure, grids
+
     for room in ROOMS:
         package = importlib.import_module(f"peftlib.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
+    grids.presets()
+    closure.digests(path.relative_to(closure.PACKAGE).as_posix() for path in closure.PACKAGE.rglob("*.py"))
     gc.collect()
     gc.freeze()  # or each fork's first collection would copy all of it
 

@@ -15,7 +15,6 @@ import pandas as pd
 from peftlib import grids, records
 from peftlib.data import get_task, load_split
 from peftlib.records import Run
-from peftlib.training import metrics
 
 KEY = ["task", "source", "train", "test"]  # train, test: at most so many rows; a run's seed does not choose them
 COLUMNS = [*KEY, "train_digest", "test_digest", "metric", "score"]
@@ -54,6 +53,8 @@ def _known(file: Path, changed: int) -> dict[tuple, dict[str, float]]:
 @cache
 def _computed(name: str, source: str, train: int | None, test: int | None) -> tuple[dict[str, float], str, str]:
     """The scores, and the digests of both splits."""
+    from peftlib.training import metrics  # brings scipy and scikit-learn, a second that most pages need not pay
+
     task = get_task(name)
     seen, there = load_split(task, "train", source, limit=train), load_split(task, "test", source, limit=test)  # type: ignore[arg-type]  # of a run
     labels, counts = np.unique(seen.labels, return_counts=True)

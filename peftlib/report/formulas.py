@@ -14,7 +14,6 @@ Brackets within a row's name stand as they are, in pairs. Between cells: ``+ - *
 from __future__ import annotations
 
 import ast
-import functools
 import math
 import operator
 import re
@@ -25,6 +24,7 @@ from typing import Any
 
 import pandas as pd
 
+from peftlib.accounting.counted import count
 from peftlib.errors import DataError, PeftlibError, short
 from peftlib.papers import known, number, read_table, rounds_to
 from peftlib.report.averages import by_task
@@ -289,13 +289,6 @@ def repeated(*columns: pd.Series | pd.DataFrame) -> Names:
     return found
 
 
-@functools.cache
-def _count(method: str, backbone: str):
-    from peftlib.accounting.counting import count  # brings torch: only where a formula asks for it
-
-    return count(method, backbone)
-
-
 FUNCTIONS: dict[str, Callable] = {
     "mean": mean,
     "mean_by_task": mean_by_task,
@@ -308,8 +301,8 @@ FUNCTIONS: dict[str, Callable] = {
     "no_fraction": no_fraction,
     "repeated": repeated,
     "count": len,
-    "parameters": lambda method, backbone: _count(method, backbone).total,  # all of a backbone with a method
-    "trained": lambda method, backbone: _count(method, backbone).trainable,
+    "parameters": lambda method, backbone: count(method, backbone).total,  # all of a backbone with a method
+    "trained": lambda method, backbone: count(method, backbone).trainable,
     "max": lambda *values: max(_numbers(values)),
     "min": lambda *values: min(_numbers(values)),
     "highest": lambda *columns: _ranked(columns, -1),

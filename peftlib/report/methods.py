@@ -23,8 +23,9 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from peftlib import backbones
-from peftlib.accounting.counting import BERT, count
-from peftlib.accounting.estimate import estimate
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import count, shape
+from peftlib.accounting.estimated import estimate
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
@@ -128,9 +129,8 @@ def printed_counts() -> pd.DataFrame:
 
 def formula(method: str, backbone: str, tasks: int = 1) -> int:
     """The closed forms of an expression's methods added up."""
-    shape = backbones.anatomy_of(backbone).shape
     each = tuple(f"task{i}" for i in range(tasks))
-    return sum(leaf.formula(shape) for leaf, _ in parse(method).leaves(each))
+    return sum(leaf.formula(shape(backbone)) for leaf, _ in parse(method).leaves(each))
 
 
 def counts(method: str) -> Html:
@@ -145,7 +145,7 @@ def counts(method: str) -> Html:
                 "by formula": form,
                 "stored": ours.stored,
                 "changed": ours.changed,
-                "trainable, % of backbone": ours.percent("trainable"),
+                "trainable, % of backbone": ours.trainable_percent,
                 "agree": "yes" if form == ours.trainable else "NO",
             }
         )

@@ -6,7 +6,8 @@ import functools
 
 import pandas as pd
 
-from peftlib.accounting.counting import BERT, count
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import count
 from peftlib.expressions import names
 from peftlib.methods import AdaptBertHypernet
 from peftlib.methods.base import parse
