@@ -258,6 +258,34 @@ def test_the_picture_of_all_methods_is_chosen_from_and_entered_by_keyboard(html,
     assert browser.ask("location.href").endswith(addresses[0].rpartition("/")[2])
 
 
+def test_wishes_hide_the_methods_that_do_not_meet_them(html, browser):
+    browser.open((html / "notebooks/survey/choosing.html").as_uri())
+    if not browser.ask("document.querySelector('fieldset.filters') !== null"):
+        pytest.skip("no record of the comparison of all methods is in this book")
+    rows = """(() => { const table = document.querySelector('fieldset.filters').nextElementSibling.querySelector('table');
+        return [...table.tBodies[0].rows].filter(row => !row.hidden)
+          .map(row => [...row.cells].map(cell => cell.textContent)); })()"""
+    heads = browser.ask("[...document.querySelectorAll('fieldset.filters + * th')].map(it => it.textContent)")
+    every = browser.ask(rows)
+    for wish in ("in peft", "trains faster", "stores at most 25,000"):
+        browser.ask(
+            f"[...document.querySelectorAll('fieldset.filters label')].find(it => it.textContent.includes('{wish}')).click()"
+        )
+    kept = [dict(zip(heads, row, strict=True)) for row in browser.ask(rows)]
+    wanted = [dict(zip(heads, row, strict=True)) for row in every]
+    assert kept == [
+        row
+        for row in wanted
+        if row["peft"] != "–"
+        and row["time"] != "not measured"
+        and float(row["time"]) < 1
+        and int(row["stored"].replace(",", "")) <= 25_000
+    ]
+    assert 0 < len(kept) < len(wanted)
+    said = browser.ask("document.querySelector('fieldset.filters output').textContent")
+    assert said == f"{len(kept)} of {len(wanted)} methods"
+
+
 def test_home_is_one_screen_of_what_was_found(html, browser):
     browser.width(1440)
     browser.open((html / "index.html").as_uri())

@@ -105,8 +105,8 @@ def _suites(runs: Sequence[dict]) -> Iterator[str]:
     if any(r["limits"][0] is not None for r in runs):
         yield (
             "**Less training.** The paper trains on whole data sets, for more epochs where they are small; these runs "
-            "stop at the numbers of examples and epochs that the head of the page names. What learns slowly suffers "
-            "most."
+            "stop at the numbers of examples and epochs that the fold at the end of the page names. What learns "
+            "slowly suffers most."
         )
     if any(r["recipe"]["form"] == "heads" for r in runs):
         yield (
