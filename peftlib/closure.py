@@ -109,6 +109,11 @@ class _Bare(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         return ast.Assign([node.target], node.value) if node.value else None
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        # Python 3.12.1 ends a format inside a format, as in f"{x:{width}}", with an empty text, others do not.
+        node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        return self.generic_visit(node)
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         said = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if said else self.generic_visit(node)

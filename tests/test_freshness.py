@@ -151,6 +151,14 @@ def test_comments_and_formatting_stale_nothing(edit, package):
     assert stale(run(), then) == []
 
 
+def test_an_empty_text_in_a_format_is_no_code():
+    """Which is all in which the Pythons read our sources differently."""
+    trees = [ast.parse('f"{number:{width}} wide"') for _ in range(2)]
+    trees[0].body[0].value.values[0].format_spec.values.append(ast.Constant(""))
+    one, other = (list(closure._plain(closure._Bare().visit(tree))) for tree in trees)
+    assert one == other
+
+
 def test_code_in_a_docstrings_place_counts(package):
     """Only what stands there as a documentation is none of the code."""
     file = package / "names.py"
