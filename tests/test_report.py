@@ -253,6 +253,18 @@ def test_every_claim_has_a_check_or_a_reason():
         adaptbert.CLAIMS.judge("Z9", Evidence({}))
 
 
+def test_claims_can_be_read_where_a_printed_table_is_made_when_asked_for():
+    tables = adaptbert.from_paper().tables
+    late = Evidence({name: lambda rows=rows: rows for name, rows in tables.items()})
+    assert dataclasses.replace(adaptbert.CLAIMS, from_paper=lambda: late).claims == adaptbert.CLAIMS.claims
+
+
+def test_a_ledger_without_checks_is_refused(monkeypatch):
+    monkeypatch.setattr(verdicts, "part", lambda paper, name: None)
+    with pytest.raises(UsageError, match="no checks of 'adaptbert' beside its claims.toml"):
+        verdicts.of("adaptbert")
+
+
 def test_without_records_nothing_but_counts_is_decided():
     ledger = verdicts.ledger("adaptbert", {}).set_index("id")["verdict"]
     assert ledger["S8"] == "reproduced" and ledger["S7"] == ledger["S9"] == "not testable here"

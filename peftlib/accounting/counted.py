@@ -48,7 +48,8 @@ def shape(backbone: str) -> Shape:
 
         return dataclasses.asdict(anatomy_of(backbone).shape)
 
-    return Shape(**figures("backbones.py", compute, "HeadOnly()", backbone))
+    sizes: dict[str, Any] = figures("backbones.py", compute, "HeadOnly()", backbone)
+    return Shape(**sizes)
 
 
 _versions = functools.cache(provenance.versions)

@@ -79,7 +79,8 @@ class Spare:
     stdin = stdout = stderr = None
 
     def __init__(self, pid: int, ear: socket.socket):
-        self.pid, self._ear, self._status = pid, ear, None
+        self.pid, self._ear = pid, ear
+        self._status: int | None = None
 
     def start(self, command: Sequence[str], environment: dict[str, str], folder: str) -> None:
         """Become the kernel that this command would start."""
@@ -95,11 +96,11 @@ class Spare:
 
     def wait(self, timeout: float | None = None) -> int:
         end = time.monotonic() + (float("inf") if timeout is None else timeout)
-        while self.poll() is None:
+        while (status := self.poll()) is None:
             if time.monotonic() > end:
                 raise subprocess.TimeoutExpired("a warm kernel", timeout or 0)
             time.sleep(0.01)
-        return self._status
+        return status
 
     def send_signal(self, signum: int) -> None:
         if self.poll() is None:

@@ -14,11 +14,15 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from peftlib.batch import warm
 from peftlib.batch.guard import exit_with
 from peftlib.batch.parameters import check
 from peftlib.errors import UsageError
+
+if TYPE_CHECKING:
+    from jupyter_client.connect import KernelConnectionInfo
 
 # What moves the cursor, colours or titles a terminal (sequences after ESC), and other characters that are no text.
 CONTROLS = re.compile(
@@ -68,7 +72,10 @@ def execute(
     from jupyter_client.provisioning import LocalProvisioner
 
     class Provisioner(LocalProvisioner):
-        async def launch_kernel(self, cmd: list[str], **options) -> dict:
+        process: Any  # the base class hints at nothing but its None
+        pid: Any
+
+        async def launch_kernel(self, cmd: list[str], **options) -> KernelConnectionInfo:
             nonlocal spare
             self.process, spare = spare, None
             self.process.start(cmd, options["env"], os.getcwd())  # which papermill has set
@@ -79,7 +86,7 @@ def execute(
         def _kernel_spec_manager_default(self) -> KernelSpecManager:
             return KernelSpecManager(kernel_dirs=[])  # in no folder: what is found there may be another interpreter's
 
-        async def start_kernel(self, **options) -> None:
+        async def start_kernel(self, **options) -> None:  # type: ignore[override]  # as the asynchronous manager has it
             if spare is not None:
                 self.provisioner = Provisioner(kernel_spec=self.kernel_spec, parent=self)
             await super().start_kernel(**options)

@@ -65,7 +65,8 @@ def about(paper: str) -> About:
     """
     text = (FOLDER / known(papers(), paper, "paper") / "paper.toml").read_text(encoding="utf-8")
     fields = tomllib.loads(text)
-    return About(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    # No other lines for the sake of a hint: all counts that are kept rest on this file's code.
+    return About(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})  # type: ignore[arg-type]  # as its file says
 
 
 def part(paper: str, name: str) -> ModuleType | None:

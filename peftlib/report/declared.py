@@ -254,15 +254,15 @@ def averages(printed: Printed, source: Sequence[dict]) -> pd.DataFrame:
     ours = {label: found.get(label, {}).get("average") for label in paper.index}
     rows = []
     for label, line in paper.iterrows():
-        pair, records = (ours[label], ours[full]), groups.get(label, [])
+        mine, whole, records = ours[label], ours[full], groups.get(label, [])
         rows.append(
             {
                 "method": label,
                 "average, paper": float(line["average"]),
                 "same tasks, paper": float(same[label]),
-                "average, ours": ours[label],
+                "average, ours": mine,
                 "to full, paper": float(same[label] - same[full]),
-                "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),
+                "to full, ours": None if mine is None or whole is None else float(mine) - float(whole),
                 "trained, paper": line["trained_printed"],
                 "trained, ours": suites.trained(records),
                 "n": suites.seeds(records),

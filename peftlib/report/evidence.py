@@ -150,7 +150,10 @@ def measured(
     asked = [run.tasks for run in getattr(source, "wanted", ())] or [r["run"]["tasks"] for r in source]
     tasks = list(dict.fromkeys(task for names in asked for task in names))
     averaged = [key for task in tasks if task not in left_out for key in keys(task)]
-    values, chosen, lost, by_seed = {}, {}, {}, {}
+    values: dict[str, dict[str, float | Number | None]] = {}
+    chosen: dict[str, dict[str, float]] = {}
+    lost: dict[str, dict[str, str]] = {}
+    by_seed: dict[str, dict[str, list[float]]] = {}
     for label, records in groups.items():
         row, best, gone = values.setdefault(label, {}), chosen.setdefault(label, {}), lost.setdefault(label, {})
         for task in tasks:

@@ -57,7 +57,7 @@ def tolerance(case: Case, table: str, wanted: Number) -> float:
     within = names.within.get(str(ask.within), ask.within)
     if within in (None, "margin"):
         return rows(ask.other_table if ask.than == "itself" else table).margin
-    if within in names.statements:
+    if isinstance(within, str) and within in names.statements:
         number, printed = names.statements[within]
         return abs(number) + 0.5 * 10.0 ** -len(printed.strip("%").partition(".")[2])
     return float(within.removesuffix("%")) / 100 * abs(float(wanted[0])) if isinstance(within, str) else within

@@ -214,8 +214,8 @@ def constant(source: Sequence[dict]) -> list[dict]:
         return []
     shown, titles = {key: Spread.of(values.values()) for key, values in found.items()}, headings(source)
     averaged = averaged_keys(source)
-    average = statistics.fmean(float(shown[key]) for key in averaged) if averaged else None
-    count = max(value.n for value in shown.values())
+    average = statistics.fmean(statistics.fmean(found[key].values()) for key in averaged) if averaged else None
+    count = max(map(len, found.values()))
     return [
         {
             "method": CONSTANT,

@@ -115,7 +115,8 @@ class Region(NamedTuple):
 
     def ends(self, margin: float) -> tuple[float, float]:
         """The region's ends for a margin."""
-        return tuple(end * margin if math.isfinite(end) else end for end in self)
+        low, high = (end * margin if math.isfinite(end) else end for end in self)
+        return low, high
 
     def sides(self, difference: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
         """Which differences are on the right side of each end."""
@@ -238,10 +239,10 @@ def off_by_rows(name: str, metrics: Sequence[str], runs: Mapping[str, Answers]) 
     for weights in drawn_rows(name, size):
         for run, answers in runs.items():
             for metric in metrics:
-                drawn[run][metric].append(scores_on(metric, answers, weights))
+                drawn[run][metric].append(scores_on(metric, answers, weights))  # type: ignore[arg-type]  # as seen above
     return {
         run: {
-            metric: np.concatenate(chunks) - float(scores_on(metric, runs[run], whole)[0])
+            metric: np.concatenate(chunks) - float(scores_on(metric, runs[run], whole)[0])  # type: ignore[index]  # as above
             for metric, chunks in by_metric.items()
         }
         for run, by_metric in drawn.items()

@@ -73,12 +73,12 @@ class Claims:
     @functools.cached_property
     def read(self) -> tuple[Vocabulary, dict[str, Claim]]:
         """What its file of claims may name, and the claims by id, in the paper's order. Raises UsageError, see `read`."""
-        said = paper_table(self.paper, "statements").to_dict("records")
+        said, own = paper_table(self.paper, "statements").to_dict("records"), self.from_paper()
         return read(
             FOLDER / self.paper / "claims.toml",
             {row["id"]: (float(row["value"]), row["printed"]) for row in said},
-            RELATIONS | self.relations,
-            self.from_paper().tables,
+            {**RELATIONS, **self.relations},
+            {name: own.rows(name) for name in own.tables},
         )
 
     @property
@@ -232,12 +232,15 @@ def of(paper: str) -> Claims:
     """The claims of a paper.
 
     Raises:
-        UsageError: a paper without a ledger.
+        UsageError: a paper without a ledger, or without its ``checks``.
     """
     judged = [name for name in papers() if (FOLDER / name / "claims.toml").is_file()]
     if paper not in judged:
         raise UsageError(f"no claim ledger of {paper!r}: expected one of {', '.join(judged)}")
-    return part(paper, "checks").CLAIMS
+    checks = part(paper, "checks")
+    if checks is None:
+        raise UsageError(f"no checks of {paper!r} beside its claims.toml: expected a module of that name with CLAIMS")
+    return checks.CLAIMS
 
 
 def tally(table: pd.DataFrame) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from peftlib.papers import about, paper_table
 from peftlib.report import shares
-from peftlib.report.conditions import Case, Found
+from peftlib.report.conditions import Case, Found, listed
 from peftlib.report.evidence import Evidence, Rows, Unknown, measured
 from peftlib.report.relations import decide, seen
 from peftlib.report.tables import epoch_seconds
@@ -50,13 +50,14 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     return Evidence(tables)
 
 
-def _beside(records: Sequence[dict]) -> dict[str, float]:
+def _beside(records: Sequence[dict]) -> dict[str, float | None]:
     """What is not a score, from a row's records of all seeds: updated and stored (percent), seconds (an epoch), lr,
     dropout, weight_decay."""
     first = [r for r in records if r["run"]["seed"] == records[0]["run"]["seed"]]
     row = {name: records[0]["run"]["recipe"][name] for name in ("lr", "dropout", "weight_decay")}
+    seconds = epoch_seconds(records)
     return row | {
-        "seconds": float(epoch_seconds(records)),
+        "seconds": None if seconds is None else float(seconds),
         "updated": shares.updated(records[0]),
         "stored": shares.stored(first),
     }
@@ -65,7 +66,7 @@ def _beside(records: Sequence[dict]) -> dict[str, float]:
 # --- relations of its own ---------------------------------------------------------------------------------------------
 def steadiest(case: Case) -> Found:
     """Is the first of three groups the one whose scores follow a rising line over the logarithm of parameters best?"""
-    rows, (own, *others), slopes, fits = case.evidence.rows(TABLE3), case.condition.rows, {}, {}
+    rows, (own, *others), slopes, fits = case.evidence.rows(TABLE3), listed(case.condition.rows), {}, {}
     for name in (own, *others):
         scores = rows.column(case.labels(TABLE3, name, "average"), "average")
         x = np.log10([rows.of(label, "updated")[0] for label in scores])
@@ -84,7 +85,8 @@ def steadiest(case: Case) -> Found:
 def least_gain(case: Case) -> Found:
     """Is the first of three tasks the one that gains least from one row to the other?"""
     ask, rows = case.condition, case.evidence.rows(TABLE2)
-    gain = {task: rows.of(ask.rows, task) - rows.of(ask.than, task) for task in ask.columns}
+    (label,) = listed(ask.rows)
+    gain = {task: rows.of(label, task) - rows.of(ask.than, task) for task in ask.columns}
     said = ", ".join(
         f"{task} {case.written(task, value[0], sign=True)}{case.ends(task, value, True)}" for task, value in gain.items()
     )
@@ -92,7 +94,7 @@ def least_gain(case: Case) -> Found:
     gaps = [value - own for value in gain.values()]
     return Found(
         tuple(decide("better", gap, 0) for gap in gaps),
-        f"{ask.rows} less {ask.than}: {said}",
+        f"{label} less {ask.than}: {said}",
         seen=seen(case, ask.columns[0], gaps),
     )
 
@@ -110,6 +112,7 @@ def own_rate_is_about_best(case: Case) -> Found:
     """Is no other rate better than the recipe's own and the one that is said to be slightly better, and that one by no
     more than the margin?"""
     by_rate, said = _by_rate(case, whatever=False), case.names.statements
+    margin = case.evidence.rows(case.tables[0]).margin
     wanted = said["6.2.lr_better"][0] / said["6.2.lr"][0]
     if not {wanted, 1.0} <= set(by_rate):
         raise Unknown(f"'lr x {wanted:g}' of {case.tables[0]}")
@@ -117,7 +120,7 @@ def own_rate_is_about_best(case: Case) -> Found:
     others = {rate: best - value for rate, value in by_rate.items() if rate not in (1.0, wanted)}
     told = ", ".join(f"{value[0]:.3f} at {rate:g}" for rate, value in by_rate.items())
     return Found(
-        (*(decide("better", gap, 0) for gap in others.values()), decide("no better", more, MARGIN)),
+        (*(decide("better", gap, 0) for gap in others.values()), decide("no better", more, margin)),
         f"by times the recipe's rate: {told}; {wanted:g} times it gives {more[0]:+.3f}{case.ends('sst', more, True)}",
         seen=seen(case, "sst", [*others.values(), more]),
     )
@@ -125,12 +128,12 @@ def own_rate_is_about_best(case: Case) -> Found:
 
 def far_rates_fail(case: Case) -> Found:
     """Are the lowest and the highest rate further below the best than the margin, whether their runs learned or not?"""
-    by_rate = _by_rate(case, whatever=True)
+    by_rate, margin = _by_rate(case, whatever=True), case.evidence.rows(case.tables[0]).margin
     best, ends = max(by_rate, key=lambda rate: by_rate[rate][0]), (min(by_rate), max(by_rate))
     said = ", ".join(f"{by_rate[rate][0]:.3f}{case.ends('sst', by_rate[rate])} at {rate:g} times" for rate in ends)
     gaps = [by_rate[best] - by_rate[rate] for rate in ends]
     return Found(
-        tuple(decide("far better", gap, MARGIN) for gap in gaps),
+        tuple(decide("far better", gap, margin) for gap in gaps),
         f"best {by_rate[best][0]:.3f} at {best:g} times, {said}",
         seen=seen(case, "sst", gaps),
     )

@@ -30,7 +30,7 @@ def from_paper(without: Sequence[str] = ()) -> Evidence:
     """The paper's own printed numbers; averages without some tasks are the means of the others' numbers."""
     tables = {name: _printed_table(name, without) for name in PRINTED}
     one, six, seven = tables[GLUE], tables[SIZES], tables[TUNED]
-    both = {label: (one.values | six.values)[label] for label in seven.labels}
+    both = {label: {**one.values, **six.values}[label] for label in seven.labels}
     tables[FROZEN] = Rows("the paper's Tables 1 and 6", both, margin=MARGIN, tasks=one.tasks)
     third = paper_table("compacter", "table3").set_index("method")
     tables[STEP] = Rows(

@@ -12,7 +12,7 @@ from peftlib.report.conditions import Case, Found
 from peftlib.report.evidence import Rows, Unknown, Unlearned, Untestable
 from peftlib.report.relations import FEWEST as FEWEST_ROWS
 from peftlib.report.relations import decide, order, seen
-from peftlib.report.uncertainty import NOTHING, Number, Odds, Region, interval, odds, ratio_of_deviations
+from peftlib.report.uncertainty import NOTHING, Number, Odds, Region, exact, interval, odds, ratio_of_deviations
 from peftlib.report.verdicts import Claims
 
 FEWEST = ("cola", "mrpc", "stsb", "rte")  # GLUE's low-resource tasks, section 5
@@ -129,14 +129,14 @@ def best_row_depends_on_task(case: Case) -> Found:
         raise Untestable(f"{len(tasks)} task of GLUE: nothing to differ from")
     found = {task: case.values(table, case.condition.rows, task) for task in tasks}
     names = [label for label in found[tasks[0]] if all(label in column for column in found.values())]
-    said = {task: max(names, key=lambda label, task=task: found[task][label][0]) for task in tasks}
+    said = {task: max(names, key=lambda label, task=task: found[task][label][0]) for task in tasks}  # type: ignore[misc]  # a default is no second argument
     told = ", ".join(f"{task} {label.partition(chr(39) + '=')[2].rstrip(')')}" for task, label in said.items())
     beaten = []
     for label in names:
         rivals = [found[task][other] - found[task][label] for task in tasks for other in names if other != label]
         better = [decide("better", gap, 0) for gap in rivals]
         tried = 1 if better[0].sure else len(better)  # one of so many
-        best = np.stack([gap <= 0 for gap in rivals]).all(axis=0)
+        best = np.all([gap <= 0 for gap in rivals], axis=0)
         beaten.append(Odds(min(1.0, tried * min(one.holds for one in better)), odds(best).holds, better[0].sure))
     return Found(tuple(beaten), f"best d': {told}")
 
@@ -169,7 +169,7 @@ def lose_most_beside_the_best_rate(case: Case) -> Found:
     rows, prompts = case.evidence.rows(table), case.labels(table, case.condition.rows, "average")
     lost = {label: _lost_beside_the_best(rows, label) for label in rows.labels}
     ours, others = (
-        sum(lost[label] for label in rows.labels if (label in prompts) is asked)
+        sum((lost[label] for label in rows.labels if (label in prompts) is asked), exact(0))
         / sum((label in prompts) is asked for label in rows.labels)
         for asked in (True, False)
     )

@@ -19,7 +19,7 @@ def averages(source: Results) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     left_out = suites.uninformative(source)
     for seed in {run.seed for run in source.wanted}:
-        of_seed = source.only(lambda run, seed=seed: run.seed == seed)
+        of_seed = source.only(lambda run, seed=seed: run.seed == seed)  # type: ignore[misc]  # a default is no second argument
         for label, numbers in suites.numbers(of_seed, left_out=left_out).items():
             if numbers["average"]:
                 found.setdefault(label, {})[seed] = numbers["average"].mean
