@@ -37,7 +37,7 @@ check: $(ENV)
 
 test: $(ENV)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
-	"$$VENV/bin/python" -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env tests notebooks
+	"$$VENV/bin/python" -m pytest -n 2 --dist loadscope --no-loadscope-reorder --nbval-lax --nbval-current-env tests notebooks
 
 env: $(ENV)
 
