@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -35,27 +36,35 @@ def main(argv: list[str] | None = None) -> int:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(SOCKET)
         listener.listen(100)  # clients wait until all is imported
-        warm_up()
+        added = warm_up()
         if threads := running_threads() - HARMLESS:
             print(f"threads run that a fork would lose: {', '.join(sorted(threads))}", file=sys.stderr)
             return 1
         client = serve(listener, parent)
-    return 0 if client is None else work(client)
+    return 0 if client is None else work(client, added)
 
 
-def warm_up() -> None:
-    """Import what pages use, and read what tells their sources from others."""
+def warm_up() -> dict[str, str]:
+    """Import what pages use, and read what tells their sources from others; the variables of the environment that a kernel
+    sets by its own imports."""
+    before = dict(os.environ)
+    import ipykernel.debugger  # noqa: F401
     import ipykernel.kernelapp  # noqa: F401
+
+    added = {name: value for name, value in os.environ.items() if name not in before}
+    import nbformat
     import papermill  # noqa: F401
 
     for room in ROOMS:
         package = importlib.import_module(f"peftlib.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
+    nbformat.validate(nbformat.v4.new_notebook())  # the schema is compiled once
     grids.presets()
     closure.digests(path.relative_to(closure.PACKAGE).as_posix() for path in closure.PACKAGE.rglob("*.py"))
     gc.collect()
     gc.freeze()  # or each fork's first collection would copy all of it
+    return added
 
 
 def running_threads() -> set[str]:
@@ -77,8 +86,11 @@ def serve(listener: socket.socket, parent: int) -> socket.socket | None:
     return None
 
 
-def work(client: socket.socket) -> int:
-    """One client's job, with a kernel forked for it; the exit status of this fork, whichever it has become."""
+def work(client: socket.socket, added: dict[str, str]) -> int:
+    """One client's job, with a kernel forked for it; the exit status of this fork, whichever it has become.
+
+    added: of `warm_up`.
+    """
     server, outputs = os.getppid(), socket.recv_fds(client, 1, 2)[1]
     with client.makefile("r", encoding="utf-8") as file:
         request = json.loads(file.readline())
@@ -92,7 +104,7 @@ def work(client: socket.socket) -> int:
     if (pid := os.fork()) == 0:
         client.close()
         ear.close()
-        return become_kernel(mouth)
+        return become_kernel(mouth, added)
     mouth.close()
     client.sendall(BEGUN)
     guard.exit_with(server)
@@ -102,25 +114,29 @@ def work(client: socket.socket) -> int:
     return status
 
 
-def become_kernel(mouth: socket.socket) -> int:
-    """Wait for the command that would start a kernel, and be that kernel."""
+def become_kernel(mouth: socket.socket, added: dict[str, str]) -> int:
+    """Wait for the command that would start a kernel, and be that kernel; returns only if none is wanted."""
     with mouth, mouth.makefile("r", encoding="utf-8") as file:
         told = file.read()
     if not told:  # none is wanted
         return 0
     import numpy
+    import torch
     from ipykernel.kernelapp import launch_new_instance
 
     given = json.loads(told)
     os.setsid()
     os.chdir(given["folder"])
     os.environ.clear()
-    os.environ.update(given["environment"])
-    sys.argv = given["command"][given["command"].index("-m") + 1 :]
+    os.environ.update(added | given["environment"])
+    module, *rest = given["command"][given["command"].index("-m") + 1 :]
+    sys.argv = [importlib.util.find_spec(module).origin, *rest]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    numpy.random.seed()  # as in a process of its own: Python's own generator does so by itself
+    numpy.random.seed()  # each its own numbers, as fresh kernels have; Python's own generator does so by itself
+    torch.default_generator.seed()
     launch_new_instance(parent_handle=os.getppid())
-    return 0
+    atexit._run_exitfuncs()
+    os._exit(0)  # taking down one by one what was imported takes longer than many a page
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ from pathlib import Path
 
 SOCKET = "warm"  # in the build's folder; by its name alone, since the path of a socket has 107 bytes at most
 BEGUN, GOOD, BAD = b"+", b"0", b"1"  # what a client is told
-FIGURES = "module://matplotlib_inline.backend_inline"  # what a kernel sets before it imports matplotlib
+OF_FORKS = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as a kernel sets it before matplotlib is imported
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # whoever asks for a GPU otherwise leaves none to the forks
+}
 
 
 # --- for the front door -----------------------------------------------------------------------------------------------
@@ -40,9 +43,9 @@ def kernels(build: Path, environment: dict[str, str]) -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         server = subprocess.Popen(
-            [sys.executable, "-m", "peftlib.batch.forks", "--parent", str(os.getpid())],
+            [sys.executable, "-Xfrozen_modules=off", "-m", "peftlib.batch.forks", "--parent", str(os.getpid())],
             cwd=build,
-            env=environment | {"MPLBACKEND": FIGURES},
+            env=environment | OF_FORKS,
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -84,6 +87,7 @@ class Spare:
 
     def start(self, command: Sequence[str], environment: dict[str, str], folder: str) -> None:
         """Become the kernel that this command would start."""
+        environment = environment | {"JPY_PARENT_PID": str(os.getpid())}  # as jupyter_client's launcher does
         told = {"command": list(command), "environment": environment, "folder": folder}
         with self._ear as ear:
             ear.sendall(json.dumps(told).encode())
