@@ -267,10 +267,9 @@ def test_wishes_hide_the_methods_that_do_not_meet_them(html, browser):
           .map(row => [...row.cells].map(cell => cell.textContent)); })()"""
     heads = browser.ask("[...document.querySelectorAll('fieldset.filters + * th')].map(it => it.textContent)")
     every = browser.ask(rows)
+    wishes = "[...document.querySelectorAll('fieldset.filters label')]"
     for wish in ("in peft", "trains faster", "stores at most 25,000"):
-        browser.ask(
-            f"[...document.querySelectorAll('fieldset.filters label')].find(it => it.textContent.includes('{wish}')).click()"
-        )
+        browser.ask(f"{wishes}.find(it => it.textContent.includes('{wish}')).click()")
     kept = [dict(zip(heads, row, strict=True)) for row in browser.ask(rows)]
     wanted = [dict(zip(heads, row, strict=True)) for row in every]
     assert kept == [

@@ -130,7 +130,9 @@ def become_kernel(mouth: socket.socket, added: dict[str, str]) -> int:
     os.environ.clear()
     os.environ.update(added | given["environment"])
     module, *rest = given["command"][given["command"].index("-m") + 1 :]
-    sys.argv = [importlib.util.find_spec(module).origin, *rest]
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None  # it is what Jupyter starts
+    sys.argv = [spec.origin, *rest]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     numpy.random.seed()  # each its own numbers, as fresh kernels have; Python's own generator does so by itself
     torch.default_generator.seed()
