@@ -311,7 +311,7 @@ def test_rates_agree_with_the_papers_or_do_not():
     assert row["BitFit"]["agree"] == row["BitFit"]["at the edge"] == "no"
     assert row["BitFit"]["paper's rate costs"] == pytest.approx(0.5)
     assert rates.agreement(found) == {"n": 12, "agree": 10, "edge": 2, "paper_edge": 1, "close": 2}
-    assert "**10 agree**" in rates.sentence(found).data
+    assert "**10 of 12 methods**" in rates.sentence(found).data
 
 
 def test_rates_that_were_not_tried_are_not_run():
