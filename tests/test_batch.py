@@ -25,10 +25,11 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from peftlib import grids, provenance
-from peftlib.batch import front
+from peftlib.batch import forecast, front
 from peftlib.batch import plan as planning
 plan = json.loads(Path(sys.argv[1]).read_text())
 front.make_plan, planning.make_ready = lambda *_: plan, lambda _: None
+forecast.announced = lambda *_: None
 sys.exit(front.main(["--preset", "tiny", *sys.argv[2:]]))
 """
 TRAIN = """

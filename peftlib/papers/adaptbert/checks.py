@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
-from peftlib.papers import about, paper_table
-from peftlib.report import shares
+from peftlib.papers import about
+from peftlib.report import declared, shares
 from peftlib.report.conditions import Case, Found, listed
 from peftlib.report.evidence import Evidence, Rows, Unknown, measured
 from peftlib.report.relations import decide, seen
@@ -22,18 +21,10 @@ TRIPLE = ("sst", "quora", "sts")
 
 
 # --- what a claim is checked against ----------------------------------------------------------------------------------
-def paper_rows(table: str) -> pd.DataFrame:
-    """A table of AdaptBert by the labels that its experiment gives the runs."""
-    frame = paper_table("adaptbert", table)
-    if table == "table2":
-        frame["method"] = frame["method"] + ", " + frame["type"].str.lower()
-    return frame.set_index("method")
-
-
 def from_paper(recomputed: bool = False) -> Evidence:
     """The paper's own printed numbers. recomputed: averages are the means of the three scores beside them, which some
     of the printed ones are not (see the errata)."""
-    tables = {name: paper_rows(name.split("/")[1]) for name in (TABLE2, TABLE3)}
+    tables = {name: declared.read(*name.split("/")).rows for name in (TABLE2, TABLE3)}
     if recomputed:
         tables = {name: frame.assign(average=frame[list(TRIPLE)].mean(axis=1)) for name, frame in tables.items()}
     return Evidence(
@@ -45,7 +36,7 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     """Our records, by experiment (`peftlib.study.results`): means over seeds, on the test split."""
     tables = {}
     for name, source in sources.items():
-        paper = list(paper_rows(name.split("/")[1]).index) if name in (TABLE2, TABLE3) else []
+        paper = list(declared.read(*name.split("/")).rows.index) if name in (TABLE2, TABLE3) else []
         tables[name] = measured(name, source, margin=MARGIN, labels=paper, beside=_beside)
     return Evidence(tables)
 
