@@ -20,9 +20,11 @@ def executable() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-# Answered when all formulas are set; never by a page that sends the reader on, which ends the question when it goes.
+# Answered when the page is loaded and all its formulas are set; never by a page that sends the reader on, which ends the
+# question when it goes. The page that it sent to may be asked before it is there.
 READY = """document.querySelector("meta[http-equiv=refresh i]") ? new Promise(() => {})
-           : window.MathJax?.startup?.promise?.then(() => true) ?? true"""
+           : new Promise(then => document.readyState === "complete" ? then() : addEventListener("load", () => then()))
+             .then(() => window.MathJax?.startup?.promise).then(() => true)"""
 
 
 class Navigated(RuntimeError):

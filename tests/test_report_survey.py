@@ -5,8 +5,9 @@ import re
 
 import matplotlib
 import pytest
+from test_report import synthetic
 
-from peftlib import records
+from peftlib import grids, records
 from peftlib.comparison import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
@@ -18,25 +19,14 @@ matplotlib.use("Agg")
 
 
 def record(label: str, accuracy: float, stored: int, seconds: float, peak: int) -> dict:
-    scores = {"sst": accuracy, "mean": accuracy}
-    return {
-        "run": {
-            "label": label,
-            "method": METHOD_RUNS[label],
-            "backbone": "minilm",
-            "source": "embedded",
-            "seed": 0,
-            "limits": [48, 100, 32],
-        },
-        "validation": scores,
-        "test": scores,
-        "counts": {"stored": stored},
+    run = grids.make_run(grids.get_preset("smoke"), METHOD_RUNS[label], ("sst",), label=label)
+    made = synthetic(run, accuracy, stored)
+    made["counts"]["stored"] = stored
+    return made | {
         "seconds": seconds,
         "peak_bytes": peak,
-        "examples_per_second": 10.0,
-        "commit": "abc",
-        "versions": {"torch": "2"},
         "machine": {"device": "a CPU", "threads": 1},
+        "versions": {"torch": "2"},
     }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from peftlib.expressions import names, parse
 from peftlib.methods import METHODS
 from peftlib.report import commonest, pages, style
 from peftlib.report.efficiency import benchmark
-from peftlib.report.tables import by_label, scores
+from peftlib.report.evidence import measured
+from peftlib.report.tables import by_label
+from peftlib.report.uncertainty import Number, Region, interval, settle, smallest_seen
 
 # What two libraries call the methods that they have: Hugging Face's peft and AdapterHub's adapters.
 ELSEWHERE = {
@@ -33,18 +37,21 @@ ELSEWHERE = {
     },
 }
 COMBINED = "combined"
-Z = 1.959964  # of a 95 % interval of a normal distribution
+ABOVE = Region(low=0.0)
 
 
 @dataclass(frozen=True)
 class Score:
-    """A test score with the ends of its 95 % interval, and its standard error. n: seeds."""
+    """A test score with its draws (`peftlib.report.uncertainty`) and the ends of its 95 % interval."""
 
+    draws: Number
     mean: float
     low: float
     high: float
-    error: float
-    n: int
+
+    @classmethod
+    def of(cls, draws: Number) -> Score:
+        return cls(draws, float(draws[0]), *interval(draws))
 
 
 @dataclass(frozen=True)
@@ -65,29 +72,14 @@ class Point:
     page: str | None
 
 
-def score(records: Sequence[dict], task: str) -> Score | None:
-    """The mean test accuracy over seeds; None without records.
-
-    Its error joins that of the test rows, binomial, with that of the seeds; a single seed has no spread, which its interval
-    does not contain.
-    """
-    found = scores(records, task, "test")
-    if found is None:
-        return None
-    run = records[0]["run"]
-    rows = run["limits"][2] or 1000
-    share = max(found.mean * (1 - found.mean), 1e-9)
-    error = math.hypot(math.sqrt(share / rows), (found.sd or 0.0) / math.sqrt(found.n))
-    return Score(found.mean, found.mean - Z * error, found.mean + Z * error, error, found.n)
-
-
 def points(source: Sequence[dict], task: str) -> list[Point]:
     """A point for each row that has run, the highest score first."""
-    found = []
+    found, rows = [], measured("methods", source).values
     for label, records in by_label(source).items():
-        reached = score(records, task)
-        if reached is None:
+        draws = rows.get(label, {}).get(task)
+        if draws is None:
             continue
+        reached = Score.of(np.atleast_1d(draws))
         method = records[0]["run"]["method"]
         parts = names(method)
         step = cost(method)
@@ -130,11 +122,17 @@ def commonest_score(source: Sequence[dict], task: str) -> float | None:
 
 
 def level_with_best(found: Sequence[Point]) -> list[Point]:
-    """Those whose difference to the highest score has an interval that contains zero, the highest among them."""
-    if not found:
-        return []
-    best = found[0].score
-    return [point for point in found if best.mean - point.score.mean <= Z * math.hypot(best.error, point.score.error)]
+    """Those of which it is not shown that they are below the highest score, by Holm's correction for so many comparisons;
+    the highest among them."""
+    below = settle([ABOVE.odds(found[0].score.draws - point.score.draws, 0.0) for point in found[1:]])
+    return [*found[:1], *(point for point, shown in zip(found[1:], below, strict=True) if not shown)]
+
+
+def visible(found: Sequence[Point]) -> float | None:
+    """The least difference to the highest score that could have been seen, of the middle one of all others; None if there
+    is no other."""
+    seen = [smallest_seen(found[0].score.draws - point.score.draws) for point in found[1:]]
+    return statistics.median(seen) if seen else None
 
 
 def front(found: Sequence[Point]) -> list[Point]:

@@ -12,11 +12,11 @@ from peftlib.grids import Preset, experiments
 from peftlib.papers import FOLDER, about, papers
 from peftlib.report import choice, verdicts
 from peftlib.report.chart import chart, size
+from peftlib.report.ledger import SIGNS
 from peftlib.report.tables import Html
 
 TASK = "sst"  # of experiment "methods/sst"
 GRADES = "five grades of sentiment"  # what TASK is
-MARKS = {"reproduced": "✓", "contradicted": "✕", "not reproduced": "✕", "undecided": "?"}
 TOLD = 3  # outcomes whose numbers are told, in the order of `verdicts.OUTCOMES`; the others are one number
 LONGEST = 150  # characters of the numbers behind a finding
 WHERE = (
@@ -69,7 +69,7 @@ def title(paper: str) -> str:
 def _tally(outcomes: Sequence[tuple[str, int]]) -> Markup:
     told = Markup().join(
         Markup('<li class="outcome {}"><b>{}</b> <span>{} {}</span></li>').format(
-            outcome.replace(" ", "-"), count, MARKS.get(outcome, ""), outcome
+            outcome.replace(" ", "-"), count, SIGNS.get(outcome, ""), outcome
         )
         for outcome, count in outcomes[:TOLD]
     )
@@ -92,7 +92,7 @@ def _finding(row: Mapping[str, str], paper: str) -> Markup:
         '<li><b class="verdict {}">{} {}</b> “{}” <a class="why" href="../{}/claims.html">{}</a>: <small>{}</small></li>'
     ).format(
         row["verdict"].replace(" ", "-"),
-        MARKS.get(row["verdict"], "–"),
+        SIGNS.get(row["verdict"], ""),
         row["verdict"],
         markup.line(row["claim"]),
         paper,
@@ -110,17 +110,17 @@ def which(records: Sequence[dict]) -> Html:
     level = choice.level_with_best(there)
     least = min(level, key=lambda point: point.stored)
     said = Markup(
-        '<p>{} of {} methods cannot be told from the highest score here, {} with {:.3f}. Of these <a href="{}">{}</a> '
-        "stores least: {} parameters a task{}.</p>"
+        "<p>{} of {} methods cannot be told from the highest score here, {} with {:.3f}: a difference to it below about "
+        '{:.2f} cannot be seen. Of these <a href="{}">{}</a> stores least, {}.</p>'
     ).format(
         len(level),
         len(there),
         there[0].name,
         there[0].score.mean,
+        choice.visible(there),
         least.page or "#",
         least.name,
-        size(least.stored),
-        _share(least, there),
+        f"{size(least.stored)} parameters a task{_share(least, there)}" if least.stored else "nothing but its head",
     )
     picture = chart(
         there,

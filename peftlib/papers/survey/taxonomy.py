@@ -107,8 +107,8 @@ def choices(records: Sequence[dict]) -> Html:
         source=records,
         formats={"stored": ",.0f", "memory": ".2f", "time": ".2f"},
         missing="not measured",
-        note="Test score: accuracy, with a 95 % interval. Level with the highest: the interval of the difference "
-        "contains zero. Memory and time of a training step: full fine-tuning's are 1, see the page on efficiency. Peft, "
+        note="Test score: accuracy, with a 95 % interval. Level with the highest: not shown to be below it, with Holm's "
+        "correction. Memory and time of a training step: full fine-tuning's are 1, see the page on efficiency. Peft, "
         "adapters: what these libraries call it. Unbeaten: no other is at least as good in score, storage, memory and "
         "time, and better in one.",
     )
@@ -183,12 +183,14 @@ def advice(records: Sequence[dict]) -> Markdown:
     lines = [
         fill(
             "Highest is **{top}** with {score:.3f} ({low:.3f} to {high:.3f}). **{n} of {all} methods cannot be told from "
-            "it**: {close}. Their order says nothing; choose among them by what they cost:",
+            "it**, for a difference below about {least:.2f} cannot be seen: {close}. Their order says nothing; choose "
+            "among them by what they cost:",
             top=best.label,
             score=best.score.mean,
             low=best.score.low,
             high=best.score.high,
             n=len(close),
+            least=choice.visible(there),
             all=len(there),
             close=", ".join(point.label for point in close),
         ),
