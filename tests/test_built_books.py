@@ -97,7 +97,9 @@ def test_a_folder_without_a_book_is_not_equal_to_another(tmp_path):
 def staged(tmp_path_factory) -> Path:
     """A site of two pages as the batch stages it, with the book's own configuration, built by Jupyter Book."""
     staged = tmp_path_factory.mktemp("site")
-    shutil.copy(ROOT / "_config.yml", staged)
+    for name in site.BESIDE:
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, staged)
     for folder in ("_ext", "_static"):
         shutil.copytree(ROOT / "book" / folder, staged / "book" / folder)
     shutil.copy(ROOT / "book" / "references.bib", staged / "book")
