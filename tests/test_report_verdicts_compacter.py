@@ -345,6 +345,12 @@ def test_best_dimension_by_task():
         assert CLAIMS.judge("B2", compacter.from_records(source)).outcome == expected
 
 
+def test_a_single_dimension_that_learned_is_the_best_of_nothing():
+    source = records("compacter/table6", lambda run: 0.5 if "=20K" in run.label or "Intrinsic" not in run.label else 0.0)
+    found = CLAIMS.judge("B2", compacter.from_records({"compacter/table6": source}))
+    assert found.outcome == "undecided" and "fewer than two rows of compacter/table6 learned every task" in found.why
+
+
 def test_low_resource_tasks_need_tasks_of_different_sizes():
     assert outcome("G14", "compacter/table1", {}) == "not testable here"  # every training set is cut to 1,000
     small = ("cola", "mrpc", "stsb", "rte")

@@ -23,9 +23,6 @@ COUNTED = ("table1", "table6", "table7")  # whose percentages of trained paramet
 MARGIN = about("compacter").margin
 
 
-MARGIN = about("compacter").margin
-
-
 def from_paper(without: Sequence[str] = ()) -> Evidence:
     """The paper's own printed numbers; averages without some tasks are the means of the others' numbers."""
     tables = {name: _printed_table(name, without) for name in PRINTED}

@@ -129,6 +129,8 @@ def best_row_depends_on_task(case: Case) -> Found:
         raise Untestable(f"{len(tasks)} task of GLUE: nothing to differ from")
     found = {task: case.values(table, case.condition.rows, task) for task in tasks}
     names = [label for label in found[tasks[0]] if all(label in column for column in found.values())]
+    if len(names) < 2:
+        raise Unlearned(f"fewer than two rows of {case.evidence.rows(table).name} learned every task")
     said = {task: max(names, key=lambda label, task=task: found[task][label][0]) for task in tasks}  # type: ignore[misc]  # a default is no second argument
     told = ", ".join(f"{task} {label.partition(chr(39) + '=')[2].rstrip(')')}" for task, label in said.items())
     beaten = []
