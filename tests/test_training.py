@@ -605,8 +605,8 @@ def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monke
     assert [r["run"]["label"] for r in found] == ["row 0"]
     assert [r["run"]["label"] for r in found.diverged] == ["row 1"] and len(found.wanted) == 2
     assert "lower the learning rate" in found.diverged[0]["diverged"] and "test" not in found.diverged[0]
-    assert report.presence(found) == report.presence(report.union(found, found)) == "1 of 2 runs, 1 diverged"
-    assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, 1 diverged"
+    assert report.presence(found) == report.presence(report.union(found, found)) == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
+    assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
     assert report.presence(suites.only(found, ["cola"])) == "0 of 0 runs"
     said = report.rerun("notebooks/x.ipynb", report.Page(preset(), False), found).data
     assert "1 diverged at its learning rate and has no scores" in said and "missing" not in said
@@ -636,7 +636,7 @@ def test_a_damaged_record_is_left_out_counted_and_trained_again(finished, root, 
     assert [r["run"]["label"] for r in read] == ["row 1"] and [run.label for run in read.damaged] == ["row 0"]
     assert str(first) in capsys.readouterr().err and first.read_text() == cut  # who only reads changes nothing
     assert read.only(lambda run: run.label == "row 1").damaged == []
-    assert report.presence(read) == report.presence(report.union(read, read)) == "1 of 2 runs, 1 damaged"
+    assert report.presence(read) == report.presence(report.union(read, read)) == "1 of 2 runs, ✕ 1 did not learn, 1 damaged"
     assert "1 has a damaged record" in report.rerun("notebooks/x.ipynb", report.Page(smoke, False), read).data
     assert states() == {"done": 1, "damaged": 1}
     again = study.results("paper/table", smoke, progress=False)
