@@ -605,7 +605,11 @@ def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monke
     assert [r["run"]["label"] for r in found] == ["row 0"]
     assert [r["run"]["label"] for r in found.diverged] == ["row 1"] and len(found.wanted) == 2
     assert "lower the learning rate" in found.diverged[0]["diverged"] and "test" not in found.diverged[0]
-    assert report.presence(found) == report.presence(report.union(found, found)) == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
+    assert (
+        report.presence(found)
+        == report.presence(report.union(found, found))
+        == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
+    )
     assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
     assert report.presence(suites.only(found, ["cola"])) == "0 of 0 runs"
     said = report.rerun("notebooks/x.ipynb", report.Page(preset(), False), found).data
