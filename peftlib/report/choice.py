@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from peftlib import catalogue
 from peftlib.expressions import names, parse
 from peftlib.methods import METHODS
 from peftlib.report import commonest, pages, style
@@ -16,26 +17,6 @@ from peftlib.report.evidence import measured
 from peftlib.report.tables import by_label
 from peftlib.report.uncertainty import Number, Region, interval, settle, smallest_seen
 
-# What two libraries call the methods that they have: Hugging Face's peft and AdapterHub's adapters.
-ELSEWHERE = {
-    "peft": {
-        "LoRA": "LoraConfig",
-        "AdaLoRA": "AdaLoraConfig",
-        "PrefixTuning": "PrefixTuningConfig",
-        "PromptTuning": "PromptTuningConfig",
-        "LayerNormTuning": "LNTuningConfig",
-    },
-    "adapters": {
-        "Houlsby": "DoubleSeqBnConfig",
-        "PfeifferFFN": "SeqBnConfig",
-        "AdapterDrop": "leave_out",
-        "Compacter": "CompacterConfig",
-        "CompacterPlusPlus": "CompacterPlusPlusConfig",
-        "LoRA": "LoRAConfig",
-        "PrefixTuning": "PrefixTuningConfig",
-        "PromptTuning": "PromptTuningConfig",
-    },
-}
 COMBINED = "combined"
 ABOVE = Region(low=0.0)
 
@@ -151,4 +132,5 @@ def front(found: Sequence[Point]) -> list[Point]:
 def elsewhere(method: str, library: str) -> str | None:
     """What "peft" or "adapters" calls an expression's one method; None if it lacks it."""
     parts = names(method)
-    return ELSEWHERE[library].get(parts[0]) if len(parts) == 1 else None
+    entry = catalogue.methods().get(parts[0]) if len(parts) == 1 else None
+    return (getattr(entry.about, library) or None) if entry else None

@@ -254,7 +254,7 @@ def standard_error(metric: str, score: float, rows: int) -> float:
     two wrong answers more (Agresti and Coull 1998), so that no score is certain."""
     if metric in CORRELATIONS:
         return (1 - score**2) / math.sqrt(max(rows - 1, 1))
-    share = (rows * score + 2) / (rows + 4)
+    share = (rows * min(max(score, 0.0), 1.0) + 2) / (rows + 4)  # a record that somebody edited may hold any number
     return math.sqrt(share * (1 - share) / (rows + 4))
 
 

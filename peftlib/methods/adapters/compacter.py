@@ -87,6 +87,7 @@ class Compacter(OnSublayers, Method):
         "line": (1, 1),
         "example": "Compacter(n=4, reduction=32)",
         "small": "bottleneck=8",
+        "adapters": "CompacterConfig",
     }
 
     def check(self) -> None:
@@ -134,4 +135,5 @@ class CompacterPlusPlus(Compacter):
         "line": (3, 1, 1, 1),
         "example": "CompacterPlusPlus(n=4, reduction=32)",
         "small": "bottleneck=8, rank=2",
+        "adapters": "CompacterPlusPlusConfig",
     }

@@ -45,6 +45,7 @@ class Houlsby(OnSublayers, Method):
         "line": ":",
         "row": "bottleneck=64",
         "small": "bottleneck=8",
+        "adapters": "DoubleSeqBnConfig",
     }
 
     def check(self) -> None:

@@ -55,4 +55,11 @@ class PfeifferFFN(Houlsby):
     title = "Pfeiffer adapter (feed-forward)"
     paper = "pfeiffer"
     sites = ("ffn.down",)
-    about = {"name": "Pfeiffer (FFN)", "color": "orange", "marker": ">", "row": "bottleneck=64", "small": "bottleneck=8"}
+    about = {
+        "name": "Pfeiffer (FFN)",
+        "color": "orange",
+        "marker": ">",
+        "row": "bottleneck=64",
+        "small": "bottleneck=8",
+        "adapters": "SeqBnConfig",
+    }

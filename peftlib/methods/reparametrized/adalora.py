@@ -127,6 +127,7 @@ class AdaLoRA(Method):
         "line": "--",
         "example": "AdaLoRA(rank=12, target=8)",
         "small": "rank=4, target=2",
+        "peft": "AdaLoraConfig",
     }
 
     def check(self) -> None:

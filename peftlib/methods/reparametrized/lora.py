@@ -83,7 +83,15 @@ class LoRA(Method):
     family = "reparametrized"
     paper = "lora"
     mergeable = True
-    about = {"name": "LoRA", "color": "blue", "marker": "o", "row": "rank=8", "small": "rank=4"}
+    about = {
+        "name": "LoRA",
+        "color": "blue",
+        "marker": "o",
+        "row": "rank=8",
+        "small": "rank=4",
+        "peft": "LoraConfig",
+        "adapters": "LoRAConfig",
+    }
 
     def check(self) -> None:
         require(

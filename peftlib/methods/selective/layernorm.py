@@ -23,7 +23,7 @@ class LayerNormTuning(Method):
     family = "selective"
     paper = "lntuning"
     mergeable = True
-    about = {"name": "layer norm", "color": "sky", "marker": ">", "line": ":", "drawn": False}
+    about = {"name": "layer norm", "color": "sky", "marker": ">", "line": ":", "drawn": False, "peft": "LNTuningConfig"}
 
     def attach(self, at: Attachment) -> None:
         for site in at.anatomy.norms:

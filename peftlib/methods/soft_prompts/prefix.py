@@ -95,6 +95,8 @@ class PrefixTuning(Method):
         "line": "--",
         "row": "length=30",
         "small": "length=4, mlp=16",
+        "peft": "PrefixTuningConfig",
+        "adapters": "PrefixTuningConfig",
     }
 
     def check(self) -> None:

@@ -59,6 +59,8 @@ class PromptTuning(Method):
         "line": (3, 1, 1, 1),
         "row": "length=100",
         "small": "length=4",
+        "peft": "PromptTuningConfig",
+        "adapters": "PromptTuningConfig",
     }
 
     def check(self) -> None:
