@@ -16,7 +16,7 @@ import socket
 import sys
 from pathlib import Path
 
-from peftlib import closure, grids
+from peftlib import closure
 from peftlib.batch import guard, worker
 from peftlib.batch.warm import BAD, BEGUN, GOOD, SOCKET, Spare
 
@@ -55,12 +55,14 @@ def warm_up() -> dict[str, str]:
     import nbformat
     import papermill  # noqa: F401
 
+    from peftlib.report import pages
+
     for room in ROOMS:
         package = importlib.import_module(f"peftlib.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     nbformat.validate(nbformat.v4.new_notebook())  # the schema is compiled once
-    grids.presets()
+    pages.rows()  # and with it all presets and experiments
     closure.digests(path.relative_to(closure.PACKAGE).as_posix() for path in closure.PACKAGE.rglob("*.py"))
     gc.collect()
     gc.freeze()  # or each fork's first collection would copy all of it
