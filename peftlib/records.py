@@ -17,11 +17,11 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from peftlib.data.sources import SOURCES, SPLITS
 from peftlib.data.tasks import get_task
@@ -30,6 +30,9 @@ from peftlib.expressions import canonical
 from peftlib.names import canonical_name
 from peftlib.packed import Packed, unpack
 from peftlib.schema import conform, conform_fields, read_json
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SCHEMA = 1
 A_DAY = 24 * 3600.0  # seconds; no file takes so long to write
@@ -150,6 +153,20 @@ def root() -> Path:
     here = Path.cwd()
     above = (p for p in (here, *here.parents) if (p / "_config.yml").is_file() and (p / "notebooks").is_dir())
     return next(above, Path(__file__).resolve().parent.parent)
+
+
+def cached_here(read: Callable[P, T]) -> Callable[P, T]:
+    """`functools.cache` for what is read in the project's folder: once for each folder that `root` names."""
+
+    @functools.cache
+    def read_in(_: Path, *given: P.args, **named: P.kwargs) -> T:
+        return read(*given, **named)
+
+    @functools.wraps(read)
+    def cached(*given: P.args, **named: P.kwargs) -> T:
+        return read_in(root(), *given, **named)  # type: ignore[arg-type]  # what is cached is hashable
+
+    return cached
 
 
 def path_of(preset: str, digest: str) -> Path:

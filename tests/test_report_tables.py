@@ -25,6 +25,13 @@ def test_every_method_of_the_comparison_has_a_page():
     assert len(set(pages.pages().values())) == len(compared) == len(list((ROOT / "notebooks/methods").glob("*.ipynb")))
 
 
+def test_pages_are_those_of_the_project_that_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    assert pages.pages() == {}
+    monkeypatch.setenv("PEFTLIB_ROOT", str(ROOT))
+    assert pages.page_of("LoRA()") == "../methods/lora.html"
+
+
 def test_a_label_means_the_same_methods_in_every_experiment():
     preset, meant = grids.get_preset("published"), {}
     for name in grids.experiments():

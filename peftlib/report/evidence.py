@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 from peftlib import answered, grids, study
 from peftlib.data.tasks import get_task
 from peftlib.packed import unpack
-from peftlib.records import run_of
+from peftlib.records import cached_here, run_of
 from peftlib.report import learned, uncertainty
 from peftlib.report.averages import keys, validation_rows
 from peftlib.report.tables import by_label
@@ -245,7 +244,7 @@ def _answers(record: dict, task: str, rows: str) -> Answers | None:
 
 
 # --- the spread over seeds --------------------------------------------------------------------------------------------
-@functools.cache
+@cached_here
 def _over_seeds_elsewhere(preset: str) -> dict[str, list[list[Seed]]]:
     """Groups of runs that differ in the seed alone and learned, by name of the number: of all experiments of a preset that
     have several seeds."""

@@ -15,7 +15,6 @@ no row of a table can be told from the commonest label is *uninformative* there,
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -132,7 +131,7 @@ def _head(preset: str, run: Run, key: str) -> float | None:
     return sum(test[key] for test in found) / len(found) if found else None
 
 
-@functools.cache
+@records.cached_here
 def _heads(preset: str) -> dict[tuple, list[dict[str, float]]]:
     """Test scores of the heads alone that a preset has records of, by `_budget`: of the runs of one learning rate, the
     best on validation."""

@@ -11,14 +11,14 @@ from peftlib import expressions
 from peftlib.comparison import METHOD_RUNS
 from peftlib.errors import UsageError
 from peftlib.grids import experiments, get_preset, runs
-from peftlib.records import root
+from peftlib.records import cached_here, root
 
 BESIDE = {"OutputLayer"}  # trained beside a method, not one that a page is about
 COLUMNS = ("method", "row", "class", "configuration", "here", "model")  # what may name a method
 LONGEST = 200  # characters of a cell that names one
 
 
-@functools.cache
+@cached_here
 def pages() -> dict[str, str]:
     """The notebooks of ``notebooks/methods`` by the methods that each is about, which it names by its row's label."""
     found = {}
