@@ -12,8 +12,9 @@ import pytest
 INSTALL = Path(__file__).resolve().parents[1] / "peftlib" / "batch" / "install.py"
 # A virtual environment without pip, in whose place a script stands that takes a while and writes down that it ran.
 DRIVER = """
-import importlib.util, sys
+import importlib.util, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, as a test may be, begins without
 spec = importlib.util.spec_from_file_location("install", sys.argv[1])
 install = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(install)
