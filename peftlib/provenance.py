@@ -12,7 +12,7 @@ from pathlib import Path
 from peftlib import closure, records
 from peftlib.data import embedded
 from peftlib.data.sources import SPLITS, load_split, local_folder
-from peftlib.data.tasks import SUITES, get_task
+from peftlib.data.tasks import SUITES, get_task, made_from
 from peftlib.errors import PeftlibError
 from peftlib.expressions import names
 from peftlib.kept import kept
@@ -67,6 +67,7 @@ def _digests(roots: Iterable[str]) -> dict[str, str]:
 
 def _of_data(tasks: Iterable[str], source: str) -> set[str]:
     """The files that make these tasks' data."""
+    tasks = made_from(tasks)
     files = {f"data/suites/{suite}.py" for suite, there in SUITES.items() for task in there if task.name in tasks}
     if source == "embedded":
         modules = (embedded.GRAMMAR[task].__module__ for task in tasks if task in embedded.GRAMMAR)
@@ -127,9 +128,9 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
     try:
         stamp = code_digest(_digests({"data/sources.py", *_of_data([task], source)}))
         if source == "local":
-            found = get_task(task)
-            folder = local_folder() / found.suite / (found.folder or found.name)
-            stamp += "".join(map(_stamp, sorted(folder.glob("*.parquet"))))
+            for found in map(get_task, sorted(made_from([task]))):
+                folder = local_folder() / found.suite / (found.folder or found.name)
+                stamp += "".join(map(_stamp, sorted(folder.glob("*.parquet"))))
         return kept(
             f"{source} {task} {split} {limit}",
             stamp,

@@ -9,11 +9,30 @@ their point is long texts by people, which a grammar does not write.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
-from peftlib.data.grammar import acceptability, causes, commitment, inference, questions, reading, reviews, scenes, senses
+from peftlib.data.grammar import (
+    acceptability,
+    asked,
+    causes,
+    commitment,
+    inference,
+    nature,
+    news,
+    phenomena,
+    pronouns,
+    questions,
+    reading,
+    reviews,
+    scenes,
+    scrambled,
+    senses,
+    visits,
+)
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 
@@ -34,8 +53,18 @@ SIZES = {  # rows of train, validation, test
     "cb": {"train": 1500, "validation": 300, "test": 300},
     "copa": {"train": 1000, "validation": 300, "test": 300},
     "wic": {"train": 4000, "validation": 600, "test": 600},
+    "wnli": {"train": 1500, "validation": 300, "test": 300},
+    "axb": {"test": 1000},
+    "axg": {"test": 400},
+    "scitail": {"train": 3000, "validation": 600, "test": 600},
+    "trec": {"train": 4000, "validation": 600, "test": 600},
+    "imdb": {"train": 3000, "validation": 600, "test": 600},
+    "yelp_polarity": {"train": 4000, "validation": 600, "test": 600},
+    "paws": {"train": 4000, "validation": 600, "test": 600},
+    "authors": {"train": 2400, "validation": 400, "test": 400},  # together, and then divided by author
 }
-GRAMMAR = {
+MORE_COLUMNS = {"authors": ("author_id",)}
+GRAMMAR: dict[str, Callable[[random.Random], Any]] = {  # a row, or a list of rows that stand together
     "sst": reviews.draw_sentence,
     "cfimdb": reviews.draw_review,
     "quora": questions.draw_pair,
@@ -52,6 +81,15 @@ GRAMMAR = {
     "cb": commitment.draw_pair,
     "copa": causes.draw_choice,
     "wic": senses.draw_pair,
+    "wnli": pronouns.draw_pair,
+    "axb": phenomena.draw_pair,
+    "axg": pronouns.draw_both,
+    "scitail": nature.draw_pair,
+    "trec": asked.draw_question,
+    "imdb": reviews.draw_review,
+    "yelp_polarity": visits.draw_review,
+    "paws": scrambled.draw_pair,
+    "authors": news.draw_article,
 }
 
 
@@ -70,7 +108,7 @@ def generate(task_name: str, split: str, seed: int = 0, kinds: bool = False) -> 
     before = list(sizes)[: list(sizes).index(split)]
     start = sum(sizes[name] for name in before)
     rows = _rows(task.name, seed)[start : start + sizes[split]]
-    frame = pd.DataFrame([texts for texts, _, _ in rows], columns=list(task.texts))
+    frame = pd.DataFrame([texts for texts, _, _ in rows], columns=[*task.texts, *MORE_COLUMNS.get(task.name, ())])
     frame.insert(0, "id", [f"{task.name}-{split}-{i}" for i in range(len(rows))])
     frame[task.label] = [label for _, label, _ in rows]
     if kinds:
@@ -82,15 +120,17 @@ def generate(task_name: str, split: str, seed: int = 0, kinds: bool = False) -> 
 def _rows(name: str, seed: int) -> list[tuple[tuple[str, ...], int | float, str]]:
     """All rows of a task; a row that repeats a sentence of an earlier row is drawn again.
 
-    A text of one word is no sentence: COPA's question ("cause") and WiC's word come again and again.
+    A text of one word is no sentence: COPA's question ("cause") and WiC's word come again and again. Rows that a grammar
+    draws together are kept or drawn again together, and may share a sentence.
     """
     seen: set[str]
     rows: list[tuple[tuple[str, ...], int | float, str]]
     rng, seen, rows = random.Random(f"peftlib embedded {name} {seed}"), set(), []
     while len(rows) < sum(SIZES[name].values()):
-        texts, label, kind = GRAMMAR[name](rng)
-        sentences = {text for text in texts if " " in text}
-        if seen.isdisjoint(sentences) and len(set(texts)) == len(texts):
+        drawn = GRAMMAR[name](rng)
+        together = drawn if isinstance(drawn, list) else [drawn]
+        sentences = {text for texts, _, _ in together for text in texts if " " in text}
+        if seen.isdisjoint(sentences) and all(len(set(texts)) == len(texts) for texts, _, _ in together):
             seen.update(sentences)
-            rows.append((texts, label, kind))
+            rows += together
     return rows

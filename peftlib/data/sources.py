@@ -8,7 +8,7 @@ import os
 import struct
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from peftlib.data import embedded
-from peftlib.data.suites import resplit
-from peftlib.data.tasks import SUITES, Task, get_task
+from peftlib.data.tasks import STAND_INS, SUITES, Task, get_task
 from peftlib.errors import DataError, UsageError, short
 
 SOURCES = ("embedded", "local", "hub")
@@ -27,6 +26,7 @@ FOLDER_VARIABLE = "PEFTLIB_DATA"
 HOLD_OUT_ROWS, HOLD_OUT_SHARE = 1000, 0.1
 HOLD_OUT_SALT = "peftlib hold-out 0"  # the hold-out is the same for every seed of a run
 HALVES_SALT = "peftlib halves 0"
+GROUP_SALT, GROUP_TEST_SHARE = "peftlib groups 0", 0.3
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def available(suite: str, source: str) -> dict[str, str | None]:
     names = [task.name for task in SUITES[suite]]
     if source == "embedded":
         return {name: name if name in embedded.SIZES else None for name in names}
-    return {name: resplit.STAND_INS.get(name, name) if source == "local" else name for name in names}
+    return {name: STAND_INS.get(name, name) if source == "local" else name for name in names}
 
 
 def load_split(
@@ -86,8 +86,37 @@ def load_split(
     _check_choice("source", source, SOURCES)
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise UsageError(f"limit must be a whole number of at least 1, or None for all rows; got {short(limit)}")
-    reader: Callable[[Task, str], tuple[Columns, str]] = {"embedded": _embedded, "local": _local, "hub": _hub}[source]
-    there, part = _plan(task, split, source)
+    rows = _split(task, split, source)
+    if limit is not None:
+        rows = rows.take(_first(rows, limit, f"peftlib limit {seed}"))
+    digest = _digest(task, rows.texts, rows.labels)
+    return Examples(rows.texts, rows.labels, rows.ids, task, split, source, digest, rows.groups, rows.dropped)
+
+
+def members(task: str, source: str = "embedded") -> dict[str, int]:
+    """The tasks that are one group each of a task divided by group ("authors_0", ...), in the order of their numbers, and
+    how many rows of train each has.
+
+    Raises ``UsageError`` for a task that is not, or a bad source, and ``DataError`` for bad data.
+    """
+    found = get_task(task)
+    _check_choice("source", source, SOURCES)
+    if found.splits != "by group" or found.part_of:
+        those = ", ".join(name for tasks in SUITES.values() for name in (t.name for t in tasks if t.splits == "by group"))
+        raise UsageError(f"task {short(task)} is not divided by group; those that are: {those}")
+    groups = _split(found, "train", source).groups or []
+    return {f"{task}_{group}": groups.count(group) for group in sorted(set(groups), key=int)}
+
+
+def _split(task: Task, split: str, source: str) -> _Rows:
+    if task.part_of:
+        return _part(task, split, source)
+    if task.trained_on and split != "test":
+        rows = _split(get_task(task.trained_on), split, source)
+        return replace(rows, groups=["\x1f".join(texts) for texts in rows.texts] if task.rows else None)  # each its own
+    if task.splits == "by group":
+        return _divided(task, split, source)
+    reader, (there, part) = _READERS[source], _plan(task, split, source)
     columns, where = reader(task, there)
     rows = _checked(columns, task, where)
     if part is not None:
@@ -96,10 +125,45 @@ def load_split(
         rows = rows.take(np.flatnonzero(marked == wanted))
         if not rows.texts:
             raise DataError(f"{where}: too few rows ({len(marked)}) to make {split} {_NEEDS[choose]}")
-    if limit is not None:
-        rows = rows.take(_first(rows, limit, f"peftlib limit {seed}"))
-    digest = _digest(task, rows.texts, rows.labels)
-    return Examples(rows.texts, rows.labels, rows.ids, task, split, source, digest, rows.groups, rows.dropped)
+    return rows
+
+
+def _part(task: Task, split: str, source: str) -> _Rows:
+    """The rows of one group of a task."""
+    base, group = task.part_of
+    rows = _split(get_task(base), split, source)
+    own = [row for row, found in enumerate(rows.groups or ()) if found == group]
+    if not own:
+        known = members(base, source)
+        raise DataError(
+            f"{source} {base}: no rows of group {group} in {split}; those of train: {len(known)} tasks, "
+            f"from {next(iter(known), 'none')} to {next(reversed(known), 'none')} (peftlib.data.members lists them)"
+        )
+    return replace(rows.take(np.array(own)), groups=None)
+
+
+def _divided(task: Task, split: str, source: str) -> _Rows:
+    """The rows of a split of a task whose groups are divided one by one; in the order of the source."""
+    parts = [_checked(columns, task, where) for columns, where in (_READERS[source](task, name) for name in SPLITS)]
+    texts, groups = [row for part in parts for row in part.texts], [group for part in parts for group in part.groups or ()]
+    labels = np.concatenate([part.labels for part in parts])
+    found = task.regroup(texts, labels.tolist(), groups) if task.regroup else groups
+    rows_of: dict[str, list[int]] = {}
+    for row, group in enumerate(found):
+        if group is not None:
+            rows_of.setdefault(group, []).append(row)
+    chosen: list[int] = []
+    for rows in rows_of.values():
+        ranked = [rows[i] for i in _ranked([texts[row] for row in rows], GROUP_SALT)]
+        tested = round(GROUP_TEST_SHARE * len(rows))
+        held = tested + max(1, int(HOLD_OUT_SHARE * (len(rows) - tested)))
+        chosen += {"test": ranked[:tested], "validation": ranked[tested:held], "train": ranked[held:]}[split]
+    chosen.sort()
+    if not chosen:
+        raise DataError(f"{source} {task.name}: too few rows ({len(texts)}) to make {split} of every group")
+    dropped = sum(part.dropped for part in parts)
+    every = _Rows(texts, labels, [str(row) for row in range(len(texts))], [str(group) for group in found], dropped)
+    return every.take(np.array(chosen))
 
 
 def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
@@ -119,7 +183,7 @@ def _plan(task: Task, split: str, source: str) -> tuple[str, Part | None]:
         return (split, None) if split == "train" else ("validation", (_first_half, split == "validation"))
     if task.splits == "held validation":
         return ("validation", None) if split == "test" else ("train", (_hold_out, split == "validation"))
-    if split == "validation" or _has_test(task, source):
+    if split == "validation" or task.trained_on or _has_test(task, source):
         return split, None
     return "train", (_hold_out, split == "test")
 
@@ -191,6 +255,9 @@ def _hub(task: Task, split: str) -> tuple[Columns, str]:
         ) from error
     table, here = rows.with_format("arrow")[:], dict(task.hub_columns)
     return _columns(table.rename_columns([here.get(name, name) for name in table.column_names]), task, where), where
+
+
+_READERS: dict[str, Callable[[Task, str], tuple[Columns, str]]] = {"embedded": _embedded, "local": _local, "hub": _hub}
 
 
 def _columns(table: pa.Table, task: Task, where: str) -> Columns:
@@ -319,7 +386,7 @@ def _number(value: object) -> float:
 
 
 def _label(value: object, task: Task, where: str) -> float:
-    number = _number(value)
+    number = float(task.labels.index(value)) if task.named_labels and value in task.labels else _number(value)
     if task.kind == "score":
         if not task.low <= number <= task.high:
             raise DataError(f"{where}: score {short(value)}; expected a number from {task.low:g} to {task.high:g}")

@@ -9,13 +9,24 @@ from typing import Literal
 
 from peftlib.errors import UsageError, short
 
-Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match", "entity_f1", "entity_em"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "matthews",
+    "pearson",
+    "spearman",
+    "exact_match",
+    "entity_f1",
+    "entity_em",
+    "gender_parity",
+]
 CORRELATIONS = ("pearson", "spearman")  # of scores; the others are of classes
 OF_CLASS_1 = ("f1", "entity_f1", "entity_em")  # of two classes
 OF_ENTITIES = ("entity_f1", "entity_em")
-OF_GROUPS = ("exact_match", *OF_ENTITIES)
-OF_CLASSES = ("accuracy", "macro_f1", "matthews", "exact_match", *OF_CLASS_1)
-SPLITTINGS = ("as given", "halves", "held validation")
+OF_GROUPS = ("exact_match", "gender_parity", *OF_ENTITIES)
+OF_CLASSES = ("accuracy", "macro_f1", "matthews", "exact_match", "gender_parity", *OF_CLASS_1)
+SPLITTINGS = ("as given", "halves", "held validation", "by group")
 TAKEN = ("mean", "unreadable")  # what a table of scores has beside its tasks
 
 
@@ -30,12 +41,17 @@ class Task:
     splits of its own): "as given" takes a labelled test split where there is one, else a tenth of train (at most 1,000
     rows); "halves" and "held validation" are the rules of Compacter, section 5: the original validation set divided in
     two for tasks of fewer than 10,000 training rows; 1,000 training rows as validation and the original validation set
-    as test for larger ones.
+    as test for larger ones. "by group", for all three sources: the three splits of the source are put together, and every
+    group (an author) is divided: 30 % of its rows are test, a tenth of the others (one row at least) validation.
 
     ``rows`` makes the examples of one row of a source (column -> value), each with every text, the label and its
     "group"; raises ``DataError`` for a row that is not nested as it must be. ``known_bad`` names rows by their texts that
     the official files have and nobody can use: they are left out, wherever they stand, and counted; every other row that
-    cannot be used is an error.
+    cannot be used is an error. ``regroup`` sees the texts, labels and groups of all rows that are divided by group, and
+    says anew to which group each belongs, ``None`` to leave it out.
+
+    ``trained_on`` names the task whose train and validation rows serve a test set that has none of its own. ``part_of``
+    (task, group): the rows of one group of a task alone; `peftlib.data.tasks.get_task` makes such tasks.
 
     Raises ``UsageError`` for fields that cannot be used, alone or together.
     """
@@ -52,7 +68,7 @@ class Task:
     citation: str = ""
     suite: str = "cs224n"  # the folder of the task in PEFTLIB_DATA is suite/folder
     folder: str = ""  # "": the task's name
-    splits: Literal["as given", "halves", "held validation"] = "as given"
+    splits: Literal["as given", "halves", "held validation", "by group"] = "as given"
     validation: str = "validation"  # what the sources "local" and "hub" call the validation split
     hub: str | None = None  # data set on the Hugging Face hub, "path" or "path,configuration"
     hub_columns: tuple[tuple[str, str], ...] = ()  # (name there, name here) where they differ
@@ -60,6 +76,10 @@ class Task:
     source_columns: tuple[str, ...] = ()  # columns that ``rows`` needs; (): the text and label columns
     rows: Callable[[dict], list[dict]] | None = None
     known_bad: tuple[tuple[str, ...], ...] = ()  # blank texts as ""
+    named_labels: bool = False  # whether a source may write the names of classes in place of their ids
+    regroup: Callable[[list[tuple[str, ...]], list[int], list[str]], list[str | None]] | None = None
+    trained_on: str = ""
+    part_of: tuple[str, ...] = ()
     segments: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None  # texts to the one or two an encoder reads
     fields: tuple[str, ...] = ()  # text columns in the order of the text-to-text form; (): the order of ``texts``
     text_name: str = ""  # what the text-to-text form calls the task; "": its name
@@ -89,14 +109,16 @@ class Task:
         yield from self._faults_of_metrics()
         if self.splits not in SPLITTINGS:
             yield "splits", f"one of {', '.join(SPLITTINGS)}"
-        for field in ("title", "citation", "suite", "folder", "validation", "text_name"):
+        for field in ("title", "citation", "suite", "folder", "validation", "text_name", "trained_on"):
             if not isinstance(getattr(self, field), str):
                 yield field, "a string"
         if not isinstance(self.hub, str | None):
             yield "hub", "the name of a data set, or None"
-        for field in ("rows", "segments"):
+        for field in ("rows", "segments", "regroup"):
             if getattr(self, field) is not None and not callable(getattr(self, field)):
                 yield field, "a function, or None"
+        if self.splits == "by group" and not self.rows:
+            yield "splits", "another one without rows, which name the groups"
         if self.source_columns and not self.rows:
             yield "source_columns", "none without rows, which read them"
         pairs = self.hub_columns

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from peftlib.data.suites.resplit import STAND_INS
-from peftlib.data.tasks import get_task
+from peftlib.data.tasks import STAND_INS, get_task
 from peftlib.report import commonest, learned, shares
 from peftlib.report.averages import keys
 from peftlib.report.tables import IN_PART, Spread, by_label, frame
@@ -33,6 +32,15 @@ TITLES = {
     "multirc": "MultiRC",
     "record": "ReCoRD",
     "wic": "WiC",
+    "wnli": "WNLI",
+    "axb": "AX-b",
+    "axg": "AX-g",
+    "scitail": "SciTail",
+    "trec": "TREC",
+    "imdb": "IMDB",
+    "yelp_polarity": "Yelp polarity",
+    "paws": "PAWS",
+    "authors": "authors",
 }
 METRICS = {
     "accuracy": "accuracy",
@@ -43,6 +51,8 @@ METRICS = {
     "exact_match": "EM",
     "entity_f1": "F1",
     "entity_em": "EM",
+    "matthews": "Matthews",
+    "gender_parity": "parity",
 }
 CONSTANT = "always the commonest label"
 SHARES: dict[str, str | Callable[[float], str]] = {  # formats of two columns

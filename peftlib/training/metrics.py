@@ -38,7 +38,7 @@ def score(
     metric:
         "accuracy"; "f1" of class 1 (for MultiRC, over all answers, it is F1a); "macro_f1", the mean over the classes
         that occur; "matthews"; "pearson"; "spearman"; "exact_match", the share of groups with no wrong row (MultiRC);
-        "entity_em" and "entity_f1": see ``_entities`` (ReCoRD).
+        "entity_em" and "entity_f1": see ``_entities`` (ReCoRD); "gender_parity", see ``_parity`` (AX-g).
     groups, entities, margins: for each row the question it belongs to, the text of its entity, and how much likelier class
         1 is than class 0 (on any scale: rows of a group are compared).
     """
@@ -57,6 +57,8 @@ def score(
         return float(matthews_corrcoef(labels, predictions))
     if metric == "exact_match":
         return _exact_match(predictions, labels, _given("groups", metric, groups))
+    if metric == "gender_parity":
+        return _parity(predictions, _given("groups", metric, groups))
     if metric in OF_ENTITIES:
         groups, entities = _given("groups", metric, groups), _given("entities", metric, entities)
         return _entities(metric, _given("margins", metric, margins), labels, groups, entities)
@@ -126,6 +128,13 @@ def _by_group(groups: Sequence[str]) -> list[list[int]]:
 def _exact_match(predictions: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> float:
     right = np.asarray(predictions) == np.asarray(labels)
     return float(np.mean([right[rows].all() for rows in _by_group(groups)]))
+
+
+def _parity(predictions: np.ndarray, groups: Sequence[str]) -> float:
+    """The share of pairs, which differ in the gender of a pronoun, that got one answer (Rudinger et al. 2018; Wang et al.
+    2019, SuperGLUE, section 3.3), right or wrong; 1 where no row has a partner."""
+    pairs = [rows for rows in _by_group(groups) if len(rows) > 1]
+    return float(np.mean([len({predictions[row] for row in rows}) == 1 for rows in pairs])) if pairs else 1.0
 
 
 def _entities(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tiny
 
-from peftlib.data import TASKS, Task, answer, as_text, embedded, get_task, load_split
+from peftlib.data import TASKS, Task, answer, as_text, embedded, get_task, load_split, members
 from peftlib.model import Tuned
 from tries import Try
 
@@ -281,6 +281,14 @@ TRIES = [
         ("source_columns=", "rows"),
     ),
     Try("a task", "rows that miss a column", _rows, ("'tweets'", "'group'", "the source gives text, label")),
+    Try("a task", "division by group without groups", _own(splits="by group"), ("splits=", "rows")),
+    Try("a task", "parity without pairs", _own(metrics=("gender_parity",)), ("metrics=", "need groups")),
+    Try(
+        "a task", "no such author", lambda _: load_split("authors_60", "test"), ("group 60", "from authors_0 to authors_59")
+    ),
+    Try("a task", "an author of a task that has none", lambda _: get_task("sst_3"), ("'sst_3'", "known tasks")),
+    Try("a task", "authors of a task that has none", lambda _: members("sst"), ("'sst'", "authors, news_category")),
+    Try("a task", "an author's name", lambda _: get_task("authors_ada"), ("'authors_ada'", "'authors'")),
     Try("a task", "a billion answers", lambda _: _score(high=1e9)(_).words, ("1e+09", "form 'text'", "another scale")),
     Try(
         "a model",
