@@ -15,6 +15,7 @@ from peftlib.data.grammar.lexicon import CITIES, LOOKS, ON_PEOPLE, ON_THINGS, PE
 from peftlib.data.grammar.scenes import cell, word
 
 NOISE = 0.03
+ONE_LOOK = {form: entry for family in LOOKS for entry in family for form in entry.split("/")}  # rich and wealthy are one
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def draw_pair(rng: random.Random) -> tuple[tuple[str, str], int, str]:
         families = sample(rng, range(len(PEOPLE)), 4)
         deeds = (_deed(rng, families[:2]), _deed(rng, families[2:]))
         looks = [
-            person[0] for deed in deeds for person in ((deed.who, deed.whom) if deed.kind == "person" else (deed.who,))
+            ONE_LOOK[person[0]]
+            for deed in deeds
+            for person in ((deed.who, deed.whom) if deed.kind == "person" else (deed.who,))
         ]
         if len(set(looks)) == len(looks):
             break
