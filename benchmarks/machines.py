@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -36,7 +35,7 @@ def measure(args: argparse.Namespace) -> str:
     history = loop.Trainer(part, None, progress=False).fit().history[1:]  # the first epoch warms up
     share = 1.0 if torch.cuda.is_available() else (time.process_time() - busy) / (time.perf_counter() - began)
     speed = statistics.median(epoch["examples"] / epoch["seconds"] for epoch in history) / min(share, 1.0)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else provenance.processor()
     found = {
         "name": args.name,
         "parallel": args.parallel,
@@ -49,13 +48,6 @@ def measure(args: argparse.Namespace) -> str:
     others = [one for one in read_json(path) if one["name"] != args.name] if path.exists() else []
     path.write_text(json.dumps([*others, found], indent=1) + "\n", encoding="utf-8")
     return f"{args.name}: {speed:.0f} examples a second ({share:.0%} of a processor); written: {path}"
-
-
-def processor() -> str:
-    """The processor's name and the instructions that decide how fast bf16 is."""
-    capabilities = torch.cpu.get_capabilities()
-    fast = [name for name in ("amx_bf16", "avx512_bf16", "avx2") if capabilities.get(name)]
-    return f"{platform.machine()} CPU with {fast[0] if fast else 'neither AMX nor AVX2'}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -213,11 +213,10 @@ def compare(args: argparse.Namespace) -> str:
         for method, row in METHODS.items()
     }
     options = {name: getattr(args, name) for name in ("backbone", "batch", "length", "steps", "rounds", "precision")}
-    where = {**provenance.machine(), "threads": args.threads, "cores": os.cpu_count(), "load_before": load}
     result = {
         **options,
         "methods": rows,
-        "machine": where,
+        "machine": provenance.surroundings(args.threads, load),
         "versions": provenance.versions(),
         "date": datetime.date.today().isoformat(),
         "commit": provenance.commit(),

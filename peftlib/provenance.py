@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Collection, Iterable
@@ -101,6 +102,35 @@ def machine() -> dict[str, str | int]:
     if torch.cuda.is_available():
         return {"device": torch.cuda.get_device_name(), "threads": torch.get_num_threads()}
     return {"device": platform.machine() + " CPU", "threads": torch.get_num_threads()}
+
+
+def processor() -> str:
+    """The CPU's name, where the system tells it, and the widest of its instructions that decide how fast bf16 is."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    fast = [name for name in ("amx_bf16", "avx512_bf16", "avx2") if capabilities.get(name)]
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # another system than Linux
+        told = ""
+    lines = (line.partition(":") for line in told.splitlines())
+    name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), platform.machine() + " CPU")
+    return f"{name} with {fast[0] if fast else 'neither AMX nor AVX2'}"
+
+
+def surroundings(threads: int, load_before: float) -> dict[str, str | int | float]:
+    """What a benchmark was measured on, asked for at its end: `machine`, its processor and cores, and how many processes
+    wanted one, by the system's average over a minute, before it began and now."""
+    now = os.getloadavg()[0]
+    return {
+        **machine(),
+        "processor": processor(),
+        "threads": threads,
+        "cores": os.cpu_count() or 1,
+        "load_before": load_before,
+        "load_after": now,
+    }
 
 
 # --- have the inputs of a record changed? -----------------------------------------------------------------------------

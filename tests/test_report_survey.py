@@ -1,7 +1,10 @@
 """Taxonomy, choice, efficiency and environment pages: complete, computed, and honest when there is nothing to show."""
 
+import argparse
+import importlib.util
 import json
 import re
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -12,7 +15,7 @@ from peftlib.comparison import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.papers.survey import taxonomy as survey
-from peftlib.report import efficiency, environment
+from peftlib.report import choice, efficiency, environment
 from peftlib.study import Results
 
 matplotlib.use("Agg")
@@ -28,6 +31,20 @@ def record(label: str, accuracy: float, stored: int, seconds: float, peak: int) 
         "machine": {"device": "a CPU", "threads": 1},
         "versions": {"torch": "2"},
     }
+
+
+@pytest.fixture
+def bench():
+    """Loads one of ``benchmarks/*.py`` as a module, by its name."""
+
+    def load(name: str):
+        path = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture
@@ -96,6 +113,7 @@ def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
     assert "python benchmarks/batch_overhead.py" in efficiency.batch_overhead().data
     assert "python benchmarks/step.py" in efficiency.steps({}, "").data
     assert "python benchmarks/kronecker.py" in efficiency.kronecker().data
+    assert "python benchmarks/inference.py" in efficiency.inference().data and choice.cost("LoRA(rank=8)") == {}
     assert efficiency.ratios().data == ""
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)
@@ -155,6 +173,79 @@ def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monk
     shown = repr(efficiency.steps(printed, "As printed.")).split("BitFit()")[1].split("\n")[0].split()
     assert shown == ["0.75", "0.50", "0.25", "0.75"]  # time, the paper's, memory, the paper's
     assert repr(efficiency.beside_peft()).split("LoRA(rank=8)")[1].split()[:4] == ["120", "160", "0.75", "0.80"]
+
+
+def test_what_using_a_model_costs_is_shown_and_has_one_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+
+    def cells(one, many):
+        ratios = {"1": one, "32": many}
+        return {
+            batch: {"tokens_per_second": 1000 * ratio, "ratio": ratio, "low": ratio - 0.01, "high": ratio + 0.03}
+            for batch, ratio in ratios.items()
+        }
+
+    machine = {"device": "x86_64 CPU", "processor": "a quick one with amx_bf16", "threads": 2, "cores": 2}
+    result = {
+        "backbone": "minilm",
+        "length": 32,
+        "rounds": 5,
+        "precision": "bf16",
+        "batches": [1, 32],
+        "methods": {
+            "Full()": {"unmerged": cells(1.0, 1.0)},
+            "LoRA(rank=8)": {"unmerged": cells(0.75, 0.9), "merged": cells(1.0, 0.99)},
+        },
+        "machine": machine | {"load_before": 0.25, "load_after": 1.5},
+        "versions": {"torch": "2"},
+        "date": "2026-11-27",
+        "commit": "abc",
+    }
+    (folder / "inference.json").write_text(json.dumps(result))
+    shown = repr(efficiency.inference())
+    assert shown.split("LoRA(rank=8)")[1].split("\n")[0].split() == (
+        "750 0.75 ± 0.02 1.00 ± 0.02 900 0.90 ± 0.02 0.99 ± 0.02".split()
+    )
+    assert "one text at a time: tokens/s" in shown and "batches of 32: relative to the plain backbone" in shown
+    assert "a quick one with amx_bf16" in shown and "load 0.2 before, 1.5 after" in shown
+    assert shown.split("Full()")[1].split("\n")[0].split()[-1] == "–", "it is the plain backbone"
+    rank4 = choice.cost("LoRA(rank=4)")
+    assert rank4 == choice.cost("LoRA(rank=8)") and rank4["merged_speed_32"] == 0.99 and rank4["tokens_per_second_1"] == 750
+
+
+def test_a_ratio_is_that_of_medians_and_its_spread_that_of_rounds(bench):
+    reference = [1.0, 2.0, 4.0, 1.0, 1.0]  # another process took its time in two rounds
+    mine = [2.0, 4.0, 8.0, 2.0, 2.5]
+    found = bench("inference").summary(mine, reference, tokens=32)
+    assert found == {"tokens_per_second": 12.8, "ratio": 0.4, "low": 0.5, "high": 0.5}
+
+
+def test_the_rehearsal_measures_every_model_and_writes_nothing(bench, monkeypatch, capsys):
+    inference = bench("inference")
+    monkeypatch.setattr(inference, "METHOD_RUNS", {"LoRA": "LoRA(rank=2)", "Prompt": "PromptTuning(length=2)"})
+    monkeypatch.setattr(inference, "CALLS", {1: 1, 2: 1})
+    monkeypatch.setattr(inference, "RESULT", None)
+    assert inference.main(["--quick", "--length", "4", "--threads", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    models = [line.partition(":")[0] for line in said if "merged" in line]
+    assert models == [
+        "Full(), unmerged",
+        "LoRA(rank=2), unmerged",
+        "LoRA(rank=2), merged",
+        "PromptTuning(length=2), unmerged",
+    ]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_merged_model_is_timed_with_the_weights_it_would_have(bench, precision):
+    inference = bench("inference")
+    options = argparse.Namespace(backbone="minilm", length=4, precision=precision, device="cpu")
+    merged, plain = (inference.build(*one, options) for one in (("LoRA(rank=2)", True), ("Full()", False)))
+    assert {p.dtype for p in merged.backbone.parameters()} == {p.dtype for p in plain.backbone.parameters()}
+    assert len(list(merged.backbone.modules())) == len(list(plain.backbone.modules())), "nothing is left of the method"
+    assert inference.build("PromptTuning(length=2)", True, options) is None
 
 
 def test_speed_and_memory_of_methods_are_drawn(made):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftlib import catalogue
-from peftlib.expressions import names, parse
+from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.report import commonest, pages, style
-from peftlib.report.efficiency import benchmark
+from peftlib.report.efficiency import benchmark, evaluation, of_method
 from peftlib.report.evidence import measured
 from peftlib.report.tables import by_label
 from peftlib.report.uncertainty import Number, Region, interval, settle, smallest_seen
@@ -83,16 +83,15 @@ def points(source: Sequence[dict], task: str) -> list[Point]:
 
 def cost(method: str) -> dict[str, float]:
     """``time`` and ``memory`` of a training step relative to full fine-tuning, from ``benchmarks/results/step.json``: of
-    this configuration if it was measured, else of the first one of the same methods; empty if there is none."""
-    result = benchmark("step")
-    if result is None or "Full()" not in result["methods"]:
-        return {}
-    measured = {str(parse(name)): found["ours"] for name, found in result["methods"].items()}
-    alike = [found for name, found in measured.items() if names(name) == names(method)]
-    step, full = measured.get(str(parse(method)), alike[0] if alike else None), measured["Full()"]
-    if step is None:
-        return {}
-    return {"time": step["milliseconds"] / full["milliseconds"], "memory": step["peak_bytes"] / full["peak_bytes"]}
+    this configuration if it was measured, else of the first one of the same methods; what using its model costs besides,
+    see `peftlib.report.efficiency.evaluation`. What was not measured is not there."""
+    result, found = benchmark("step"), evaluation(method)
+    measured = {name: one["ours"] for name, one in result["methods"].items()} if result else {}
+    step, full = of_method(measured, method), measured.get("Full()")
+    if step is not None and full is not None:
+        found["time"] = step["milliseconds"] / full["milliseconds"]
+        found["memory"] = step["peak_bytes"] / full["peak_bytes"]
+    return found
 
 
 def commonest_score(source: Sequence[dict], task: str) -> float | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
+from peftlib import expressions
 from peftlib import records as store
 from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.sentences import fill
-from peftlib.report.tables import NO_COMMIT, Html, by_label, field, table
+from peftlib.report.tables import NO_COMMIT, Html, Spread, by_label, field, table
+
+T = TypeVar("T")
 
 
 def benchmark(name: str) -> dict | None:
@@ -33,8 +37,12 @@ def not_measured(name: str) -> Markdown:
 def where(result: dict) -> str:
     """The machine, versions, date and commit of a measurement, in one line."""
     machine = result["machine"]
+    name = machine["device"] if "processor" not in machine or "CPU" not in machine["device"] else machine["processor"]
+    load = (
+        f"load {machine['load_before']:.1f} before, {machine['load_after']:.1f} after · " if "load_after" in machine else ""
+    )
     return (
-        f"{machine['device']}, {machine['threads']} threads of {machine['cores']} cores · "
+        f"{name}, {machine['threads']} threads of {machine['cores']} cores · {load}"
         + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         + f" · {result['date']} · commit {result['commit']}"
     )
@@ -152,6 +160,56 @@ def beside_peft() -> Html | Markdown:
         formats=formats,
         note=f"{_shape(result)}. {where(result)}",
     )
+
+
+def evaluation(method: str) -> dict[str, float]:
+    """What using a method's model costs, from ``benchmarks/results/inference.json``: ``tokens_per_second_1`` and
+    ``speed_1``, that relative to the plain backbone's, of texts one at a time, and so for each size of batches; once merged
+    ``merged_tokens_per_second_1`` and ``merged_speed_1``. Of this configuration if it was measured, else of the first one
+    of the same methods; empty if there is none."""
+    result = benchmark("inference")
+    found = of_method(result["methods"], method) if result else None
+    return {
+        prefix + name + batch: cell[key]
+        for state, prefix in (("unmerged", ""), ("merged", "merged_"))
+        for batch, cell in (found or {}).get(state, {}).items()
+        for name, key in (("tokens_per_second_", "tokens_per_second"), ("speed_", "ratio"))
+    }
+
+
+def of_method(measured: Mapping[str, T], method: str) -> T | None:
+    """What was measured of an expression, else of the first one of the same methods; None if there is none."""
+    names = expressions.names(method)
+    alike = {expressions.canonical(name): one for name, one in measured.items() if expressions.names(name) == names}
+    return alike.get(expressions.canonical(method), next(iter(alike.values()), None))
+
+
+def inference() -> Html | Markdown:
+    """Tokens a second in evaluation of every method of the comparison, merged too where that can be."""
+    result = benchmark("inference")
+    if result is None:
+        return not_measured("inference")
+    rows = []
+    for method, states in result["methods"].items():
+        row: dict[str, object] = {"method": method}
+        for batch in map(str, result["batches"]):
+            text = "one text at a time" if batch == "1" else f"batches of {batch}"
+            row[f"{text}: tokens/s"] = states["unmerged"][batch]["tokens_per_second"]
+            for state, says in (("unmerged", "relative to the plain backbone"), ("merged", "the same, merged")):
+                row[f"{text}: {says}"] = _ratio(states[state][batch], result["rounds"]) if state in states else None
+        rows.append(row)
+    shown = pd.DataFrame(rows)
+    note = (
+        f"{result['backbone']}, texts of {result['length']} tokens, {result['precision']}. Relative to the plain backbone: "
+        f"how many times its tokens a second, medians of {result['rounds']} rounds, ± half the distance between the "
+        f"quartiles of the rounds' own ratios. – cannot be merged, or is the plain backbone itself. {where(result)}"
+    )
+    formats = {name: ".0f" if name.endswith("tokens/s") else ".2f" for name in shown.columns}
+    return table(shown, caption="Tokens a second in evaluation", formats=formats, note=note, missing="–")
+
+
+def _ratio(cell: Mapping[str, float], rounds: int) -> Spread:
+    return Spread(cell["ratio"], (cell["high"] - cell["low"]) / 2, rounds)
 
 
 def _shape(result: dict) -> str:
