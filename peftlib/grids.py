@@ -10,10 +10,11 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from peftlib import records
 from peftlib.data.sources import available
 from peftlib.errors import UsageError, short
 from peftlib.papers import FOLDER, papers, part
@@ -21,6 +22,10 @@ from peftlib.presets import Preset
 from peftlib.records import Limit, Recipe, Run
 from peftlib.schema import conform, near, read_json
 
+PRECISIONS: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
+EMULATION = (
+    17  # times as long as in fp32 a step takes in bf16 without instructions for it: MiniLM with LoRA, one thread, AVX2
+)
 DEFAULT_TASKS = ("sst", "quora", "sts")  # of a run that names none
 
 # --- experiments ------------------------------------------------------------------------------------------------------
@@ -180,7 +185,7 @@ def native_precision() -> str:
         UsageError: the variable names no precision.
     """
     given = os.environ.get("PEFTLIB_PRECISION")
-    if given and given not in ("bf16", "fp32"):
+    if given and given not in PRECISIONS:
         raise UsageError(f"PEFTLIB_PRECISION is {short(given)}: expected bf16 or fp32")
     return given or fast_precision()
 
@@ -202,13 +207,14 @@ def emulated(preset: Preset) -> str | None:
         return None
     mend = "unset PEFTLIB_PRECISION" if preset.precision == "auto" else 'give the preset the precision "auto" or "fp32"'
     return (
-        f"preset {preset.name} trains in bf16, which this machine has no instructions for: about 17 times slower than "
-        f"fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them"
+        f"preset {preset.name} trains in bf16, which this machine has no instructions for: about {EMULATION} times slower "
+        f"than fp32. {mend[0].upper()}{mend[1:]}, or train on a machine that has them"
     )
 
 
 def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None) -> list[Run]:
-    """The runs of an experiment, all seeds; fewer rows if the preset says so, or those of the labels.
+    """The runs of an experiment, all seeds; fewer rows if the preset says so, or those of the labels. Where the preset
+    leaves the precision to the machine, a run is one that has been recorded in either, or else one in this machine's.
 
     Raises:
         UsageError: no such experiment, or no row of such a label.
@@ -218,13 +224,32 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     if name not in known:
         raise UsageError(f"unknown experiment {short(name)}{near(name, known)} Known: {', '.join(known)}")
     preset = preset.at(name)
-    rows = known[name](preset)
+    if preset.precision != "auto":
+        return [dataclasses.replace(run, seed=seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
+    either = (_rows(name, dataclasses.replace(preset, precision=one), labels) for one in PRECISIONS)
+    return [_recorded(preset.name, row, seed) for row in zip(*either, strict=True) for seed in preset.seeds]
+
+
+def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run]:
+    """The rows of an experiment that are asked for, see `runs`."""
+    rows = EXPERIMENTS[name](preset)
     if labels is None:
-        rows = rows if preset.rows is None else rows[: preset.rows]
-    else:
-        there = {run.label for run in rows}
-        if unknown := set(labels) - there:
-            missing = ", ".join(map(repr, sorted(unknown)))
-            raise UsageError(f"{name} has no row {missing}; it has {', '.join(sorted(there))}")
-        rows = [run for run in rows if run.label in labels]
-    return [dataclasses.replace(run, seed=seed) for run in rows for seed in preset.seeds]
+        return rows if preset.rows is None else rows[: preset.rows]
+    there = {run.label for run in rows}
+    if unknown := set(labels) - there:
+        missing = ", ".join(map(repr, sorted(unknown)))
+        raise UsageError(f"{name} has no row {missing}; it has {', '.join(sorted(there))}")
+    return [run for run in rows if run.label in labels]
+
+
+def _recorded(preset: str, row: Sequence[Run], seed: int) -> Run:
+    """Of the same run in each of `PRECISIONS` that which has a record, in their order, so that a table is the same on every
+    machine; if none has, that of the precision which it would be trained in here."""
+    last = None
+    for run in row:
+        if (run := dataclasses.replace(run, seed=seed)) == last:  # the experiment itself says which precision it takes
+            return run
+        if records.find(preset, run).exists():
+            return run
+        last = run
+    return dataclasses.replace(row[PRECISIONS.index(native_precision())], seed=seed)
