@@ -18,9 +18,9 @@ import time
 
 import torch
 
-from peftlib import provenance
-from peftlib.batch.forecast import WANTED, machines_file, reference
+from peftlib import grids, provenance
 from peftlib.commandline import Parser, at_least, run
+from peftlib.hours import WANTED, machines_file, reference
 from peftlib.schema import read_json
 from peftlib.training import loop
 
@@ -29,7 +29,7 @@ def measure(args: argparse.Namespace) -> str:
     """Train, and write down what it took."""
     torch.set_num_threads(1)
     whole = reference()
-    recipe = dataclasses.replace(whole.recipe, epochs=args.epochs + 1)
+    recipe = dataclasses.replace(whole.recipe, epochs=args.epochs + 1, precision=grids.native_precision())
     part = dataclasses.replace(whole, recipe=recipe, limits=(args.examples, 32, 32))
     began, busy = time.perf_counter(), time.process_time()
     history = loop.Trainer(part, None, progress=False).fit().history[1:]  # the first epoch warms up

@@ -202,6 +202,8 @@ def run(a: argparse.Namespace) -> tuple[object, str]:
     from peftlib import records, study
 
     found = study.results(a.experiment, a.preset)
+    if found.undecidable:
+        return found, f"{study.UNDECIDABLE}. {found.undecidable}"
     rows = [{"label": r["run"]["label"], "seed": r["run"]["seed"], **r["validation"]} for r in found]
     names = list(dict.fromkeys(n for row in rows for n in row))
     where = records.root() / "data" / "runs" / a.preset
@@ -230,18 +232,27 @@ def status(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def plan(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib import hours, study
     from peftlib.batch import forecast
 
     found = forecast.forecast(a.preset)
     names = {
         "here": "hours here",
-        **{name: f"hours, {name}" for name in forecast.WANTED},
+        **{name: f"hours, {name}" for name in hours.WANTED},
         "average": "sees, points",
         "widest": "widest task",
     }
     total = {"experiment": "all", "seeds": None, "average": None, "widest": None, **found["total"]}
-    rows = [{names.get(key, key): value for key, value in row.items()} for row in (*found["experiments"], total)]
-    said = [columns(rows, list(rows[0]), digits=1)]
+    unknown = {name: "not measured" for name in hours.WANTED if name not in found["machines"]}
+
+    def shown(rows: list[dict]) -> str:
+        named = [{names.get(key, key): value for key, value in (row | unknown).items()} for row in rows]
+        return columns(named, digits=1)
+
+    said = [shown([*found["experiments"], total])]
+    if found["undecidable"]:
+        said.append(f"{study.UNDECIDABLE.capitalize()}. What would:")
+        said.append(shown(found["undecidable"]))
     if found["speeds"]:
         said.append(columns(found["speeds"], digits=1))
     made = ", ".join(f"{n:,} records of {machine}" for machine, n in found["measured"].items()) or "no record"

@@ -32,7 +32,8 @@ class Preset:
     that was. suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training
     sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs): see
     `peftlib.records.Recipe`. backbones: what differs wherever an experiment changes to such a backbone, field by field;
-    changes: what differs for a paper or for one of its experiments; see `at`.
+    changes: what differs for a paper or for one of its experiments; see `at`. undecidable: of an experiment that is not
+    trained, why nothing could be decided at any size that fits; its other fields are the size that would.
 
     Raises:
         UsageError: a value of the wrong type, or one that cannot be used.
@@ -60,6 +61,7 @@ class Preset:
     sampling: Literal["proportional", "round_robin", "temperature"] = "proportional"
     backbones: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    undecidable: str = ""
 
     def __post_init__(self) -> None:
         conform_fields(self, f"preset {short(self.name)}")

@@ -23,6 +23,8 @@ from peftlib.packed import pack
 from peftlib.provenance import changed_inputs, code_digest, commit, machine, sources_of, versions
 from peftlib.records import RecordError, Run
 
+UNDECIDABLE = "not run: at this budget nothing could be decided"
+
 
 class Incomplete(PeftlibError):
     """Some runs of an experiment failed; the others are recorded."""
@@ -84,8 +86,10 @@ class Results(list):
     """Records of an experiment, in its order. wanted: all its runs, those without a record too.
 
     diverged: records of runs that have no scores because they diverged; damaged: runs whose record cannot be read. Neither
-    are in the list.
+    are in the list. undecidable: why the experiment is not run, see `peftlib.presets.Preset`.
     """
+
+    undecidable = ""
 
     def __init__(
         self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = (), damaged: Iterable[Run] = ()
@@ -97,18 +101,21 @@ class Results(list):
         """Those of the runs that `keep` accepts, with what became of them."""
         wanted = [run for run in self.wanted if keep(run)]
         kept = {run.digest for run in wanted}
-        return Results(
+        found = Results(
             (r for r in self if r["digest"] in kept),
             wanted,
             (r for r in self.diverged if r["digest"] in kept),
             filter(keep, self.damaged),
         )
+        found.undecidable = self.undecidable
+        return found
 
 
 def results(
     name: str, preset: Preset | str, train: bool = True, progress: bool = True, labels: Collection[str] | None = None
 ) -> Results:
-    """Records of an experiment, in its order; missing runs are trained first, or left out if `train` is False.
+    """Records of an experiment, in its order; missing runs are trained first, or left out if `train` is False. Of an
+    experiment that is undecidable there are none, and none are made.
 
     labels: only the rows of these labels, also where the preset would leave them out.
 
@@ -118,7 +125,13 @@ def results(
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     wanted = runs(name, preset, labels)
+    if why := preset.at(name).undecidable:
+        none = Results([], wanted)
+        none.undecidable = why
+        return none
     if train:
+        missing(preset, wanted)
+        wanted = runs(name, preset, labels)  # without a record that was put aside, a run may have another precision
         run_missing(name, preset, wanted, progress)
     found, damaged = [], []
     for run in wanted:

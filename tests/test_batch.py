@@ -518,3 +518,21 @@ def test_kernels_are_of_this_interpreter(tmp_path, monkeypatch):
     path = notebook(tmp_path / "a.ipynb", "out = ''", code)
     assert worker.run(path, tmp_path / "out.ipynb", tmp_path / "log", {"out": str(tmp_path / "said")}, tmp_path)
     assert (tmp_path / "said").read_text() == sys.executable
+
+
+@pytest.mark.parametrize(
+    "preset, only, gpu, data, expected",
+    [
+        ("published", None, True, True, ("train", "book")),
+        ("published", None, False, True, ("book",)),
+        ("published", None, True, False, ("book",)),
+        ("published", "train", False, False, ("train",)),
+        ("quick", None, False, False, ("train", "book")),
+    ],
+)
+def test_the_published_runs_that_are_missing_are_trained_where_a_gpu_does_it_in_minutes(
+    tmp_path, monkeypatch, preset, only, gpu, data, expected
+):
+    monkeypatch.setattr(front, "has_gpu", lambda: gpu)
+    monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path) if data else "")
+    assert front.halves_of(preset, only) == expected

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 from scipy import stats
 from tries.records import whole
 
-from peftlib import answered, cli, grids, records
+from peftlib import answered, cli, grids, hours, records
 from peftlib.batch import forecast
 from peftlib.errors import UsageError
 from peftlib.packed import pack
@@ -83,9 +84,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(grids, "presets", lambda: {"smoke": preset})
     monkeypatch.setattr(grids, "EXPERIMENTS", {"paper/table": table})
     monkeypatch.setattr(grids, "experiments", lambda: {"paper/table": table})
-    for module in (forecast, forecast.sys.modules["peftlib.batch.plan"]):
+    for module in (forecast, sys.modules["peftlib.batch.plan"]):
         monkeypatch.setattr(module, "experiments", grids.experiments, raising=False)
-    monkeypatch.setattr(forecast, "reference", lambda: grids.runs("paper/table", "smoke", ["a"])[0])
+    monkeypatch.setattr(hours, "device", lambda: "a CPU")
+    monkeypatch.setattr(hours, "reference", lambda: grids.runs("paper/table", "smoke", ["a"])[0])
     monkeypatch.setattr(forecast, "standing", lambda preset, run: standing(run))
     return preset
 
@@ -123,7 +125,7 @@ def test_hours_are_those_of_runs_alike(place, monkeypatch):
     """a took 4 s a run, b and c are missing: b is known by LoRA, whose task it shares, c by the task alone."""
     for run in runs_of("a"):
         record(run, 0.5)
-    monkeypatch.setattr(forecast, "at_a_time", lambda: 2)
+    monkeypatch.setattr(hours, "at_a_time", lambda: 2)
     found = forecast.forecast("smoke")
     (row,) = found["experiments"]
     assert (row["runs"], row["missing"], row["unknown"], row["seeds"]) == (6, 4, 0, 2)
@@ -141,7 +143,7 @@ def test_a_machine_counts_by_the_reference_run_and_its_runs_at_a_time(place, mon
     """It trains 48 examples a second where the reference run has 16 here, two runs at a time: six times as fast as one."""
     for run in runs_of("a"):
         record(run, 0.5)
-    file = forecast.machines_file()
+    file = hours.machines_file()
     file.parent.mkdir(parents=True)
     one = {"name": "2 AMX cores", "parallel": 2, "examples_per_second": 48.0, "device": "x", "date": "d", "commit": None}
     file.write_text(json.dumps([one]))
@@ -151,11 +153,27 @@ def test_a_machine_counts_by_the_reference_run_and_its_runs_at_a_time(place, mon
         forecast.forecast("smoke")
 
 
+def test_hours_on_this_machine_are_known_from_its_own_device_alone(place, monkeypatch):
+    """A GPU that has trained nothing; one on which a run was made at ten times the speed, which is no speed of a CPU."""
+    for run in runs_of("a"):
+        record(run, 0.5)
+    before = forecast.forecast("smoke")["total"]
+    monkeypatch.setattr(hours, "device", lambda: "NVIDIA H100")
+    assert hours.at_a_time() == 1
+    assert before["here"] > 0 and forecast.forecast("smoke")["total"]["here"] is None
+    assert forecast.announced("smoke", 2) == "4 runs to train; how long they take is not known"
+    found = [made for _, made in hours.stored()]
+    fast = found[0] | {"machine": {"device": "NVIDIA H100", "threads": 1}, "examples_per_second": 160.0}
+    speeds = hours.Speeds([*found, fast])
+    assert not speeds.here and speeds.of(runs_of("a")[0]).training == 16.0
+    assert speeds.machines == {"a CPU, threads: 1": 2, "NVIDIA H100, threads: 1": 1}
+
+
 def test_nothing_is_invented_where_nothing_is_recorded(place):
     found = forecast.forecast("smoke")
     (row,) = found["experiments"]
     assert (row["missing"], row["unknown"]) == (6, 6)
-    assert {row[name] for name in ("here", *forecast.WANTED, "average", "widest")} == {None}
+    assert {row[name] for name in ("here", *hours.WANTED, "average", "widest")} == {None}
     assert forecast.announced("smoke", 2) == "6 runs to train; how long they take is not known"
     assert {one["examples a second"] for one in found["speeds"]} == {None}
 
@@ -169,7 +187,7 @@ def test_what_a_table_sees_follows_from_its_seeds_and_rows(place):
     for label, found in scores.items():
         for run, score in zip(runs_of(label), found, strict=True):
             record(run, score, answers=answers[label])
-    noise = forecast.Noise(forecast.stored())
+    noise = forecast.Noise(hours.stored())
     assert noise.over_seeds("sst2", 16) == pytest.approx((math.sqrt(0.005), 1))
     assert noise.rows["sst2"] == pytest.approx((math.sqrt(2 / 7), 14))
     expected = math.sqrt(0.005 / 2 + 2 / 7 / 8)
@@ -198,7 +216,7 @@ def test_a_run_that_diverged_or_a_damaged_record_says_nothing(place, capsys):
     }
     records.write(records.path_of("smoke", run.digest), kept | {"diverged": "at step 3"})
     records.path_of("smoke", other.digest).write_text("{")
-    assert forecast.stored() == []
+    assert hours.stored() == []
     assert other.digest in capsys.readouterr().err
 
 
@@ -208,6 +226,7 @@ def test_the_command_prints_a_table_and_json(place, capsys):
     assert cli.main(["plan", "--preset", "smoke"]) == 0
     text = capsys.readouterr().out
     assert "hours here" in text and "paper/table" in text and "benchmarks/machines.py" in text
+    assert text.splitlines()[1].count("not measured") == len(hours.WANTED)
     assert cli.main(["plan", "--preset", "smoke", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["experiments"][0]["missing"] == 4
 
@@ -219,5 +238,5 @@ def test_rows_are_at_most_those_that_there_are():
         forecast.test_rows(big, "rte") == 139 and forecast.test_rows(dataclasses.replace(big, limits=(1, 1, 8)), "rte") == 8
     )
     assert forecast.test_rows(dataclasses.replace(run, source="hub", limits=(None,) * 3), "sst") is None
-    assert forecast.Speeds([]).examples(dataclasses.replace(run, source="embedded", limits=(9999, 1, 1))) == 4000
-    assert forecast.Speeds([]).examples(dataclasses.replace(run, source="hub", limits=(None,) * 3)) is None
+    assert hours.Speeds([]).examples(dataclasses.replace(run, source="embedded", limits=(9999, 1, 1))) == 4000
+    assert hours.Speeds([]).examples(dataclasses.replace(run, source="hub", limits=(None,) * 3)) is None

@@ -28,9 +28,10 @@ import psutil
 
 from peftlib import commandline, records
 from peftlib.batch import guard, parameters, shown, site, slurm, times, warm
+from peftlib.data.sources import FOLDER_VARIABLE
 from peftlib.errors import PeftlibError, UsageError, short
 
-RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
+RENDER_ONLY = {"published"}  # its records are committed: without a GPU `make book` renders them, `make train` makes them
 FOLDER = {"train": "train", "book": "pages"}  # of each half: where its notebooks land, also its key in the plan
 TARGET = {"train": "trained", "pages": "book"}  # Snakefile's rules
 NOUN = {"train": "training", "pages": "the book"}
@@ -471,6 +472,22 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_args(argv[:cut]), argv[cut + 1 :]
 
 
+def halves_of(preset: str, only: str | None) -> tuple[str, ...]:
+    """The halves that are asked for. Those of a preset whose records are committed are trained, too, where a GPU does what
+    is missing in minutes and the data is at hand."""
+    if only:
+        return (only,)
+    if preset in RENDER_ONLY and not (has_gpu() and os.path.isdir(os.environ.get(FOLDER_VARIABLE, ""))):
+        return ("book",)
+    return ("train", "book")
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @contextlib.contextmanager
 def stoppable():
     """SIGINT and SIGTERM end what is done here; and whatever ends it, nothing that it started is left.
@@ -498,7 +515,7 @@ def main(argv: list[str] | None = None) -> int:
     args, extra = parse(argv)
     if args.parent is not None:
         guard.exit_with(args.parent)
-    halves = (args.only,) if args.only else ("book",) if args.preset in RENDER_ONLY else ("train", "book")
+    halves = halves_of(args.preset, args.only)
     try:
         options = Options(args.jobs, args.executor, tuple(extra))
         options.check()

@@ -74,19 +74,22 @@ def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
 
 
 def own_runs(name: str, preset: Preset | str) -> list[Run]:
-    """The runs of an experiment that no experiment before it has: what its jobs train.
+    """The runs of an experiment that no experiment before it has: what its jobs train. None if it is `undecidable`.
 
     Raises:
         UsageError: no such experiment.
     """
     runs(name, preset)
-    return next(own for other, own in each_with_own_runs(preset) if other == name)
+    return next((own for other, own in each_with_own_runs(preset) if other == name), [])
 
 
 def each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
-    """Every experiment with the runs that none before it has."""
+    """Every experiment that is trained with the runs that none before it has."""
     seen: set[str] = set()
+    preset = get_preset(preset) if isinstance(preset, str) else preset
     for name in experiments():
+        if preset.at(name).undecidable:
+            continue
         own = [run for run in runs(name, preset) if run.digest not in seen]
         seen |= {run.digest for run in own}
         yield name, own
@@ -129,14 +132,15 @@ def status(preset_name: str) -> list[dict]:
     """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale, or have a record that
     is damaged or was made from other data or other weights (see `Standing`); and what has changed since the stale ones.
 
-    Stale: done, but by sources that have changed since. Failed ones are not counted as missing.
+    Stale: done, but by sources that have changed since. Failed ones are not counted as missing, and runs of an experiment
+    that is undecidable not at all.
     """
     preset, rows, sources = get_preset(preset_name), [], {}
     for name in experiments():
         words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
         row: dict[str, Any] = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
         changed = set()
-        for run in runs(name, preset):
+        for run in runs(name, preset) if not preset.at(name).undecidable else ():
             found = standing(preset, run)
             failed = found.word == "missing" and failure_path(preset_name, run.digest).exists()
             row["failed" if failed else found.word] += 1

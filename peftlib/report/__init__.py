@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from peftlib.errors import UsageError
-from peftlib.grids import Preset, get_preset, runs
+from peftlib.grids import PRECISIONS, Preset, get_preset, runs
 from peftlib.records import Run, root
 from peftlib.report import style
 from peftlib.report.figures import figure
@@ -99,6 +99,7 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
     """wanted: the runs of the page's experiment; without any, sizes and epochs are the preset's."""
     limits = {run.limits for run in wanted} or {preset.limits}
     epochs = {run.recipe.epochs for run in wanted} or {preset.epochs}
+    precisions = {run.recipe.precision for run in wanted} or {preset.precision} - {"auto"} or PRECISIONS
     sizes = [_either(split) for split in zip(*limits, strict=True)]
     rows = {
         "preset": f"{preset.name}: {preset.about}",
@@ -108,7 +109,7 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
         "rows": "all" if preset.rows is None else f"the first {preset.rows} of each experiment; the others are not run",
         "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
         "budget": f"epochs: {_either(epochs)}, batches of {preset.batch_size}, {preset.max_length} tokens, "
-        f"{preset.precision}",
+        f"{' or '.join(sorted(precisions))}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
     return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="Preset, data, seeds and budget")
@@ -121,7 +122,8 @@ def _either(values: Iterable[int | None]) -> str:
 
 
 def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
-    """How to make a page again, and what that costs, from its records."""
+    """How to make a page again, and what that costs, from its records. Experiments that are not run are left out."""
+    sources = tuple(source for source in sources if not getattr(source, "undecidable", ""))
     made = list({r["digest"]: r for source in sources for r in source}.values())
     wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
     lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from peftlib import markup
 from peftlib.report import shares, style
-from peftlib.report.tables import TITLES, Html, Spread, by_label, provenance
+from peftlib.report.tables import TITLES, Html, Spread, by_label, not_run, provenance
 
 
 def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = None) -> Html:
@@ -22,6 +22,8 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
 
     fig: None when there is nothing to draw; then the caption says that it was not drawn.
     """
+    if instead := not_run(source):
+        return instead
     foot = provenance(source) if source is not None else ""
     caption = markup.line(caption)
     small = Markup("<br><small>{}</small>").format(foot) if foot else ""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup, escape
 
-from peftlib import markup
+from peftlib import hours, markup
 from peftlib.grids import DEFAULT_TASKS
 from peftlib.papers import about, papers
 from peftlib.report import learned, pages
-from peftlib.study import Results
+from peftlib.study import UNDECIDABLE, Results
 
 MISSING = "not run"
 MARK = f" {learned.SIGN} "
@@ -173,8 +174,16 @@ def _commits(source: Sequence[dict], shown: int = 3) -> str:
     return f"commit{'s' if len(found) > 1 else ''} {', '.join(found[:shown])}{more}"
 
 
+def _precisions(runs: Sequence[dict]) -> list[str]:
+    """In which precision they ran, if that was not the same for all: "precision bf16 (11 runs) and fp32 (1)"."""
+    found = Counter(r["recipe"]["precision"] for r in runs)
+    said = [f"{name} ({number}{'' if i else ' runs'})" for i, (name, number) in enumerate(found.most_common())]
+    return [f"precision {' and '.join(said)}"] if len(found) > 1 else []
+
+
 def provenance(source: Sequence[dict]) -> str:
-    """One line: backbone, data, seeds, how many runs are there, and the commits that made them."""
+    """One line: backbone, data, precision if there are two, seeds, how many runs are there, and the commits that made
+    them."""
     if not source:
         return f"{presence(source)}: nothing to show yet"
     runs = [r["run"] for r in source]
@@ -182,11 +191,28 @@ def provenance(source: Sequence[dict]) -> str:
     parts = [
         "backbone " + _joined(r["backbone"] for r in runs),
         "data: " + _data(runs),
+        *_precisions(runs),
         f"seed{'s' if len(seeds) > 1 else ''} {_ranges(seeds)} (n = {len(seeds)})",
         presence(source),
         _commits(source),
     ]
     return markup.line(" · ".join(parts))
+
+
+def not_run(source: Sequence[dict] | None) -> Html | None:
+    """What stands in place of the numbers of an experiment that is not run, with the hours that would decide; None for any
+    other."""
+    why = getattr(source, "undecidable", "")
+    if not why:
+        return None
+    wanted = source.wanted  # type: ignore[union-attr]  # of `Results`, as the reason is
+    found = hours.hours(wanted, hours.recorded(), hours.relative(hours.recorded()))
+    times = {name: found[name] for name in hours.WANTED}
+    said = [f"on {name} {'not measured' if time is None else duration(3600 * time)}" for name, time in times.items()]
+    known = len(wanted) - found["unknown"]  # type: ignore[operator]  # a number of runs
+    some = f" ({known} of them)" if 0 < known < len(wanted) else ""
+    rest = markup.line(f"{why} The {len(wanted)} runs that would decide it take{some}: {'; '.join(said)}.")
+    return Html(Markup("<p><em>{}.</em> {}</p>").format(UNDECIDABLE, rest), f"{UNDECIDABLE}. {rest}")
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -212,7 +238,8 @@ def table(
     formats: Mapping[str, str | Callable[[object], str]] | None = None,
     missing: str = MISSING,
 ) -> Html:
-    """A sortable table with a caption and a footer that says where its numbers come from.
+    """A sortable table with a caption and a footer that says where its numbers come from; `not_run` in its place where that
+    is so.
 
     Args:
         df: cells are text, numbers, `Spread`, or None for what has not been run. The index is not shown. A column
@@ -223,6 +250,8 @@ def table(
         formats: format specification, or function to text, of a column; ".3f" otherwise.
         missing: what an empty cell says.
     """
+    if instead := not_run(source):
+        return instead
     formats = dict(formats or {})
     df = df.iloc[:, _order(list(df.columns))]
     rows = [
@@ -347,7 +376,10 @@ def union(*sources: Sequence[dict]) -> Results:
     wanted = {run.digest: run for source in sources for run in getattr(source, "wanted", ())}
     diverged = {r["digest"]: r for source in sources for r in getattr(source, "diverged", ())}
     damaged = {run.digest: run for source in sources for run in getattr(source, "damaged", ())}
-    return Results(found.values(), list(wanted.values()), diverged.values(), damaged.values())
+    whole = Results(found.values(), list(wanted.values()), diverged.values(), damaged.values())
+    if not whole:
+        whole.undecidable = next((why for source in sources if (why := getattr(source, "undecidable", ""))), "")
+    return whole
 
 
 def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFrame:
