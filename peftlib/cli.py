@@ -258,7 +258,7 @@ def plan(a: argparse.Namespace) -> tuple[object, str]:
     made = ", ".join(f"{n:,} records of {machine}" for machine, n in found["measured"].items()) or "no record"
     said.append(
         f"hours here: {found['at_a_time']} runs at a time; speeds are medians of {made}. – where nothing of the kind has "
-        "been recorded, or a machine was not measured (benchmarks/machines.py measures it)."
+        "been recorded on such a device; benchmarks/machines.py measures other machines."
     )
     said.append(
         "sees: the smallest true difference of two rows that a test at 5 % finds in 80 % of cases, on the average over the "

@@ -179,32 +179,44 @@ def test_nothing_is_invented_where_nothing_is_recorded(place):
 
 
 def test_what_a_table_sees_follows_from_its_seeds_and_rows(place):
-    """Scores of a and b over two seeds: 0.5, 0.7 and 0.5, 0.6; differences 0 and 0.1, whose variance is 0.005, known with
-    one degree of freedom. Answers of a and b: one alone is right on row 0, the other alone on row 1, and so a difference on
-    a row is 1, -1, 0, ... with the variance 2/7, at either seed."""
-    scores = {"a": (0.5, 0.7), "b": (0.5, 0.6)}
+    """Scores of a and b over two seeds: 0.9, 1.0 and 0.95, 1.0; variances 0.005 and 0.00125, twice their mean is that of a
+    difference, known with two degrees of freedom. Answers of a and b: one alone is right on row 0, the other alone on row
+    1, and so a difference on a row is 1, -1, 0, ... with the variance 2/7, at either seed."""
+    scores = {"a": (0.9, 1.0), "b": (0.95, 1.0)}
     answers = {"a": np.array([1, 1, 1, 0, 1, 0, 1, 0]), "b": np.array([0, 0, 1, 0, 1, 0, 1, 0])}
     for label, found in scores.items():
         for run, score in zip(runs_of(label), found, strict=True):
             record(run, score, answers=answers[label])
     noise = forecast.Noise(hours.stored())
-    assert noise.over_seeds("sst2", 16) == pytest.approx((math.sqrt(0.005), 1))
+    assert noise.over_seeds("sst2", 16) == pytest.approx((math.sqrt(0.00625), 2))
     assert noise.rows["sst2"] == pytest.approx((math.sqrt(2 / 7), 14))
-    expected = math.sqrt(0.005 / 2 + 2 / 7 / 8)
-    assert noise.error("sst2", 16, seeds=2, rows=8) == pytest.approx((expected, 1))
+    expected = math.sqrt(0.00625 / 2 + 2 / 7 / 8)
+    assert noise.error("sst2", 16, seeds=2, rows=8) == pytest.approx((expected, 2))
     (row,) = forecast.forecast("smoke")["experiments"]
-    assert row["average"] == row["widest"] == pytest.approx(100 * power.smallest_difference(expected, 1))
+    assert row["average"] == row["widest"] == pytest.approx(100 * power.smallest_difference(expected, 2))
 
 
-def test_the_spread_over_seeds_is_that_of_the_nearest_size():
+def test_a_run_that_did_not_learn_is_no_part_of_the_spread(place):
+    for label, found in {"a": (0.9, 1.0), "b": (0.1, 1.0)}.items():
+        for run, score in zip(runs_of(label), found, strict=True):
+            record(run, score)
+    assert forecast.Noise(hours.stored()).over_seeds("sst2", 16) == pytest.approx((math.sqrt(2 * 0.005), 1))
+
+
+def test_the_spread_over_seeds_is_that_of_the_nearest_sizes_that_tell_it():
     noise = forecast.Noise([])
     noise.seeds = {
-        ("sst2", 100): power.Spread(3.0, 4),
-        ("sst2", 4000): power.Spread(1.0, 4),
-        ("cola", 900): power.Spread(2.0, 4),
+        ("sst2", 100): power.Spread(3.0, 8),
+        ("sst2", 4000): power.Spread(1.0, 8),
+        ("cola", 900): power.Spread(2.0, 8),
+        ("mrpc", 900): power.Spread(7.0, 1),
     }
     assert noise.over_seeds("sst2", 1000).sd == 1.0 and noise.over_seeds("sst2", 200).sd == 3.0
-    assert noise.over_seeds("sst2", None).sd == 1.0 and noise.over_seeds("rte", 1000).sd == 2.0
+    assert noise.over_seeds("sst2", None).sd == 1.0
+    near = math.sqrt((8 * 2.0**2 + 7.0**2) / 9)
+    assert noise.over_seeds("rte", 1000) == noise.over_seeds("mrpc", 1000) == pytest.approx((near, 9))
+    noise.seeds = {("cola", 900): power.Spread(2.0, 3)}
+    assert noise.over_seeds("cola", 900) == (2.0, 3)
 
 
 def test_a_run_that_diverged_or_a_damaged_record_says_nothing(place, capsys):

@@ -5,10 +5,11 @@ How long runs take says `peftlib.hours`.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ from peftlib.study import standing
 
 if TYPE_CHECKING:
     from peftlib.report import power
+    from peftlib.report.uncertainty import Seed
 
 
 # --- what a table could see -------------------------------------------------------------------------------------------
@@ -35,34 +37,35 @@ class Noise:
         from peftlib.report import power
 
         self._scores: dict[str, list[float]] = defaultdict(list)
-        alike: dict[tuple, dict[str, dict[int, tuple[str, dict]]]] = defaultdict(lambda: defaultdict(dict))
+        tables: dict[tuple, list[tuple[str, dict]]] = defaultdict(list)
+        groups: dict[tuple[str, float], dict[tuple, list[dict]]] = defaultdict(lambda: defaultdict(list))
         for preset, record in found:
             run = records.run_of(record)
+            alike = (preset, run.tasks, run.backbone, run.source, run.limits, run.recipe.form)
             for task in run.tasks:
                 self._scores[task].append(score(record, task))
-                recipe = (run.recipe.epochs, run.recipe.batch_size, run.recipe.max_length, run.recipe.precision)
-                table = (preset, task, run.tasks, run.backbone, run.source, run.limits, recipe, run.recipe.form)
-                alike[table][f"{run.method} {run.recipe.lr}"][run.seed] = preset, record
-        rows: dict[str, list]
-        seeds, rows = defaultdict(list), defaultdict(list)  # by task and training examples, by task
-        for (_, task, _, _, _, limits, *_), table in alike.items():
-            seeds[task, limits[0] or math.inf].append(power.spread(_by_seed(table, task)))
-            rows[task] += [power.spread(answers) for answers in _by_row(table, task)]
-        self.seeds: dict[tuple[str, float], power.Spread]
-        self.rows: dict[str, power.Spread]
-        self.seeds, self.rows = (  # type: ignore[assignment]  # each of its own keys
-            {key: one for key, many in found.items() if (one := power.pooled(filter(None, many)))}
-            for found in (seeds, rows)
-        )
+                tables[task, alike].append((preset, record))
+                same = (alike, run.method, dataclasses.astuple(run.recipe))
+                groups[task, run.limits[0] or math.inf][same].append(record | {"preset": preset})
+        rows: dict[str, list[power.Spread]] = defaultdict(list)
+        for (task, _), table in tables.items():
+            rows[task] += filter(None, map(power.spread, _by_row(table, task)))
+        self.rows = {task: one for task, many in rows.items() if (one := power.pooled(many))}
+        seeds = {key: power.over_seeds(_seeds(by_run.values(), key[0])) for key, by_run in groups.items()}
+        self.seeds = {key: one for key, one in seeds.items() if one}
 
     def over_seeds(self, task: str, examples: int | None) -> power.Spread | None:
-        """That of a task, or of all tasks where it has been trained with one seed alone, on the training sets whose size is
-        nearest; None where nothing has been trained with several seeds."""
+        """That of a task on the training sets whose sizes are nearest, as many of them as it takes to know it with `ENOUGH`
+        degrees of freedom; of all tasks where its own are too few; None where nothing was trained with several seeds."""
         from peftlib.report import power
 
-        there = {key: one for key, one in self.seeds.items() if key[0] == task} or self.seeds
-        far = {key: abs(math.log(min(key[1], ALL) / min(examples or ALL, ALL))) for key in there}
-        return power.pooled(there[key] for key in there if far[key] == min(far.values()))
+        far = {key: abs(math.log(min(key[1], ALL) / min(examples or ALL, ALL))) for key in self.seeds}
+        for there in ([key for key in far if key[0] == task], list(far)):
+            for most in sorted({far[key] for key in there}):
+                found = power.pooled(self.seeds[key] for key in there if far[key] <= most)
+                if found and found.degrees >= ENOUGH:
+                    return found
+        return power.pooled(self.seeds.values())
 
     def error(self, task: str, examples: int | None, seeds: int, rows: int) -> tuple[float, float] | None:
         """The standard error of a difference on a task, and its degrees of freedom; None where no spread over seeds is
@@ -77,6 +80,7 @@ class Noise:
         return power.error(of_seeds.sd, seeds, over_rows, rows), of_seeds.degrees
 
 
+ENOUGH = 8  # degrees of freedom, as verdicts ask for (`peftlib.report.evidence.usual_deviation`)
 USUAL = 0.8  # a score, where nothing is known
 ALL = 10**6  # examples: more than any task has
 
@@ -87,21 +91,29 @@ def score(record: dict, task: str) -> float:
     return statistics.fmean(record["test"][task if len(metrics) == 1 else f"{task}.{metric}"] for metric in metrics)
 
 
-def _by_seed(table: dict, task: str) -> np.ndarray:
-    """Scores (rows, seeds) of those rows of a table that have most seeds, or all of as many."""
-    most = max(map(len, table.values()))
-    whole = [records for records in table.values() if len(records) == most]
-    common = sorted(set.intersection(*map(set, whole)))
-    return np.array([[score(records[seed][1], task) for seed in common] for records in whole]).reshape(len(whole), -1)
+def _seeds(groups: Iterable[list[dict]], task: str) -> Iterator[list[Seed]]:
+    """Scores of runs that differ in the seed alone and learned, for `peftlib.report.uncertainty.pooled_deviation`."""
+    from peftlib.report import learned, uncertainty
+
+    for records_of in groups:
+        there = [one for one in records_of if len(records_of) > 1 and learned.of(one, task) is None]
+        yield [
+            uncertainty.Seed(
+                reached := score(one, task),
+                uncertainty.off_by_theory(one["digest"], get_task(task).metric, reached, learned.tested(one, task) or 1),
+                one["data"]["test"][task],
+            )
+            for one in there
+        ]
 
 
-def _by_row(table: dict, task: str) -> Iterator[np.ndarray]:
+def _by_row(table: Iterable[tuple[str, dict]], task: str) -> Iterator[np.ndarray]:
     """For every seed: which answers are right, (rows of the table, test rows, or questions), of runs that hold theirs."""
     kept = defaultdict(list)
-    for found in table.values():
-        for seed, (preset, record) in found.items():
-            if task in record.get("predictions", {}) and get_task(task).kind != "score":
-                kept[seed, preset, record["data"]["test"][task]].append(unpack(record["predictions"][task]))
+    for preset, record in table:
+        if task in record.get("predictions", {}) and get_task(task).kind != "score":
+            rows = record["run"]["seed"], preset, record["data"]["test"][task]
+            kept[rows].append(unpack(record["predictions"][task]))
     for (_, preset, digest), answers in kept.items():
         there = answered.find(preset, task, digest)
         if there is None or len(answers) < 2:

@@ -5,10 +5,11 @@ their scores has two parts,
 
     se^2 = s^2 / n + d^2 / N
 
-s: standard deviation over seeds of the difference of two rows with the same seed, on the same test rows. d: of the
-difference on one test row. More seeds make the first part smaller, more test rows the second. Both are estimated from what
-has been trained, as the residual of a two-way layout (`spread`); where answers on test rows are not known, d is that of two
-methods that err independently (`independent`), which is more than it is for two that share most of their errors.
+s: standard deviation over seeds of the difference of two rows, on the same test rows. d: of the difference on one test row.
+More seeds make the first part smaller, more test rows the second. s has the source that verdicts have, runs that learned
+(`peftlib.report.uncertainty.pooled_deviation`); in what has been trained, equal seeds of both rows make it no smaller. d is
+the residual of a two-way layout (`spread`); where answers on test rows are not known, that of two methods that err
+independently (`independent`), which is more than it is for two that share most of their errors.
 
 A difference is found if a two-sided t test rejects at `LEVEL`; the smallest that is found in a share `POWER` of cases
 follows from the noncentral t distribution.
@@ -17,13 +18,15 @@ follows from the noncentral t distribution.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
-LEVEL, POWER = 0.05, 0.8
+from peftlib.report.uncertainty import LEVEL, Seed, pooled_deviation
+
+POWER = 0.8
 CORRELATIONS = ("pearson", "spearman")
 
 
@@ -34,9 +37,15 @@ class Spread(NamedTuple):
     degrees: float
 
 
+def over_seeds(groups: Iterable[Sequence[Seed]]) -> Spread | None:
+    """s of the module's formula, from groups of runs that differ in the seed alone; None if no group has two."""
+    deviation, degrees = pooled_deviation(list(groups))
+    return Spread(math.sqrt(2) * deviation, degrees) if degrees else None
+
+
 def spread(scores: np.ndarray) -> Spread | None:
-    """Of the difference of two rows of a table, from one block to another. scores: (rows, blocks), each block a seed or a
-    test row; what is common to a row or to a block is no spread. None for fewer than two blocks.
+    """Of the difference of two rows of a table, from one test row to another. scores: (rows, test rows); what is common to
+    either is no spread. None for fewer than two test rows.
 
     With a single row there is nothing to pair: its difference to another is taken to be that of two independent ones.
     """
