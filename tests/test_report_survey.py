@@ -113,7 +113,7 @@ def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
     assert "python benchmarks/batch_overhead.py" in efficiency.batch_overhead().data
     assert "python benchmarks/step.py" in efficiency.steps({}, "").data
     assert "python benchmarks/kronecker.py" in efficiency.kronecker().data
-    assert "python benchmarks/inference.py" in efficiency.inference().data and choice.cost("LoRA(rank=8)") == {}
+    assert "python benchmarks/inference.py" in efficiency.inference(1).data and choice.cost("LoRA(rank=8)") == {}
     assert efficiency.ratios().data == ""
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)
@@ -204,13 +204,12 @@ def test_what_using_a_model_costs_is_shown_and_has_one_source(tmp_path, monkeypa
         "commit": "abc",
     }
     (folder / "inference.json").write_text(json.dumps(result))
-    shown = repr(efficiency.inference())
-    assert shown.split("LoRA(rank=8)")[1].split("\n")[0].split() == (
-        "750 0.75 ± 0.02 1.00 ± 0.02 900 0.90 ± 0.02 0.99 ± 0.02".split()
-    )
-    assert "one text at a time: tokens/s" in shown and "batches of 32: relative to the plain backbone" in shown
-    assert "a quick one with amx_bf16" in shown and "load 0.2 before, 1.5 after" in shown
-    assert shown.split("Full()")[1].split("\n")[0].split()[-1] == "–", "it is the plain backbone"
+    one, many = (repr(efficiency.inference(batch)) for batch in (1, 32))
+    for shown, expected in ((one, "750 0.75 ± 0.02 1.00 ± 0.02"), (many, "900 0.90 ± 0.02 0.99 ± 0.02")):
+        assert shown.split("LoRA(rank=8)")[1].split("\n")[0].split() == expected.split()
+        assert shown.split("Full()")[1].split("\n")[0].split()[-1] == "–", "it is the plain backbone"
+    assert "one text at a time" in one and "in batches of 32" in many and "tokens/s" in one
+    assert "a quick one with amx_bf16" in one and "load 0.2 before, 1.5 after" in one
     rank4 = choice.cost("LoRA(rank=4)")
     assert rank4 == choice.cost("LoRA(rank=8)") and rank4["merged_speed_32"] == 0.99 and rank4["tokens_per_second_1"] == 750
 

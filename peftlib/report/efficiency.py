@@ -184,31 +184,36 @@ def of_method(measured: Mapping[str, T], method: str) -> T | None:
     return alike.get(expressions.canonical(method), next(iter(alike.values()), None))
 
 
-def inference() -> Html | Markdown:
-    """Tokens a second in evaluation of every method of the comparison, merged too where that can be."""
+def inference(batch: int) -> Html | Markdown:
+    """Tokens a second in evaluation of every method of the comparison, merged too where that can be, by so many texts at a
+    time."""
     result = benchmark("inference")
     if result is None:
         return not_measured("inference")
-    rows = []
-    for method, states in result["methods"].items():
-        row: dict[str, object] = {"method": method}
-        for batch in map(str, result["batches"]):
-            text = "one text at a time" if batch == "1" else f"batches of {batch}"
-            row[f"{text}: tokens/s"] = states["unmerged"][batch]["tokens_per_second"]
-            for state, says in (("unmerged", "relative to the plain backbone"), ("merged", "the same, merged")):
-                row[f"{text}: {says}"] = _ratio(states[state][batch], result["rounds"]) if state in states else None
-        rows.append(row)
-    shown = pd.DataFrame(rows)
+    shown = pd.DataFrame(
+        {
+            "method": method,
+            "tokens/s": states["unmerged"][str(batch)]["tokens_per_second"],
+            "relative to the plain backbone": _ratio(states["unmerged"], batch, result["rounds"]),
+            "merged: relative to the plain backbone": _ratio(states.get("merged"), batch, result["rounds"]),
+        }
+        for method, states in result["methods"].items()
+    )
     note = (
         f"{result['backbone']}, texts of {result['length']} tokens, {result['precision']}. Relative to the plain backbone: "
         f"how many times its tokens a second, medians of {result['rounds']} rounds, ± half the distance between the "
         f"quartiles of the rounds' own ratios. – cannot be merged, or is the plain backbone itself. {where(result)}"
     )
-    formats = {name: ".0f" if name.endswith("tokens/s") else ".2f" for name in shown.columns}
-    return table(shown, caption="Tokens a second in evaluation", formats=formats, note=note, missing="–")
+    formats = {name: ",.0f" if name == "tokens/s" else ".2f" for name in shown.columns}
+    caption = f"Tokens a second in evaluation, {'one text at a time' if batch == 1 else f'in batches of {batch}'}"
+    return table(shown, caption=caption, formats=formats, note=note, missing="–")
 
 
-def _ratio(cell: Mapping[str, float], rounds: int) -> Spread:
+def _ratio(cells: Mapping[str, Mapping[str, float]] | None, batch: int, rounds: int) -> Spread | None:
+    """Of a state of a model; None for one that it has not."""
+    if cells is None:
+        return None
+    cell = cells[str(batch)]
     return Spread(cell["ratio"], (cell["high"] - cell["low"]) / 2, rounds)
 
 
