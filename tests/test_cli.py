@@ -123,7 +123,7 @@ def test_a_file_that_holds_hours_of_work_is_tried_first(tmp_path):
     assert not (tmp_path / "new" / "a.json").exists()
 
 
-@pytest.mark.parametrize("command", ["--help", "presets", "status --preset published"])
+@pytest.mark.parametrize("command", ["--help", "presets", "status --preset paper"])
 def test_light_commands_do_not_load_torch(command, tmp_path):
     code = (
         f"import sys\nfrom peftlib import cli\ntry:\n    cli.main({command.split()!r})\n"
