@@ -8,6 +8,7 @@ import pytest
 from test_report import synthetic
 
 from peftlib import catalogue, grids, papers
+from peftlib.accounting import counted
 from peftlib.report import chart, choice, home, verdicts
 from peftlib.study import Results
 
@@ -97,6 +98,50 @@ def test_without_records_home_says_so_and_names_the_papers_to_come():
     waiting = [paper for paper in papers.papers() if paper not in home.judged()]
     assert all(home.title(paper) in home.coming() for paper in waiting)
     assert str(shown.content).count('class="found"') == len(home.judged())
+
+
+def test_what_a_task_stores_counts_what_tasks_share_once():
+    one, hundred = (choice.stored_a_task("AdaptBertHypernet(bottleneck=8)", "minilm", tasks) for tasks in (1, 100))
+    step = counted.count("AdaptBertHypernet(bottleneck=8)", "minilm", 2).stored - one
+    assert hundred == round((one + 99 * step) / 100) and step < hundred < one / 50
+    assert choice.stored_a_task("LoRA(rank=8)", "minilm", 100) == choice.stored_a_task("LoRA(rank=8)", "minilm", 1)
+    both = "LoRA(rank=8) + PerTask(Houlsby(bottleneck=8))"
+    alone = choice.stored_a_task("Houlsby(bottleneck=8)", "minilm", 1)
+    assert alone < choice.stored_a_task(both, "minilm", 100) < choice.stored_a_task(both, "minilm", 1)
+    assert choice.stored_a_task("LoRA(rank=8)", "minilm", 1, one=7) == 7, "what a run has kept goes before the count"
+
+
+def test_a_method_without_a_place_stores_nothing_that_could_be_said():
+    assert choice.stored_a_task("BitFit()", "t5-base", 1) > 0, "it brings biases along"
+    assert choice.stored_a_task("LoRA(rank=8)", "no such backbone", 10, one=5) is None
+
+
+def test_a_difference_that_could_not_be_seen_is_told_with_the_correction_that_decides():
+    """No method that lies further below the highest than this, as uncertain as the others, is called level with it."""
+    reached = {"LoRA": 0.6} | dict.fromkeys(("BitFit", "Houlsby", "Full", "PHMAdapter", "GaLore"), 0.5)
+    there = choice.points(source(**reached), "sst")
+    assert choice.visible(there) > choice.visible(there[:2]), "more comparisons, more to be shown"
+    least = choice.visible(there)
+    for gap, level in ((1.15 * least, 1), (0.85 * least, 6)):
+        found = choice.points(source(**{name: 0.6 if name == "LoRA" else 0.6 - gap for name in reached}), "sst")
+        assert len(choice.level_with_best(found)) == level
+
+
+# Names of configurations that AdapterHub's library exports: github.com/adapter-hub/adapters, src/adapters/__init__.py of
+# 1.2.0 (commit 0274b63bf9b6); the notes of 1.3.0 (github.com/adapter-hub/adapters/releases) add DoRA and take none away.
+# `leave_out`, blocks that get no adapter, is a field of BnConfig (src/adapters/configuration/adapter_config.py).
+ADAPTERS = set(
+    """AdapterFusionConfig AdapterPlusConfig BnConfig CompacterConfig CompacterPlusPlusConfig ConfigUnion DiReftConfig
+    DoubleSeqBnConfig DoubleSeqBnInvConfig DynamicAdapterFusionConfig IA3Config LoRAConfig LoReftConfig MAMConfig
+    MTLLoRAConfig MultiTaskConfig NoReftConfig ParBnConfig PrefixTuningConfig PromptTuningConfig ReftConfig SeqBnConfig
+    SeqBnInvConfig StaticAdapterFusionConfig UniPELTConfig VeraConfig leave_out""".split()
+)
+
+
+def test_what_adapters_calls_a_method_is_in_adapters():
+    there = {name: entry.about.adapters for name, entry in catalogue.methods().items() if entry.about.adapters}
+    assert len(there) >= 8 and set(there.values()) <= ADAPTERS
+    assert len(set(there.values())) == len(there), "two methods are not one there"
 
 
 def test_what_peft_calls_a_method_is_in_peft():

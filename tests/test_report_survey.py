@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import matplotlib
@@ -11,11 +12,12 @@ import pytest
 from test_report import synthetic
 
 from peftlib import grids, records
+from peftlib.accounting import counted
 from peftlib.comparison import METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.papers.survey import taxonomy as survey
-from peftlib.report import choice, efficiency, environment
+from peftlib.report import choice, efficiency, environment, pages
 from peftlib.study import Results
 
 matplotlib.use("Agg")
@@ -69,8 +71,12 @@ def test_taxonomy_names_only_methods_that_exist_and_misses_none_of_the_same_name
     assert named <= set(METHODS)
     to_come = set(map(letters, rows["method"][rows["ours"] == ""]))
     assert not to_come & {letters(name) for cls in METHODS.values() for name in (cls.__name__, cls.title)}
-    assert "to come" in repr(survey.taxonomy())
-    assert f"{len(named)} are here" in survey.progress().data
+    assert survey.NOT_YET in repr(survey.taxonomy())
+    said = survey.progress()
+    assert f"{len(named)} are here" in said.text
+    links = set(re.findall(r'href="([^"]+)"', str(said.content)))
+    assert links == {pages.page_of(f"{name}()") for name in named}, "each leads to its page"
+    assert all(family in said.text for family in rows["family"])
 
 
 def test_every_method_is_listed_from_its_class():
@@ -93,6 +99,11 @@ def test_choices_are_ranked_by_test_score_and_can_be_filtered(made):
     ]
     assert rows == ["Full", "LoRA", "Houlsby", "HeadOnly"]
     heads = {head.rpartition(">")[2] for head in html.split("</th>")}
+    assert '<fieldset class="filters"' in html and " hidden>" in html, "without script nothing to choose is shown"
+    numbers = json.loads(unescape(re.search(r'data-numbers="([^"]*)"', html)[1]))
+    assert list(numbers) == rows and set(numbers["LoRA"]["stored"]) == {"minilm", *survey.FAMILIES}
+    assert numbers["LoRA"]["stored"]["minilm"] == [10] * len(survey.TASKS), "as its run kept"
+    assert numbers["LoRA"]["stored"]["t5-base"][0] == counted.count(METHOD_RUNS["LoRA"], "t5-base").stored
     assert {column for _, column, _, _ in survey.WISHES} <= heads
     assert html.count('type="checkbox"') == len(survey.WISHES)
 

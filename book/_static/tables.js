@@ -52,17 +52,26 @@ function addTools(table) {
   new ResizeObserver(look).observe(box);
 }
 
-// A table as it is sorted now. Numbers are plain (1234, -0.5), "0.676 ± 0.004" fills two columns, "not run" is empty.
+// A table as it is sorted now. Numbers are plain (1234, -0.5), "0.676 ± 0.004" fills two columns, "0.676 [0.651, 0.701]" three,
+// "not run" is empty.
 function csv(table) {
   const rows = Array.from(table.rows, (row) => Array.from(row.cells, (cell) =>
     cell.classList.contains("missing") ? "" : cell.textContent.replace(/[↕↑↓#]\s*$/u, "").replace(/\s+/g, " ").trim()));
-  const spread = rows[0].map((_, i) => rows.slice(1).some((row) => / ± \d/.test(row[i] ?? "")));
+  const has = (what) => rows[0].map((_, i) => rows.slice(1).some((row) => what.test(row[i] ?? "")));
+  const spread = has(/ ± \d/), ends = has(/^\S+ \[\S+, \S+\]/);
   const plain = (text) => (/^[+−-]?\d{1,3}(,\d{3})+(\.\d+)?$/.test(text) ? text.replace(/,/g, "") : text).replace(/^−(?=\d)/, "-");
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
   return rows.map((row, n) => row.flatMap((text, i) => {
+    if (ends[i]) return n === 0 ? [text, `${text}, low`, `${text}, high`] : inThree(text).map(plain);
     if (!spread[i]) return [plain(text)];
     return n === 0 ? [text, `${text}, sd`] : [...text.split(" ± ").map(plain), ""].slice(0, 2);  // no spread: empty
   }).map(quoted).join(",")).join("\r\n") + "\r\n";
+}
+
+// A number, the ends of its interval; the mark of a run that did not learn stays with the number.
+function inThree(text) {
+  const found = text.match(/^(\S+) \[(\S+), (\S+)\](.*)$/);
+  return found ? [found[1] + found[4], found[2], found[3]] : [text, "", ""];
 }
 
 function addDownload(picture) {
@@ -118,7 +127,7 @@ function key(cell) {
   const text = cell ? (cell.dataset.sort ?? cell.textContent).trim() : "";
   if (text === "" || text === "–" || text === "—" || text === "-") return null;
   const plain = text.replace(/,(?=\d{3})/g, "").replace(/^−/, "-");
-  const match = plain.match(/^([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?:$|[±%×(±]|[kMGTB]B?$|[a-zµ]+(?:\/s)?$)/i);
+  const match = plain.match(/^([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?:$|[±%×(\[]|[kMGTB]B?$|[a-zµ]+(?:\/s)?$)/i);
   return match ? parseFloat(match[1]) : text;
 }
 
@@ -136,24 +145,47 @@ function standalone(svg) {
   return new XMLSerializer().serializeToString(copy);
 }
 
-// The checkboxes of a fieldset, each a wish about a column, hide the rows of the next table that do not meet all of them.
-// A row that does not say (not measured) does not meet a wish.
+// What is chosen in a fieldset decides what the next table says of storage, which of its rows are shown, which points of the
+// picture are faded, and which of those left no other beats. Without script all of it is there, for one task.
 function makeFilters(fieldset) {
   const box = fieldset.nextElementSibling, table = box.querySelector("table"), count = document.createElement("output");
   const columns = Array.from(table.tHead.rows[0].cells, (head) => head.textContent.trim());
+  const numbers = JSON.parse(fieldset.dataset.numbers), points = [...document.querySelectorAll("figure.choice .point")];
   const meets = { "<=": (a, b) => a <= b, "<": (a, b) => a < b, "=": (a, b) => a === b, "!=": (a, b) => a !== b };
+  const cell = (row, column) => row.cells[columns.indexOf(column)];
+  const label = (row) => row.cells[0].textContent.trim();
+  const value = (name) => fieldset.querySelector(`[data-choose=${name}]`)?.value ?? "";
+  const beats = (a, b) => {  // in one of score, storage, memory and time, and loses in none; what was not measured is not compared
+    const pairs = [[-a.score, -b.score], [a.now, b.now], [a.memory, b.memory], [a.time, b.time]].filter((pair) => !pair.includes(null));
+    return pairs.every(([x, y]) => x <= y) && pairs.some(([x, y]) => x < y);
+  };
+  fieldset.hidden = false;
   fieldset.append(count);
   const apply = () => {
+    Object.values(numbers).forEach((it) => { it.now = it.stored[value("backbone")][Number(value("tasks"))]; });
+    const most = value("share") ? Number(value("share")) * numbers[fieldset.dataset.full].now : Infinity;
     const wishes = [...fieldset.querySelectorAll("input:checked")].map((input) => input.dataset);
     const rows = Array.from(table.tBodies[0].rows);
     rows.forEach((row) => {
-      row.hidden = !wishes.every((wish) => {
-        const cell = row.cells[columns.indexOf(wish.column)], text = cell.textContent.trim();
-        if (cell.classList.contains("missing")) return false;
-        return wish.is.startsWith("<") ? meets[wish.is](key(cell), Number(wish.value)) : meets[wish.is](text, wish.value);
+      const now = numbers[label(row)]?.now ?? null;
+      cell(row, "stored").textContent = now === null ? "no place" : now.toLocaleString("en");
+      row.hidden = now === null || now > most || !wishes.every((wish) => {
+        const there = cell(row, wish.column), text = there.textContent.trim();
+        if (there.classList.contains("missing")) return false;  // not measured: does not meet a wish
+        return wish.is.startsWith("<") ? meets[wish.is](key(there), Number(wish.value)) : meets[wish.is](text, wish.value);
       });
     });
-    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} methods`;
+    const left = rows.filter((row) => !row.hidden).map(label);
+    const best = left.filter((name) => !left.some((other) => beats(numbers[other], numbers[name])));
+    rows.forEach((row) => { cell(row, "unbeaten").textContent = best.includes(label(row)) ? "yes" : "no"; });
+    points.forEach((point) => {
+      const out = !left.includes(point.dataset.label);
+      point.classList.toggle("out", out);
+      point.classList.toggle("front", best.includes(point.dataset.label));
+      if (out) point.setAttribute("tabindex", "-1");  // the keyboard reaches what is left
+      else point.removeAttribute("tabindex");
+    });
+    count.textContent = `${left.length} of ${rows.length} methods, ${best.length} of them unbeaten`;
   };
   fieldset.addEventListener("change", apply);
   apply();

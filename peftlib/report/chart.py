@@ -253,10 +253,12 @@ def _point(
     inner = Markup('<title>{}</title><g class="body">{}{}</g><text class="tip" x="{}" y="{}">{}</text>').format(
         said, drawn, named, frame.left + 6, frame.top + frame.letters, said if frame.every else said.partition(" (")[0]
     )
-    style_ = ";".join(where + away)
+    style_, label = ";".join(where + away), markup.line(point.label)
     if point.page is None:
-        return Markup('<g class="{}" style="{}">{}</g>').format(kind, style_, inner)
-    return Markup('<a class="{}" style="{}" href="{}">{}</a>').format(kind, style_, point.page, inner)
+        return Markup('<g class="{}" data-label="{}" style="{}">{}</g>').format(kind, label, style_, inner)
+    return Markup('<a class="{}" data-label="{}" style="{}" href="{}">{}</a>').format(
+        kind, label, style_, point.page, inner
+    )
 
 
 def _labels(

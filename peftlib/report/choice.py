@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftlib import catalogue
+from peftlib.accounting import counted
+from peftlib.errors import UsageError
 from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.report import commonest, pages, style
 from peftlib.report.efficiency import benchmark, evaluation, of_method
 from peftlib.report.evidence import measured
 from peftlib.report.tables import by_label
-from peftlib.report.uncertainty import Number, Region, interval, settle, smallest_seen
+from peftlib.report.uncertainty import LEVEL, Number, Region, interval, settle
 
 COMBINED = "combined"
 ABOVE = Region(low=0.0)
@@ -109,9 +111,11 @@ def level_with_best(found: Sequence[Point]) -> list[Point]:
 
 
 def visible(found: Sequence[Point]) -> float | None:
-    """The least difference to the highest score that could have been seen, of the middle one of all others; None if there
-    is no other."""
-    seen = [smallest_seen(found[0].score.draws - point.score.draws) for point in found[1:]]
+    """The least difference to the highest score that could have been seen, of the middle one of all others, where the
+    correction for so many comparisons asks most; None if there is no other."""
+    others = len(found) - 1
+    ends = [LEVEL / 2 / max(1, others), 1 - LEVEL / 2 / max(1, others)]
+    seen = [float(np.ptp(np.quantile((found[0].score.draws - point.score.draws)[1:], ends))) / 2 for point in found[1:]]
     return statistics.median(seen) if seen else None
 
 
@@ -133,3 +137,23 @@ def elsewhere(method: str, library: str) -> str | None:
     parts = names(method)
     entry = catalogue.methods().get(parts[0]) if len(parts) == 1 else None
     return (getattr(entry.about, library) or None) if entry else None
+
+
+def stored_a_task(method: str, backbone: str, tasks: int, one: int | None = None) -> int | None:
+    """Numbers that an expression keeps for each of so many tasks on a backbone of a known shape, heads apart.
+
+    Does its count grow with the tasks, then the expression itself says what they share, and what is shared is divided among
+    them; does it not, then nothing in it belongs to a task, and every task keeps a copy.
+
+    Args:
+        one: what a run of one task has kept, if that is known: of some methods training decides it.
+
+    Returns:
+        None where the method has no place in the backbone, or nothing can be counted.
+    """
+    try:
+        first, second = (counted.count(method, backbone, number).stored for number in (1, 2))
+    except UsageError:
+        return one if tasks == 1 else None
+    one = first if one is None else one
+    return one if first == second else round((one + (tasks - 1) * (second - first)) / tasks)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 from IPython.display import Markdown
 from markupsafe import Markup
 
+from peftlib import markup
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.report import choice
 from peftlib.report.chart import chart
 from peftlib.report.figures import figure
+from peftlib.report.pages import page_of
 from peftlib.report.sentences import fill, say
-from peftlib.report.tables import Html, presence, table
+from peftlib.report.tables import Html, Spread, presence, table
 
 TASK = "sst"  # of experiment "methods/sst"
 
-NOT_YET = "to come"
+NOT_YET = "not here yet"
 
 
 def taxonomy() -> Html:
@@ -37,25 +40,31 @@ def taxonomy() -> Html:
     )
     return table(
         shown,
-        caption="The survey's methods, and those done so far",
+        caption="The survey's methods, and what each is here",
         missing=NOT_YET,
         note="Types as printed in the survey's Table 1: A additive, S selective, R reparametrization-based; – "
-        "where the table has no row for the method.",
+        f"where the table has no row for the method. {NOT_YET.capitalize()}: no code, no page and no run in this book.",
     )
 
 
-def progress() -> Markdown:
-    """How much of the taxonomy is here, by family."""
+def progress() -> Html:
+    """How much of the taxonomy is here: a sentence, and by family the methods that are, each leading to its page."""
     rows = paper_table("survey", "methods")
     done = rows["ours"] != ""
-    families = rows.groupby("family", sort=False)
-    parts = [f"{family} {int(done[group.index].sum())} of {len(group)}" for family, group in families]
-    return say(
-        "Of the {n} methods that the survey names, {here} are here: {parts}.",
-        n=len(rows),
-        here=int(done.sum()),
-        parts="; ".join(parts),
-    )
+    said = f"Of the {len(rows)} methods that the survey names, {int(done.sum())} are here:"
+    parts, lines = [], []
+    for family, group in rows.groupby("family", sort=False):
+        here = group[group["ours"] != ""]
+        methods = [(row.method, page_of(f"{row.ours}()")) for row in here.itertuples()]
+        links = Markup(", ").join(
+            Markup('<a href="{}">{}</a>').format(page, name) if page else Markup("{}").format(name)
+            for name, page in methods
+        )
+        counted = f"{family}, {len(here)} of {len(group)}"
+        parts.append(Markup("<li>{}{}</li>").format(counted, Markup(": {}").format(links) if methods else ""))
+        lines.append(f"{counted}: {', '.join(name for name, _ in methods)}")
+    shown = Markup("<p>{}</p><ul>{}</ul>").format(said, Markup().join(parts))
+    return Html(shown, "\n".join([said, *lines]))
 
 
 def ours() -> Html:
@@ -88,8 +97,7 @@ def choices(records: Sequence[dict]) -> Html:
     rows = [
         {
             "method": point.label,
-            "test score": point.score.mean,
-            "interval": f"{point.score.low:.3f} to {point.score.high:.3f}",
+            "test score": Spread(point.score.mean, None, 1, (), (point.score.low, point.score.high)),
             "level with the highest": _yes(point in level),
             "stored": point.stored,
             "memory": point.memory,
@@ -108,33 +116,70 @@ def choices(records: Sequence[dict]) -> Html:
         formats={"stored": ",.0f", "memory": ".2f", "time": ".2f"},
         missing="not measured",
         note="Test score: accuracy, with a 95 % interval. Level with the highest: not shown to be below it, with Holm's "
-        "correction. Memory and time of a training step: full fine-tuning's are 1, see the page on efficiency. Peft, "
-        "adapters: what these libraries call it. Unbeaten: no other is at least as good in score, storage, memory and "
-        "time, and better in one.",
+        "correction. Stored: numbers for a task; what tasks share is divided among them. Memory and time of a training "
+        "step: full fine-tuning's are 1, see the page on efficiency. Peft, adapters: what these libraries call it. "
+        "Unbeaten: of the methods shown no other is at least as good in score, storage, memory and time, and better in "
+        "one. Scores, memory "
+        "and time are those of the backbone that ran, whichever is chosen.",
     )
-    return Html(FILTERS + shown.content if rows else shown.content, shown.text)
+    return Html(_filters(there, records[0]["run"]["backbone"]) + shown.content if rows else shown.content, shown.text)
 
 
-# What a reader may ask of a row: column, comparison, value (book/_static/tables.js hides the other rows).
+# Backbones of two families, whose shapes decide what a method stores there and whether it has a place at all.
+FAMILIES = {"bert-base-uncased": "an encoder: BERT-base", "t5-base": "an encoder-decoder: T5-Base"}
+TASKS = (1, 3, 10, 100)
+SHARES = (0.001, 0.005, 0.01, 0.05)  # of full fine-tuning's, that a task may store
+# What a reader may ask of a row besides: column, comparison, value (book/_static/tables.js hides the other rows).
 WISHES = (
-    ("stores at most 25,000 numbers a task", "stored", "<=", "25000"),
-    ("stores at most 250,000", "stored", "<=", "250000"),
-    ("needs less memory than full fine-tuning to train", "memory", "<", "1"),
+    ("trains in less memory than full fine-tuning", "memory", "<", "1"),
     ("trains faster than full fine-tuning", "time", "<", "1"),
-    ("costs nothing at inference: it can be merged", "merges", "=", "yes"),
-    ("many tasks from one loaded backbone: its part can be switched, and is small", "stored", "<=", "1500000"),
+    ("can be merged, so that inference costs nothing more", "merges", "=", "yes"),
     ("is in peft", "peft", "!=", "–"),
     ("is in adapters", "adapters", "!=", "–"),
     ("cannot be told from the highest score", "level with the highest", "=", "yes"),
 )
-FILTERS = Markup('<fieldset class="filters"><legend>Show a method only if it</legend>{}</fieldset>').format(
-    Markup().join(
+
+
+def _filters(there: Sequence[choice.Point], ran: str) -> Markup:
+    """What a reader chooses from, with the numbers that the choice needs: by label, each point's score and costs, and what
+    a task stores by backbone and number of tasks. Hidden until the script shows it. ran: the backbone of the records."""
+    backbones = {ran: f"the one that ran: {ran}", **{name: said for name, said in FAMILIES.items() if name != ran}}
+    numbers = {
+        markup.line(point.label): {  # as its row and its point are called
+            "score": point.score.mean,
+            "memory": point.memory,
+            "time": point.time,
+            "stored": {name: [_stored(point, name, number, ran) for number in TASKS] for name in backbones},
+        }
+        for point in there
+    }
+    full = next((markup.line(point.label) for point in there if point.method == "Full()"), "")
+    chosen = [
+        _select("tasks", "tasks to be kept", [(str(i), str(number)) for i, number in enumerate(TASKS)]),
+        _select("backbone", "backbone", list(backbones.items())),
+    ]
+    if full:
+        shares = [(str(share), f"{share:.1%} of full fine-tuning's") for share in SHARES]
+        chosen.append(_select("share", "stored for a task at most", [("", "any number"), *shares]))
+    wishes = Markup().join(
         Markup('<label><input type="checkbox" data-column="{}" data-is="{}" data-value="{}"> {}</label>').format(
             column, comparison, value, wish
         )
         for wish, column, comparison, value in WISHES
     )
-)
+    return Markup(
+        '<fieldset class="filters" data-numbers="{}" data-full="{}" hidden>'
+        "<legend>Which methods suit?</legend>{}{}</fieldset>"
+    ).format(json.dumps(numbers), full, Markup().join(chosen), wishes)
+
+
+def _stored(point: choice.Point, backbone: str, tasks: int, ran: str) -> int | None:
+    return choice.stored_a_task(point.method, backbone, tasks, point.stored if backbone == ran else None)
+
+
+def _select(name: str, title: str, options: Sequence[tuple[str, str]]) -> Markup:
+    choices = Markup().join(Markup('<option value="{}">{}</option>').format(*option) for option in options)
+    return Markup('<label>{} <select data-choose="{}">{}</select></label>').format(title, name, choices)
 
 
 def _yes(truth: bool) -> str:
@@ -168,7 +213,8 @@ def picture(records: Sequence[dict]) -> Html:
         there,
         task="test accuracy, five grades",
         baseline=choice.commonest_score(records, TASK),
-        caption="Every method, with its 95 % interval; solid: unbeaten.",
+        caption="Every method, with its 95 % interval, on the backbone that ran, for one task; solid: unbeaten. "
+        "What is chosen below fades the others, and says anew which of those left are unbeaten.",
         source=records,
     )
 
