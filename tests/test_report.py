@@ -18,6 +18,7 @@ from peftlib.papers.adaptbert import growth, search
 from peftlib.report import declared, figures, shares, style, verdicts
 from peftlib.report.averages import keys
 from peftlib.report.evidence import Evidence
+from peftlib.report.uncertainty import interval
 
 FULL_SIZE = 22_565_376
 
@@ -66,8 +67,12 @@ def made(experiment: str, score=lambda run: 0.5, keep=lambda run: True, seeds: t
 
 def growing(run: records.Run) -> float:
     """Scores that rise down the table, full fine-tuning a little above: most of the paper's orders hold."""
-    labels = list(declared.read("adaptbert", "table3").rows.index)
-    return 0.5 + 0.01 * labels.index(run.label)
+    return growing_at(run.label)
+
+
+def growing_at(label: str) -> float:
+    """That of a row."""
+    return 0.5 + 0.01 * list(declared.read("adaptbert", "table3").rows.index).index(label)
 
 
 def test_the_footer_names_a_source_once_and_all_sizes():
@@ -237,6 +242,53 @@ def test_figures_without_records_are_not_drawn():
     for fig in drawn(lambda run: False):
         assert fig is None
     assert "Not drawn" in report.figure(None, caption="c", source=[])._repr_html_()
+
+
+def lost(run: records.Run) -> float:
+    """What the commonest label gives, in some of the rows of each experiment; else a score well above it."""
+    return 0.0 if run.label in ("LoRA[r=16]", "Finetune", "lr x 1", "trial 0") else 0.9
+
+
+def test_runs_that_did_not_learn_are_crosses_with_a_word():
+    table3, figure4 = made("adaptbert/table3", lost), made("adaptbert/figure4", lost)
+    both = declared.tested(declared.read("adaptbert", "table3"), table3, ["average", "sst"])
+    trials = search.trials(made("adaptbert/section62", lost))
+    rates = report.frame(
+        {"lr": found[0]["run"]["recipe"]["lr"], "score": report.scores(found, "sst")}
+        for found in report.by_label(figure4).values()
+    )
+    points = figures.points(table3, lambda found: report.scores(found, "average"))
+    for fig, crosses in (
+        (figures.dumbbells(both, ["average", "sst"]), 4),
+        (figures.over({"ours": points}, "x", "y"), 2),
+        (figures.epochs(table3, "sst"), None),
+        (figures.rates(rates, "sst"), 1),
+        (figures.search(trials, {"dropout": 0.2, "weight_decay": 0.4}), 1),
+    ):
+        lines = [line for ax in fig.axes for line in ax.lines]
+        if crosses is not None:
+            at = [line.get_xdata() for line in lines if line.get_marker() == "x"]
+            assert sum(map(len, at)) == crosses
+        legends = [legend for legend in (*fig.legends, *(ax.get_legend() for ax in fig.axes)) if legend]
+        assert any("did not learn" in text.get_text() for legend in legends for text in legend.get_texts())
+    ringed = [line for line in figures.rates(rates, "sst").axes[0].lines if line.get_markersize() == 11]
+    assert [line.get_ydata()[0] for line in ringed] == [0.9], "the best of those that learned"
+
+
+def test_tested_scores_are_of_the_test_split_with_the_interval_of_the_verdicts():
+    table3 = made("adaptbert/table3", growing)
+    for record in table3:
+        record["test"] = {name: score + 0.2 for name, score in record["test"].items()}
+    printed = declared.read("adaptbert", "table3")
+    both, evidence = declared.tested(printed, table3), adaptbert.from_records({"adaptbert/table3": table3})
+    for row in both.to_dict("records"):
+        for name in ("average", "sst"):
+            title, draws = declared.title(name), evidence.rows("adaptbert/table3").of(row["method"], name)
+            ours = row[f"{title}, ours"]
+            assert ours.mean == pytest.approx(growing_at(row["method"]) + 0.2) == draws[0]
+            assert ours.ends == interval(draws) and ours.ends[0] < ours.mean < ours.ends[1]
+            assert row[f"{title}, paper"] == printed.rows.loc[row["method"], name]
+    assert "[" in report.table(both, caption="c")._repr_html_()
 
 
 @pytest.fixture

@@ -81,7 +81,21 @@ def test_numbers_end_at_the_right_and_words_do_not():
 
 
 @pytest.mark.parametrize(
-    "text", ["0.676 ± 0.004", "1,234", "-0.5", "−0.5", "8.0×1", "+0.00", "2 min", "3e-05", "100%", "1.5 GiB"]
+    "text",
+    [
+        "0.676 ± 0.004",
+        "0.676 [0.651, 0.701]",
+        "+0.01 [-0.02, +0.04]",
+        "1,234",
+        "-0.5",
+        "−0.5",
+        "8.0×1",
+        "+0.00",
+        "2 min",
+        "3e-05",
+        "100%",
+        "1.5 GiB",
+    ],
 )
 def test_what_a_number_is(text):
     assert tables.NUMBER.match(text)

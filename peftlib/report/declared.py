@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from peftlib import papers
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError, short
 from peftlib.grids import experiments
-from peftlib.report import suites
-from peftlib.report.tables import TITLES, Html, Spread, by_label, frame, scores, table
+from peftlib.report import learned, suites
+from peftlib.report.evidence import measured
+from peftlib.report.tables import IN_PART, TITLES, Html, Spread, by_label, frame, scores, table
+from peftlib.report.uncertainty import interval
 from peftlib.schema import conform, near
 
 Split = Literal["validation", "test"]
@@ -189,6 +192,16 @@ def _rows(paper: str, name: str, labels: str) -> pd.DataFrame:
     return found.set_index(pd.Index([_label(labels, row) for row in found.to_dict("records")], name="label"))
 
 
+def score_columns(paper: str, name: str) -> list[str]:
+    """The printed columns of scores of a table, those that its average is over, in its order.
+
+    Raises:
+        UsageError: of `declared`.
+    """
+    known = declared(paper).columns
+    return [column for column in papers.paper_table(paper, name).columns if column in known]
+
+
 def title(key: str) -> str:
     """That of a number: a task's, with its metric where it has several; "average"."""
     return TITLES[key] if key in TITLES else suites.heading(key)
@@ -230,14 +243,54 @@ def beside(printed: Printed, source: Sequence[dict], columns: Iterable[str] | No
     return frame(rows)
 
 
+def tested(printed: Printed, source: Sequence[dict], columns: Iterable[str] | None = None) -> pd.DataFrame:
+    """As `beside`, but ours are what verdicts rest on: scores of the test split with their 95 % intervals, whichever split
+    the paper's are of, over the seeds that learned where some did. Averages are over all of the table's tasks."""
+    found, groups, rows = test_scores(printed.experiment, source), by_label(source), []
+    wanted = printed.columns if columns is None else list(columns)
+    for label, line in printed.rows.iterrows():
+        row: dict[str, object] = {"method": label}
+        for name in wanted:
+            ours = found.get(label, {}).get(name)
+            if ours is not None and printed.scale != 1:
+                ours = _scaled(ours, printed.scale)
+            row |= {f"{title(name)}, paper": float(line[name]), f"{title(name)}, ours": ours}
+        rows.append(row | {"n": suites.seeds(groups.get(label, []))})
+    return frame(rows)
+
+
+def test_scores(name: str, source: Sequence[dict]) -> dict[str, dict[str, Spread]]:
+    """By row label and number: the score of the test split with its 95 % interval, as the verdicts on an experiment have
+    it; "average" is that over all tasks, if a row has all of them."""
+    rows, out = measured(name, source, left_out=()), {}
+    for label, records in by_label(source).items():
+        numbers = {key: value for key, value in rows.values.get(label, {}).items() if isinstance(value, np.ndarray)}
+        lost = {task: learned.marks(records, task) for task in rows.tasks}
+        some = (IN_PART,) if any(lost.values()) else ()
+        out[label] = {
+            key: Spread(
+                float(value[0]),
+                None,
+                suites.seeds(records),
+                some if key == "average" else lost[key.split(".")[0]],
+                interval(value),
+            )
+            for key, value in numbers.items()
+        }
+    return out
+
+
 def _ours(records: Sequence[dict], what: str | tuple[str, ...], printed: Printed) -> Spread | None:
     """A score of a row in the paper's unit; the average over several, of seeds that have all."""
     found = scores(records, what, printed.split)
     if found is None or printed.scale == 1:
         return found
-    return dataclasses.replace(
-        found, mean=printed.scale * found.mean, sd=None if found.sd is None else printed.scale * found.sd
-    )
+    return _scaled(found, printed.scale)
+
+
+def _scaled(score: Spread, by: float) -> Spread:
+    ends = None if score.ends is None else (by * score.ends[0], by * score.ends[1])
+    return dataclasses.replace(score, mean=by * score.mean, sd=None if score.sd is None else by * score.sd, ends=ends)
 
 
 def averages(printed: Printed, source: Sequence[dict]) -> pd.DataFrame:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,8 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from peftlib import markup
-from peftlib.report import shares, style
+from peftlib.report import learned, shares, style
 from peftlib.report.tables import TITLES, Html, Spread, by_label, not_run, provenance
+
+LOST: dict[str, Any] = {
+    "marker": "x",
+    "linestyle": "none",
+    "markersize": 7,
+    "markeredgewidth": 1.8,
+}  # of runs that did not learn
+LOST_SAYS = " or ".join(learned.WORDS)  # beside that marker, in a legend
 
 
 def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = None) -> Html:
@@ -42,9 +51,9 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
 
 
 def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
-    """The paper's score (hollow) and ours (filled, with its standard deviation), joined: one panel a metric, one line a
-    row. table: of `peftlib.report.declared.beside`, or any with columns "metric, paper" and "metric, ours". None if nothing
-    of ours is there."""
+    """The paper's score (hollow) and ours (filled, with its interval or its standard deviation), joined: one panel a
+    metric, one line a row. Ours is a cross where runs did not learn. table: of `peftlib.report.declared.beside`, or any
+    with columns "metric, paper" and "metric, ours". None if nothing of ours is there."""
     titles = [TITLES.get(metric, metric) for metric in metrics]
     if table.empty or not any(table[f"{title}, ours"].notna().any() for title in titles):
         return None
@@ -57,19 +66,46 @@ def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
     axes[0][0].invert_yaxis()
     axes[0][0].plot([], [], "o", color=style.GREY, markerfacecolor="none", label="paper")
     axes[0][0].plot([], [], "o", color=style.BLUE, label="ours")
-    fig.legend(loc="outside upper right", ncols=2)
+    if any(_marked(row, title) for _, row in table.iterrows() for title in titles):
+        axes[0][0].plot([], [], color=style.VERMILLION, label=f"ours, where runs {LOST_SAYS}", **LOST)
+    fig.legend(loc="outside upper right", ncols=3)
     return fig
+
+
+def _marked(row: pd.Series, title: str) -> bool:
+    """Does a number of ours rest on runs that did not learn? A difference does where an average that it is of does."""
+    own = row[f"{title}, ours"]
+    if isinstance(own, Spread):
+        return bool(own.marks)
+    others = [value for name, value in row.items() if str(name).endswith(", ours") and isinstance(value, Spread)]
+    return own is not None and any(value.marks for value in others)
+
+
+def _bars(score: object) -> tuple[float, float]:
+    """How far the bar of a score reaches below and above it: to the ends of its interval, else by its deviation."""
+    if not isinstance(score, Spread):
+        return 0.0, 0.0
+    if score.ends is not None:
+        return max(0.0, score.mean - score.ends[0]), max(0.0, score.ends[1] - score.mean)
+    return score.sd or 0.0, score.sd or 0.0
 
 
 UNITS = {"STS": "Pearson r", "average": "mean score", **dict.fromkeys(("to full", "gain", "lost"), "points")}
 
 
 def _dumbbell(ax: Axes, table: pd.DataFrame, title: str) -> None:
-    for y, (printed, ours) in enumerate(zip(table[f"{title}, paper"], table[f"{title}, ours"], strict=True)):
+    for y, (_, row) in enumerate(table.iterrows()):
+        printed, ours = row[f"{title}, paper"], row[f"{title}, ours"]
         ax.plot(printed, y, "o", color=style.GREY, markerfacecolor="none")
-        if ours is not None:
-            ax.plot([printed, float(ours)], [y, y], "-", color=style.GREY, linewidth=1, zorder=1)
-            ax.errorbar(float(ours), y, xerr=getattr(ours, "sd", None), fmt="o", color=style.BLUE, capsize=2)
+        if ours is None:
+            continue
+        if _marked(row, title):
+            ax.plot(float(ours), y, color=style.VERMILLION, **LOST)
+            continue
+        ax.plot([printed, float(ours)], [y, y], "-", color=style.GREY, linewidth=1, zorder=1)
+        low, high = _bars(ours)
+        bars = [[low], [high]] if low or high else None
+        ax.errorbar(float(ours), y, xerr=bars, fmt="o", color=style.BLUE, capsize=2)
     ax.set_xlabel(style.plain(f"{title} ({UNITS.get(title, 'accuracy')})"))
     ax.grid(axis="y", visible=False)
 
@@ -86,7 +122,8 @@ def points(source: Sequence[dict], value: Callable[[Sequence[dict]], Spread | No
 
 
 def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_y: bool = False) -> Figure | None:
-    """Scores or costs over a logarithmic count: one panel a source, one line a method, labelled at its end.
+    """Scores or costs over a logarithmic count: one panel a source, one line a method, labelled at its end. No line leads
+    through runs that did not learn: they are crosses.
 
     Args:
         panels: by title; columns ``method`` (expression), ``x`` (> 0), ``y`` (number, `Spread` or None), and perhaps
@@ -113,7 +150,15 @@ def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _label_ends(ax, ends)
     axes[0][0].set_ylabel(style.plain(y_label))
+    if any(_lost(points["y"]).any() for points in kept.values()):
+        axes[0][0].plot([], [], color=style.GREY, label=LOST_SAYS, **LOST)
+        fig.legend(loc="outside upper right")
     return fig
+
+
+def _lost(scores: pd.Series) -> pd.Series:
+    """Which of them are of runs that did not learn."""
+    return scores.map(lambda score: isinstance(score, Spread) and bool(score.marks)).astype(bool)
 
 
 def _names(points: pd.DataFrame) -> pd.Series:
@@ -130,12 +175,16 @@ def _drawable(points: pd.DataFrame, log_y: bool) -> pd.DataFrame:
 def _line(ax: Axes, group: pd.DataFrame, name: str) -> tuple[float, float, str, str]:
     """Draw a method's points; returns where its line ends, its name and colour."""
     look, group = style.of(group["method"].iloc[0]), group.sort_values("x")
-    y = [float(value) for value in group["y"]]
-    sd = [value.sd or 0.0 if isinstance(value, Spread) else 0.0 for value in group["y"]]
-    ax.plot(group["x"], y, color=look.color, marker=look.marker, linestyle=look.line, linewidth=1.2)
-    if any(sd):
-        ax.errorbar(group["x"], y, yerr=sd, fmt="none", color=look.color, capsize=2)
-    return group["x"].iloc[-1], y[-1], name, look.color
+    lost = _lost(group["y"])
+    if lost.any():
+        ax.plot(group["x"][lost], group["y"][lost].map(float), color=look.color, **LOST)
+    there = group[~lost]
+    y, bars = [float(value) for value in there["y"]], [_bars(value) for value in there["y"]]
+    ax.plot(there["x"], y, color=look.color, marker=look.marker, linestyle=look.line, linewidth=1.2)
+    if any(map(any, bars)):
+        ax.errorbar(there["x"], y, yerr=list(zip(*bars, strict=True)), fmt="none", color=look.color, capsize=2)
+    last = there if len(there) else group
+    return last["x"].iloc[-1], float(last["y"].iloc[-1]), name, look.color
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float = 0.055) -> None:
@@ -164,8 +213,10 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float 
 
 def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Figure | None:
     """A task's validation score over epochs, from the histories of a table's runs: one panel a group of rows, the
-    reference in grey in each. Lines are means over seeds, the wider the further down the table."""
+    reference in grey in each. Lines are means over seeds, the wider the further down the table; dashed, with crosses and
+    named so, where runs did not learn."""
     curves = {label: _history(records, task) for label, records in by_label(source).items() if records}
+    lost = {label for label, records in by_label(source).items() if learned.marks(records, task)}
     groups: dict[str, list[str]] = {}
     for label in curves:
         groups.setdefault(label.split("[")[0].strip(), []).append(label)
@@ -176,8 +227,8 @@ def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Fi
     fig, axes = plt.subplots(1, len(groups), sharey=True, squeeze=False, figsize=(1.2 + 2.9 * len(groups), 4.2))
     for ax, (name, labels) in zip(axes[0], groups.items(), strict=True):
         for label in own:
-            ax.plot(*curves[label], color=style.GREY, marker="*", linestyle=":", label=style.plain(label))
-        _fan(ax, {label: curves[label] for label in labels}, by_label(source))
+            ax.plot(*curves[label], color=style.GREY, marker="*", linestyle=":", label=_legend(label, label in lost))
+        _fan(ax, {label: curves[label] for label in labels}, by_label(source), lost)
         ax.set(title=style.plain(name), xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8, loc="lower right")
@@ -193,7 +244,16 @@ def _history(records: Sequence[dict], task: str) -> tuple[list[int], list[float]
     return list(by_epoch), [sum(values) / len(values) for values in by_epoch.values()]
 
 
-def _fan(ax: Axes, curves: Mapping[str, tuple[list[int], list[float]]], records: Mapping[str, Sequence[dict]]) -> None:
+def _legend(label: str, lost: bool) -> str:
+    return style.plain(f"{label}: {LOST_SAYS}" if lost else label)
+
+
+def _fan(
+    ax: Axes,
+    curves: Mapping[str, tuple[list[int], list[float]]],
+    records: Mapping[str, Sequence[dict]],
+    lost: Collection[str],
+) -> None:
     """Rows of one group: the same colour, wider and darker from first to last, markers in turn."""
     for i, (label, (x, y)) in enumerate(curves.items()):
         share = (i + 1) / len(curves)
@@ -205,43 +265,51 @@ def _fan(ax: Axes, curves: Mapping[str, tuple[list[int], list[float]]], records:
             color=look.color,
             alpha=0.35 + 0.65 * share,
             linewidth=0.8 + 1.8 * share,
-            marker="os^Dv<>Ph"[i % 9],
+            marker="x" if label in lost else "os^Dv<>Ph"[i % 9],
             markersize=5,
-            linestyle=look.line,
-            label=style.plain(short),
+            linestyle="--" if label in lost else look.line,
+            label=_legend(short, label in lost),
         )
 
 
-def rates(points: pd.DataFrame, task: str) -> Figure | None:
-    """A task's score by learning rate, the best one marked. points: columns ``lr``, ``score`` (`Spread` or None)."""
+def rates(points: pd.DataFrame, task: str, split: str = "validation") -> Figure | None:
+    """A task's score by learning rate; the best one of those whose runs learned is ringed, the others are crosses. points:
+    columns ``lr``, ``score`` (`Spread` or None), of a split."""
     if points.empty or points["score"].isna().all():
         return None
     points = points[points["score"].notna()].sort_values("lr")
-    look, y = style.STYLES["Full"], [float(score) for score in points["score"]]
     fig, ax = plt.subplots()
-    ax.errorbar(points["lr"], y, yerr=[s.sd or 0.0 for s in points["score"]], color=look.color, marker="o", capsize=2)
-    best = y.index(max(y))
-    ax.plot(points["lr"].iloc[best], y[best], "o", color=style.VERMILLION, markersize=11, markerfacecolor="none")
-    ax.annotate(
-        f"best: {points['lr'].iloc[best]:.2g}",
-        (points["lr"].iloc[best], y[best]),
-        (0, 12),
-        textcoords="offset points",
-        ha="center",
-        color=style.VERMILLION,
-    )
+    _, _, _, color = _line(ax, points.assign(method="Full()", x=points["lr"], y=points["score"]), "")
+    there = points[~_lost(points["score"])]
+    if len(there):
+        best = there.iloc[there["score"].map(float).argmax()]
+        at = (best["lr"], float(best["score"]))
+        ax.plot(*at, "o", color=style.VERMILLION, markersize=11, markerfacecolor="none")
+        ax.annotate(f"best: {best['lr']:.2g}", at, (0, 12), textcoords="offset points", ha="center", color=style.VERMILLION)
+    if len(there) < len(points):
+        ax.plot([], [], color=color, label=LOST_SAYS, **LOST)
+        ax.legend()
     ax.margins(y=0.15)
-    ax.set(xscale="log", xlabel="learning rate", ylabel=f"{TITLES[task]}, validation accuracy")
+    ax.set(xscale="log", xlabel="learning rate", ylabel=f"{TITLES[task]}, {split} accuracy")
     return fig
 
 
 def search(trials: pd.DataFrame, found: Mapping[str, float]) -> Figure | None:
-    """Trials of the dropout and weight-decay search, each with its score; the best ringed, the paper's a star; filled
-    contours between them from six trials on. trials: columns ``dropout``, ``weight_decay``, ``score``. found: the
-    paper's."""
+    """Trials of the dropout and weight-decay search, each with its score, crosses without one where they did not learn; the
+    best ringed, the paper's a star; filled contours between them from six trials on. trials: columns ``dropout``,
+    ``weight_decay``, ``score``. found: the paper's."""
     if trials.empty:
         return None
     fig, ax = plt.subplots()
+    ax.set(yscale="log", xlabel="dropout before the head", ylabel="weight decay")
+    lost = _lost(trials["score"])
+    if lost.any():
+        gone = trials[lost]
+        ax.plot(gone["dropout"], gone["weight_decay"], color=style.GREY, label=LOST_SAYS, **LOST)
+        ax.legend(loc="upper left")
+    trials = trials[~lost]
+    if trials.empty:
+        return fig
     x, y, z = trials["dropout"], trials["weight_decay"], trials["score"].map(float)
     if len(trials) >= 6:
         ax.tricontourf(x, y, z, levels=8, cmap="cividis", alpha=0.35)
@@ -253,6 +321,5 @@ def search(trials: pd.DataFrame, found: Mapping[str, float]) -> Figure | None:
     for at in zip(x, y, z, strict=True):
         ax.annotate(f"{at[2]:.3f}", at[:2], (0, -16), textcoords="offset points", ha="center", fontsize=8)
     ax.margins(0.12)
-    ax.set(yscale="log", xlabel="dropout before the head", ylabel="weight decay")
     fig.colorbar(points, label="SST, validation accuracy")
     return fig

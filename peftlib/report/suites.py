@@ -92,11 +92,6 @@ def printed_column(key: str) -> str:
     return known[0] if len(known) == 1 else f"{real(task)}.{metric or get_task(task).metric}"
 
 
-def score_columns(paper: pd.DataFrame) -> list[str]:
-    """The columns of a paper's table that its average is over."""
-    return [name for name in paper.columns if name not in ("method", "average") and not name.endswith("printed")]
-
-
 # --- numbers ----------------------------------------------------------------------------------------------------------
 def numbers(
     source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None
@@ -150,9 +145,12 @@ def only(source: Results, names: Collection[str]) -> Results:
 
 def paper_averages(paper: pd.DataFrame, source: Sequence[dict], left_out: Collection[str] | None = None) -> pd.Series:
     """The paper's average by row, over the numbers that the average of `source` is over, too: of stand-ins, those of the
-    real task."""
+    real task; over all its numbers if there is none.
+
+    paper: rows of `peftlib.report.declared.read`, whose columns of scores are called as in records."""
     ours = [printed_column(key) for key in averaged_keys(source, left_out)]
-    return paper[ours or score_columns(paper)].astype(float).mean(axis=1)
+    every = [name for name in paper.columns if name.partition(".")[0] in TITLES]
+    return paper[ours or every].astype(float).mean(axis=1)
 
 
 def trained(records: Sequence[dict]) -> float | None:

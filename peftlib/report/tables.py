@@ -23,8 +23,11 @@ MARK = f" {learned.SIGN} "
 IN_PART = "in part"  # of an average: some of its tasks were not learned
 NO_COMMIT = "unknown (made outside a repository)"
 TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
-# A cell that is a number, whatever its unit: "0.676 ± 0.004", "1,234", "8.0×1", "17%", "2 min", "+0.00"; "cut" is not.
-NUMBER = re.compile(r"[+\-−]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ± \d+(\.\d+)?)?\s?([%×]\d*|[kMGT]?i?B|[mµ]?s|min|h|M|K)?$")
+# A cell that is a number, whatever its unit: "0.676 ± 0.004", "0.676 [0.651, 0.701]", "1,234", "8.0×1", "17%", "2 min",
+# "+0.00"; "cut" is not.
+NUMBER = re.compile(
+    r"[+\-−]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ± \d+(\.\d+)?| \[[^\[\]]+\])?\s?([%×]\d*|[kMGT]?i?B|[mµ]?s|min|h|M|K)?$"
+)
 SHORT = 8  # characters of a heading that is not broken
 WIDE = 9  # columns from which on a table may use the margin of the page, too
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
@@ -33,12 +36,14 @@ DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folde
 @dataclass(frozen=True)
 class Spread:
     """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed. marks: words for those of
-    the runs that did not learn (`peftlib.report.learned`), which it is shown with."""
+    the runs that did not learn (`peftlib.report.learned`), which it is shown with. ends: of its 95 % interval, if that is
+    shown in place of the deviation."""
 
     mean: float
     sd: float | None
     n: int
     marks: tuple[str, ...] = ()
+    ends: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, values: Iterable[float | None], marks: tuple[str, ...] = ()) -> Spread | None:
@@ -54,7 +59,10 @@ class Spread:
     def __format__(self, spec: str) -> str:
         spec = spec or ".3f"
         text = format(self.mean, spec)
-        text += "" if self.sd is None else f" ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
+        if self.ends is not None:
+            text += f" [{self.ends[0]:{spec}}, {self.ends[1]:{spec}}]"
+        elif self.sd is not None:
+            text += f" ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
         if not self.marks:
             return text
         some = f"{len(self.marks)} of {self.n} " if self.n > 1 and self.marks != (IN_PART,) else ""

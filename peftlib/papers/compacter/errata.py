@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from peftlib.papers import paper_table
 from peftlib.papers.compacter.counts import measured_share, weights
 from peftlib.papers.compacter.experiments import BOTTLENECK
-from peftlib.report import arithmetic
+from peftlib.report import arithmetic, declared
 from peftlib.report.averages import TEST_ROWS, by_task
 from peftlib.report.averages import margin as margin_of
-from peftlib.report.suites import score_columns
 
 WIDTH, BLOCKS, RULE = 768, 24, 4**3  # T5-Base's width and blocks, and n^3 at n = 4
 NORMS = {"norms": 62, "60 norms": 60}  # all, and those of the blocks
@@ -31,7 +29,7 @@ def share(method: str, part: str) -> float:
 @functools.cache
 def margin(table: str) -> float:
     """What two averages of a table may differ by and still be alike."""
-    tasks = by_task(dict.fromkeys(score_columns(paper_table("compacter", table)), 0.0))
+    tasks = by_task(dict.fromkeys(declared.score_columns("compacter", table), 0.0))
     return margin_of({task: TEST_ROWS[task] for task in tasks})
 
 

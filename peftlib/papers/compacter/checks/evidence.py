@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from peftlib.papers import about, paper_table
-from peftlib.report import suites
+from peftlib.report import declared, suites
 from peftlib.report.averages import by_task
 from peftlib.report.efficiency import benchmark
 from peftlib.report.evidence import Evidence, Rows, measured, validated
@@ -41,7 +41,7 @@ def from_paper(without: Sequence[str] = ()) -> Evidence:
 def _printed_table(experiment: str, without: Sequence[str]) -> Rows:
     name, rows, tasks = experiment.split("/")[1], {}, {}
     paper = paper_table("compacter", name)
-    columns = suites.score_columns(paper)
+    columns = declared.score_columns("compacter", name)
     kept = [column for column in columns if column.split("_")[0] not in without]
     for row in paper.to_dict("records"):
         tasks = by_task({column: row[column] for column in kept})

@@ -28,20 +28,17 @@ def averages(source: Results) -> dict[str, dict[int, float]]:
 
 def by_size(source: Results) -> pd.DataFrame:
     """One row a size: ``examples``, the average of both methods over seeds (`Spread`), the ``gap`` (Compacter++ less full
-    fine-tuning, seed by seed) and the number of seeds ``n`` in it; None where nothing has been run."""
+    fine-tuning, seed by seed) and the number of seeds ``n`` in it; marked where runs did not learn, None where nothing has
+    been run."""
     found, rows = averages(source), []
+    marks = {label: row["average"].marks for label, row in suites.numbers(source).items() if row["average"]}
     for size in sizes(by_label(source)):
-        full, small = (found.get(f"{label}, {size}", {}) for label in (FULL, SMALL))
+        labels = {name: f"{name}, {size}" for name in (FULL, SMALL)}
+        full, small = (found.get(label, {}) for label in labels.values())
         both = [small[seed] - full[seed] for seed in full.keys() & small.keys()]
-        rows.append(
-            {
-                "examples": size,
-                FULL: Spread.of(full.values()),
-                SMALL: Spread.of(small.values()),
-                "gap": Spread.of(both),
-                "n": len(both),
-            }
-        )
+        own = {name: Spread.of(found.get(label, {}).values(), marks.get(label, ())) for name, label in labels.items()}
+        lost = tuple(mark for label in labels.values() for mark in marks.get(label, ()))[:1]
+        rows.append({"examples": size, **own, "gap": Spread.of(both, lost), "n": len(both)})
     return frame(rows)
 
 

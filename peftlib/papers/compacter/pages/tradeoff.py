@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from peftlib.papers import paper_table
 from peftlib.papers.compacter.experiments import expression, table3_row
 from peftlib.papers.compacter.pages.budget import a_sequence
-from peftlib.report import style, suites
+from peftlib.report import figures, style, suites
 from peftlib.report.efficiency import benchmark
 from peftlib.report.tables import by_label, frame
 
@@ -55,7 +55,8 @@ def recorded(source: Sequence[dict]) -> pd.DataFrame:
 
 
 def circles(points: pd.DataFrame, backbone: str) -> Figure | None:
-    """One circle a method: its area is the memory, its number stands in the list beside, ordered by score.
+    """One circle a method: its area is the memory, its number stands in the list beside, ordered by score; an empty one
+    with a dashed edge where runs did not learn.
 
     Args:
         points: with `COLUMNS`; rows that lack a number are left out.
@@ -72,17 +73,18 @@ def circles(points: pd.DataFrame, backbone: str) -> Figure | None:
     fig, ax = plt.subplots(figsize=(8.4, 5.2))
     lines = []
     for number, row in enumerate(whole.itertuples(), 1):
-        ax.scatter(
-            row.percent,
-            row.at,
-            s=LARGEST * row.memory / most,
-            color=style.of(row.expression).color,
-            alpha=0.4,
-            edgecolor=style.GREY,
+        lost = bool(getattr(row.score, "marks", ()))
+        look = (
+            {"facecolor": "none", "linestyle": "--"}
+            if lost
+            else {"facecolor": style.of(row.expression).color, "alpha": 0.4}
         )
+        ax.scatter(row.percent, row.at, s=LARGEST * row.memory / most, edgecolor=style.GREY, **look)
         ax.annotate(f"{number}", (row.percent, row.at), ha="center", va="center", fontsize=9, fontweight="bold")
         name = style.plain(row.method)
         lines.append(f"{number:>2}  {name}: {row.score:.2f}, {row.percent:.3g} %, {row.memory:.0f} MB")
+    if any(getattr(score, "marks", ()) for score in whole["score"]):
+        lines.append(f"dashed: some runs {figures.LOST_SAYS}")
     ax.set(
         xscale="log",
         xlabel=style.plain(f"trained parameters, % of {backbone} (log scale)"),
