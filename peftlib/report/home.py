@@ -22,6 +22,7 @@ LONGEST = 150  # characters of the numbers behind a finding
 WHERE = (
     ("Choose a method", "../survey/choosing.html", "for what must be small, and for how many tasks"),
     ("Check a claim", "../{paper}/claims.html", "each with its verdict, its numbers and its check"),
+    ("What would it cost?", "../survey/calculator.html", "parameters, bytes, memory and time on your backbone"),
     ("Learn a method", "../survey/taxonomy.html", "the idea, the equation, the code, a run"),
     ("Run it again", "../../book/rerun.html", "one notebook, or all of it on a cluster"),
 )
@@ -152,10 +153,21 @@ def front(by_paper: Mapping[str, Mapping[str, Sequence[dict]]], records: Sequenc
         '<div class="home"><div><h2>What was found</h2>{}</div><div><h2>Which method</h2>{}</div></div>'
         '<ul class="home-where">{}</ul><p class="home-coming">{}</p>'
     ).format(left.content, right.content, cards, coming())
-    return Html(shown, "\n\n".join([left.text, right.text, str(coming())]))
+    return Html(shown, "\n\n".join([left.text, right.text, coming().striptags()]))
 
 
-def coming() -> str:
-    """Which papers have no verdicts yet."""
-    waiting = [title(paper) for paper in papers() if paper not in judged()]
-    return f"Still to come: the claims of {' and of '.join(waiting)}." if waiting else "All papers have their verdicts."
+def coming() -> Markup:
+    """Which papers have no verdicts yet, and what there is of them: pages on which their printed numbers are recomputed."""
+    waiting = [paper for paper in papers() if paper not in judged()]
+    if not waiting:
+        return Markup("All papers have their verdicts.")
+    names = [Markup("<em>{}</em>").format(title(paper)) for paper in waiting]
+    said = Markup("Still to come: runs for, and verdicts on, the claims of {}.").format(_listed(names))
+    there = [paper for paper in waiting if (FOLDER / paper / "errata.toml").is_file()]
+    links = [Markup('<a href="../{}/errata.html">{}</a>').format(paper, title(paper)) for paper in there]
+    return said + (Markup(" What they print is recomputed: {}.").format(_listed(links)) if links else Markup())
+
+
+def _listed(parts: Sequence[Markup]) -> Markup:
+    """ "a", "a and b", "a, b and c"."""
+    return Markup(" and ").join([Markup(", ").join(parts[:-1]), parts[-1]] if parts[1:] else parts)

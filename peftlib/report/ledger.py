@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from peftlib import markup
 from peftlib.report import verdicts
+from peftlib.report.sentences import readable
 from peftlib.report.tables import Html, provenance
 from peftlib.report.verdicts import OUTCOMES, Claims, Judged, Verdict
 
@@ -87,12 +88,12 @@ def _row(claims: Claims, one: Judged) -> Markup:
 def _evidence(claims: Claims, verdict: Verdict) -> Markup:
     """The numbers, each part linked to the page of the table that they are from."""
     if not verdict.parts:
-        return Markup("{}").format(markup.line(verdict.why))
+        return Markup("{}").format(markup.line(readable(verdict.why)))
     shown = []
     for said, tables in verdict.parts:
         pieces = said.split("; ") if len(tables) > 1 else [said]
         for piece in pieces:
             table = next((name for name in tables if piece.startswith(name)), tables[0] if tables else "")
             link = Markup('<a href="{}.html">{}</a>') if table and claims.page(table) else Markup("{1}")
-            shown.append(link.format(claims.page(table) if table else "", markup.line(piece)))
+            shown.append(link.format(claims.page(table) if table else "", markup.line(readable(piece))))
     return Markup("; ").join(shown)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numbers
+import re
 import string
 
 from IPython.display import Markdown
 
 from peftlib import markup
+from peftlib.papers import papers
 from peftlib.report.tables import Spread
+
+NAMED = re.compile(rf"\b(?:{'|'.join(papers())})/(table|figure|section)(\d+)(?:_([a-z]+))?\b")
 
 
 class _Filling(string.Formatter):
@@ -19,6 +23,18 @@ class _Filling(string.Formatter):
             return markup.code(value)
         said = super().format_field(value, spec)
         return said if isinstance(value, numbers.Number | Spread) else markup.markdown(said)
+
+
+def readable(text: str) -> str:
+    """A text in which tables of papers are called as a reader calls them: "compacter/table7_frozen" is "Table 7 (frozen)",
+    "adaptbert/section62" is "section 6.2"."""
+    return NAMED.sub(_named, text)
+
+
+def _named(found: re.Match[str]) -> str:
+    kind, number, more = found.groups()
+    name = f"section {'.'.join(number)}" if kind == "section" else f"{kind.capitalize()} {number}"
+    return f"{name} ({more})" if more else name
 
 
 def fill(template: str, **values: object) -> str:

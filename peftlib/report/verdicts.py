@@ -25,6 +25,7 @@ from peftlib.report.claims import Claim, read
 from peftlib.report.conditions import Case, Condition, Found, Vocabulary, conclude, listed
 from peftlib.report.evidence import Evidence, Unknown, Unlearned, Untestable
 from peftlib.report.relations import RELATIONS
+from peftlib.report.sentences import readable
 from peftlib.report.uncertainty import NOTHING
 
 OUTCOMES = ("reproduced", "contradicted", "undecided", "not testable here", "not run")
@@ -221,7 +222,7 @@ def table(judged: Sequence[Judged]) -> pd.DataFrame:
                 "section": claim.section,
                 "claim": claim.says,
                 "verdict": shown(claim, verdict),
-                "ours": see if claim.repeats else verdict.why,
+                "ours": see if claim.repeats else readable(verdict.why),
                 "the paper's own numbers": see if claim.repeats else own,
             }
         )
