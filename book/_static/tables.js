@@ -7,7 +7,13 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("fieldset.filters").forEach(makeFilters);
   document.querySelectorAll(".bd-article figure img[src^='data:image/svg'], .bd-article figure > svg:first-of-type").forEach(addDownload);
 });
-window.addEventListener("beforeprint", () => document.querySelectorAll("details.rests-on").forEach((it) => { it.open = true; }));
+// On paper what a page rests on, and what its claims rest on, is unfolded.
+const unfolded = [];
+window.addEventListener("beforeprint", () => {
+  unfolded.push(...document.querySelectorAll("details.rests-on:not([open]), details.claim:not([open])"));
+  unfolded.forEach((it) => { it.open = true; });
+});
+window.addEventListener("afterprint", () => unfolded.splice(0).forEach((it) => { it.open = false; }));
 
 // A name for a file, from a caption.
 function fileName(text, ending) {

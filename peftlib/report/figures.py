@@ -23,7 +23,7 @@ LOST: dict[str, Any] = {
     "markersize": 7,
     "markeredgewidth": 1.8,
 }  # of runs that did not learn
-LOST_SAYS = " or ".join(learned.WORDS)  # beside that marker, in a legend
+LOST_SAYS = f"a run or more {' or '.join(learned.WORDS)}"  # beside that marker, in a legend
 
 
 def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = None) -> Html:
@@ -67,7 +67,7 @@ def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
     axes[0][0].plot([], [], "o", color=style.GREY, markerfacecolor="none", label="paper")
     axes[0][0].plot([], [], "o", color=style.BLUE, label="ours")
     if any(_marked(row, title) for _, row in table.iterrows() for title in titles):
-        axes[0][0].plot([], [], color=style.VERMILLION, label=f"ours, where runs {LOST_SAYS}", **LOST)
+        axes[0][0].plot([], [], color=style.VERMILLION, label=f"ours, where {LOST_SAYS}", **LOST)
     fig.legend(loc="outside upper right", ncols=3)
     return fig
 
@@ -245,7 +245,7 @@ def _history(records: Sequence[dict], task: str) -> tuple[list[int], list[float]
 
 
 def _legend(label: str, lost: bool) -> str:
-    return style.plain(f"{label}: {LOST_SAYS}" if lost else label)
+    return style.plain(f"{label} ({LOST_SAYS})" if lost else label)
 
 
 def _fan(

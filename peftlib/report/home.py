@@ -157,15 +157,18 @@ def front(by_paper: Mapping[str, Mapping[str, Sequence[dict]]], records: Sequenc
 
 
 def coming() -> Markup:
-    """Which papers have no verdicts yet, and what there is of them: pages on which their printed numbers are recomputed."""
+    """Which papers have no verdicts yet; each leads to the page that recomputes its printed numbers, if it has one."""
     waiting = [paper for paper in papers() if paper not in judged()]
     if not waiting:
         return Markup("All papers have their verdicts.")
-    names = [Markup("<em>{}</em>").format(title(paper)) for paper in waiting]
-    said = Markup("Still to come: runs for, and verdicts on, the claims of {}.").format(_listed(names))
-    there = [paper for paper in waiting if (FOLDER / paper / "errata.toml").is_file()]
-    links = [Markup('<a href="../{}/errata.html">{}</a>').format(paper, title(paper)) for paper in there]
-    return said + (Markup(" What they print is recomputed: {}.").format(_listed(links)) if links else Markup())
+    names = [
+        Markup('<a href="../{}/errata.html">{}</a>').format(paper, title(paper))
+        if (FOLDER / paper / "errata.toml").is_file()
+        else Markup("<em>{}</em>").format(title(paper))
+        for paper in waiting
+    ]
+    said = "Still to come: runs for, and verdicts on, the claims of {}. Their printed numbers are recomputed: the links."
+    return Markup(said).format(_listed(names))
 
 
 def _listed(parts: Sequence[Markup]) -> Markup:

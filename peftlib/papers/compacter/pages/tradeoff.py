@@ -84,7 +84,7 @@ def circles(points: pd.DataFrame, backbone: str) -> Figure | None:
         name = style.plain(row.method)
         lines.append(f"{number:>2}  {name}: {row.score:.2f}, {row.percent:.3g} %, {row.memory:.0f} MB")
     if any(getattr(score, "marks", ()) for score in whole["score"]):
-        lines.append(f"dashed: some runs {figures.LOST_SAYS}")
+        lines.append(f"dashed: {figures.LOST_SAYS}")
     ax.set(
         xscale="log",
         xlabel=style.plain(f"trained parameters, % of {backbone} (log scale)"),
