@@ -18,6 +18,7 @@ from peftlib.papers.adaptbert import growth, search
 from peftlib.report import declared, figures, shares, style, verdicts
 from peftlib.report.averages import keys
 from peftlib.report.evidence import Evidence
+from peftlib.report.sentences import readable
 from peftlib.report.uncertainty import interval
 
 FULL_SIZE = 22_565_376
@@ -321,6 +322,19 @@ def test_without_records_nothing_but_counts_is_decided():
     ledger = verdicts.ledger("adaptbert", {}).set_index("id")["verdict"]
     assert ledger["S8"] == "reproduced" and ledger["S7"] == ledger["S9"] == "not testable here"
     assert set(ledger.drop(["S2", "S7", "S8", "S9"])) == {"not run"} and ledger["S2"] == "as A2"
+
+
+@pytest.mark.parametrize(
+    "said, shown",
+    [
+        ("LoRA of adaptbert/table3 did not learn sts", "LoRA of Table 3 did not learn sts"),
+        ("average of compacter/table7_frozen", "average of Table 7 (frozen)"),
+        ("needs 'trial 0' of adaptbert/section62", "needs 'trial 0' of section 6.2"),
+        ("see benchmarks/step and data/table1", "see benchmarks/step and data/table1"),
+    ],
+)
+def test_tables_are_called_as_a_reader_calls_them(said, shown):
+    assert readable(said) == shown
 
 
 def test_a_missing_row_is_named():
