@@ -30,6 +30,10 @@ TEMPLATE = """
 # <<title>>
 
 <!-- What it is, in two sentences. -->
+%% equation prose
+## The equation
+
+<!-- The equation with its shapes, and no more: it is to be on the first screen. -->
 %% parameters code parameters
 preset = "smoke"
 train = True  # train missing runs here; False: only read records
@@ -40,12 +44,31 @@ from peftlib.report import methods
 page = report.begin(preset=preset, train=train)
 label = "<<label>>"
 method = methods.own_row(label)
+%% verdict text
+## What was found
+%% found code hide-input
+own = study.results("methods/sst", page.preset, train=page.train, labels=[label])
+every = study.results("methods/sst", page.preset, train=False)
+beside = report.union(every, own)  # a small preset leaves rows out of every
+methods.found(beside, label, page.preset)
+%% recipe code hide-input
+methods.recipe(own, page.preset)
+%% costs prose
+## What it costs
+
+<!-- What takes time, memory and storage, and what does not. -->
+%% cost code hide-input
+methods.cost(beside, label)
+%% estimated code hide-input
+methods.estimated(method)
+%% place text
+## Where it sits
 %% picture code hide-input
 methods.picture(method)
-%% equation prose
-## The equation
+%% decided prose
+## Read and decided
 
-<!-- The equation with its shapes; then what the paper leaves open, what was read elsewhere, and what was decided. -->
+<!-- What the paper leaves open, what was read elsewhere, and what was decided; where the model starts. -->
 %% code prose
 ## The code
 
@@ -65,44 +88,21 @@ methods.printed(method)
 
 <!-- The configuration of this page's run, and why. -->
 %% curve code hide-input
-own = study.results("methods/sst", page.preset, train=page.train, labels=[label])
 methods.curve(own)
-%% costs prose
-## What it costs
-
-<!-- What takes time, memory and storage, and what does not. -->
-%% cost code hide-input
-every = study.results("methods/sst", page.preset, train=False)
-beside = report.union(every, own)  # a small preset leaves rows out of every
-methods.cost(beside, label)
-%% estimated code hide-input
-methods.estimated(method)
 %% standing prose
 ## Where it shines, where it fails
 
 <!-- What it is good for, and what it is not. -->
 %% compare code hide-input
 methods.compare(beside, label)
-%% verdict code hide-input
-methods.verdict(beside, label)
-%% use prose
+%% use text
 ## How to use it
-%% model code
-from peftlib.backbones import load
-from peftlib.data.tasks import get_task
-from peftlib.model import Tuned
 
-tasks = [<<tasks>>]
-model = Tuned(load("minilm").model, "<<example>>", tasks)
-model.counts()
+On a table of your own: texts, and a column that says of each what is to be learnt. `own.train` holds out a part of the
+rows, keeps the best epoch, and takes the learning rate of this book's published runs unless it is told another.
+%% model code show-input
+<<use>>
 %% keep text
-```python
-from peftlib import deltas
-
-deltas.save(model, "<<stem>>.safetensors")  # what changed, the head and the expression, nothing else
-again = deltas.load("<<stem>>.safetensors", load("minilm").model)
-<<merge>>```
-
 From the command line, `peftlib count "<<row>>" --backbone bert-base-uncased` counts its parameters without any weights,
 and `papermill notebooks/methods/<<stem>>.ipynb out.ipynb -p preset quick` trains this page's run at another size.
 %% references prose
@@ -111,7 +111,40 @@ and `papermill notebooks/methods/<<stem>>.ipynb out.ipynb -p preset quick` train
 <!-- Who it is due to, {cite}`<<paper>>`, and what is near it in this book. -->
 """
 GENERATED = set(re.findall("^%% (.*) text$", TEMPLATE, re.MULTILINE))
-MERGE = "model.merge()  # same outputs, and a plain backbone\n"
+# What a reader would type; lines of what a method has not are left out.
+USE = """
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from peftlib import deltas, <<interop>>own
+from peftlib.backbones import load
+
+# Texts, and what is to be learnt of each; pd.read_csv("your.csv") gives another such table.
+table = pd.DataFrame({"text": ["a joy to watch", "dull from start to end"] * 12, "label": ["good", "bad"] * 12})
+model = own.train(table, "<<example>>", backbone="minilm").model
+folder, minilm = TemporaryDirectory(), load("minilm")
+size = deltas.save(model, f"{folder.name}/<<stem>>.safetensors")  # what changed, the head and the expression
+again = deltas.load(f"{folder.name}/<<stem>>.safetensors", minilm.model)
+print(own.answers(again, ["a joy from start to end", "dull to watch"], minilm.tokenizer), f"{size:,} bytes")
+<<peft>><<merge>>
+"""
+PEFT = 'interop.to_peft(model, f"{folder.name}/peft")  # for peft.PeftModel.from_pretrained\n'
+MERGE = "plain = model.merge().backbone  # same outputs from a plain backbone\n"
+
+
+def use(label: str, stem: str) -> str:
+    """The code of "How to use it" for a row of the comparison: it trains on a table, saves, loads, and where the method can
+    be merged or has a format in `peft`, that too.
+
+    Raises:
+        UsageError: no such row.
+    """
+    return _filled(USE, _values(label) | {"stem": stem}).strip()
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    return re.sub("<<(.*?)>>", lambda hole: values[hole[1]], text)
 
 
 def page(label: str, stem: str) -> dict:
@@ -120,13 +153,15 @@ def page(label: str, stem: str) -> dict:
     Raises:
         UsageError: no such row.
     """
-    values = _values(label) | {"stem": stem}
+    from peftlib.report import concerning  # brings matplotlib
+
+    values = _values(label) | {"stem": stem, "use": use(label, stem)}
     return {
-        "cells": list(_cells(re.sub("<<(.*?)>>", lambda hole: values[hole[1]], TEMPLATE))),
+        "cells": list(_cells(_filled(TEMPLATE, values))),
         "metadata": {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
-            "peftlib": {"experiments": ["methods/sst"]},
+            "peftlib": {"experiments": ["methods/sst", *concerning.needed(values["row"])]},
         },
         "nbformat": 4,
         "nbformat_minor": 5,
@@ -183,6 +218,8 @@ def text_of(notebook: dict) -> str:
 
 def _values(label: str) -> dict[str, str]:
     from peftlib.methods import METHODS  # brings torch
+    from peftlib.methods.base import parse
+    from peftlib.methods.reparametrized.lora import LoRA
 
     if label not in METHOD_RUNS:
         raise UsageError(f"{unknown(label, METHOD_RUNS)}; a method without a row in the comparison has no page")
@@ -190,14 +227,15 @@ def _values(label: str) -> dict[str, str]:
     example = (entry.example if entry else None) or row
     classes = [METHODS[name] for name in names(example)]
     copies = any(per_task(example))
-    several = copies or any(cls.family == "multitask" for cls in classes)
+    to_peft = isinstance(parse(example), LoRA)
     return {
         "label": label,
         "title": classes[0].title if entry else label,
         "paper": classes[0].paper,
         "row": row,
         "example": example,
-        "tasks": ", ".join(f'get_task("{task}")' for task in ("sst", "sts")[: 1 + several]),
+        "interop": "interop, " if to_peft else "",
+        "peft": PEFT if to_peft else "",
         "merge": MERGE if all(cls.mergeable for cls in classes) and not copies else "",
     }
 

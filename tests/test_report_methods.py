@@ -1,6 +1,8 @@
 """The sections of a method's page: pictures that show what a method does, counts that agree, pages without records."""
 
+import dataclasses
 import json
+import re
 
 import matplotlib
 import nbformat
@@ -13,7 +15,7 @@ from peftlib.errors import UsageError
 from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.model import Tuned
-from peftlib.report import blocks, methods
+from peftlib.report import blocks, concerning, methods
 from peftlib.study import Results
 
 matplotlib.use("Agg")
@@ -155,65 +157,58 @@ def test_source_has_the_code_that_does_the_work(label, code):
 
 
 def test_pages_cope_with_no_records():
-    empty = Results([], grids.runs("methods/sst", "smoke", ["LoRA"]))
+    empty, preset = Results([], grids.runs("methods/sst", "smoke", ["LoRA"])), grids.get_preset("smoke")
     for shown in (methods.curve(empty), methods.compare(empty, "LoRA"), methods.cost(empty, "LoRA")):
         assert "0 of 1 runs" in repr(shown)
-    assert "not run" in repr(methods.cost(empty, "LoRA"))
-    assert "Not run" in methods.verdict(empty, "LoRA").data
+    assert "0.002" in repr(methods.recipe(empty, preset)) and "3" in repr(methods.recipe(empty, preset))
+    assert "Not run: LoRA" in methods.scored(empty, "LoRA").text
+    assert "not run" in methods.found(empty, "LoRA", preset).text
 
 
 # --- what is said about records ---------------------------------------------------------------------------------------
-def record(label: str, accuracy: float, stored: int, seconds: float, seed: int = 0) -> dict:
+def record(label: str, accuracy: float, stored: int, seed: int = 0) -> dict:
     """A finished run with as much of the schema as these pages read."""
-    history = [{"epoch": 1, "train_loss": 1.0, "validation": {"sst": accuracy, "mean": accuracy}}]
+    (run,) = (run for run in grids.runs("methods/sst", "smoke", [label]) if run.seed == 0)
+    scores = {"sst": accuracy, "mean": accuracy}
     return {
         "digest": f"{label}{seed}",
-        "history": history,
+        "history": [{"epoch": 1, "train_loss": 1.0, "examples": 48, "validation": scores}],
         "best_epoch": 1,
-        "validation": history[0]["validation"],
-        "seconds": seconds,
-        "examples_per_second": 10.0,
-        "peak_bytes": 2**20,
+        "validation": scores,
+        "test": scores,
         "stored_bytes": 4 * stored,
         "counts": {"trainable": stored, "stored": stored},
         "commit": "abc",
-        "run": {
-            "label": label,
-            "method": METHOD_RUNS[label],
-            "backbone": "minilm",
-            "source": "embedded",
-            "seed": seed,
-            "limits": [48, 100, 32],
-        },
+        "run": dataclasses.asdict(run) | {"seed": seed, "limits": (48, 100, 32), "tasks": ("sst",)},
     }
 
 
 def made() -> Results:
-    rows = [
-        record("Full", 0.60, 1000, 10.0),
-        record("HeadOnly", 0.30, 0, 1.0),
-        record("LoRA", 0.58, 10, 6.0),
-        record("Houlsby", 0.20, 20, 7.0),
-    ]
+    rows = [record("Full", 0.60, 1000), record("HeadOnly", 0.30, 0), record("LoRA", 0.58, 10), record("Houlsby", 0.01, 20)]
     return Results(rows, [])
 
 
-def test_verdict_ranks_and_weighs_the_gap_against_chance():
-    said = methods.verdict(made(), "LoRA").data
-    assert "Among the 4 methods" in said
-    assert "scores -0.020, within the 0.139" in said  # 2 sqrt(.6 .4 / 100 + .58 .42 / 100)
-    assert "stores 1.00% as many numbers and takes 0.60 times" in said
-    assert "scores -0.400, beyond" in methods.verdict(made(), "Houlsby").data
-    assert "accuracy (4 of 4)" in methods.verdict(made(), "Houlsby").data
+def test_what_is_said_of_a_score_is_what_its_interval_shows():
+    near, far = methods.scored(made(), "LoRA").text, methods.scored(made(), "Houlsby").text
+    assert "it scores 0.580 (" in near and "cannot be told from the highest of 4 methods, 0.600 by full fine-tuning" in near
+    assert "-0.020" in near and "neither above nor below" in near and "stores 1% of its numbers" in near
+    assert "it is below the highest of 4" in far and "), below; it stores 2%" in far
+    assert "cannot be told from it" in methods.scored(made(), "Full").text
 
 
-def test_equal_places_are_shared():
-    found = methods.ranks({name: [record("LoRA", 0.5, 1, 1)] for name in ("a", "b")}, "a")
-    assert set(found.values()) == {1}
+def test_a_score_that_was_not_learned_is_marked():
+    assert "did not learn" in methods.scored(made(), "Houlsby").text
+    assert "did not learn" not in methods.scored(made(), "Full").text
+
+
+def test_steps_are_those_of_the_run():
+    runs = grids.runs("methods/sst", "smoke", ["LoRA"])
+    shown = repr(methods.recipe(Results([record("LoRA", 0.5, 10)], runs), grids.get_preset("smoke")))
+    assert re.search(r"0\.002\s+3\s+16\s+48\s+1\s+fp32\s+0", shown)  # 48 examples in batches of 16, once
 
 
 def test_own_record_joins_the_others_once():
-    own = Results([record("LoRA", 0.58, 10, 6.0), record("BitFit", 0.5, 5, 5.0)], [])
+    own = Results([record("LoRA", 0.58, 10), record("BitFit", 0.5, 5)], [])
     labels = [r["run"]["label"] for r in report.union(made(), own)]
     assert labels == ["Full", "HeadOnly", "LoRA", "Houlsby", "BitFit"]
 
@@ -232,6 +227,42 @@ def test_results_by_label_reach_rows_that_a_small_preset_leaves_out():
     assert [r.label for r in grids.runs("methods/sst", "smoke", ["GaLore"])] == ["GaLore"]
     with pytest.raises(UsageError, match="no row 'Nothing'"):
         grids.runs("methods/sst", "smoke", ["Nothing"])
+
+
+# --- claims and searches ----------------------------------------------------------------------------------------------
+def test_a_claim_is_about_the_methods_that_its_conditions_name():
+    """Rows and what they are compared with, by the labels of the tables looked at; a group of several names none."""
+    about = {label: concerning.claims(method) for label, method in METHOD_RUNS.items()}
+    assert "P11" in about["LoRA"]["adaptbert"] and "P11" not in about["LoRA+Adapter"]["adaptbert"]
+    assert {"A2", "A3"} <= set(about["Compacter"]["compacter"])  # Compacter (n=4), Compacter*
+    assert "A3" in about["CompacterPlusPlus"]["compacter"] and "A3" in about["Full"]["compacter"]  # better than full
+    assert "G1" in about["Compacter"]["compacter"] and "G1" not in about["BitFit"]["compacter"]  # than the best of several
+    assert "adaptbert" not in about["AdapterDrop"]  # its rows are no Adapter[a=8]
+    assert about["GaLore"] == {} and all("C4" not in found.get("compacter", ()) for found in about.values())  # repeats A4
+
+
+def test_a_page_depends_on_all_that_it_reads():
+    assert concerning.needed("GaLore()") == ["adaptbert/learning_rates"]
+    lora = concerning.needed("LoRA()")
+    assert {"adaptbert/table3", "adaptbert/learning_rates"} <= set(lora) and "compacter/table1" not in lora
+
+
+def test_no_rate_is_said_only_where_none_can_be_told_from_the_commonest_label():
+    def search(backbone: str, learned: bool, best: float) -> concerning.Search:
+        return concerning.Search("compacter/table4", "row", "stsb", backbone, (0.1, 0.3), best, 0.3, 0.0, learned)
+
+    assert methods.untaught([search("minilm", True, 0.5), search("minilm", False, 0.1)]).text == ""
+    said = methods.untaught([search("minilm", False, 0.05), search("minilm", False, 0.101)]).text
+    assert "taught it STS-B on minilm. Of 2 rates from 0.1 to 0.3" in said and "0.3, reached 0.101" in said
+    assert said.count("No learning rate") == 1
+    assert "compacter/learning_rates.html" in methods.untaught([search("minilm", False, 0.1)]).content
+
+
+def test_prompts_learned_at_no_rate_of_the_published_search():
+    """What a verdict rests on: the best of five rates is no better than always the same answer."""
+    said = methods.untaught(concerning.searches("PromptTuning()", grids.get_preset("published"))).text
+    assert "STS-B" in said and "the commonest answer has 0.000" in said
+    assert methods.untaught(concerning.searches("Compacter()", grids.get_preset("published"))).text == ""
 
 
 # --- the notebooks ----------------------------------------------------------------------------------------------------
@@ -254,10 +285,13 @@ def test_pages_keep_one_order_and_no_outputs(page):
     headings = [line for line in lines if line.startswith("## ")]
     assert headings == [
         "## The equation",
+        "## What was found",
+        "## What it costs",
+        "## Where it sits",
+        "## Read and decided",
         "## The code",
         "## The counts",
         "## A training run",
-        "## What it costs",
         "## Where it shines, where it fails",
         "## How to use it",
         "## References",

@@ -102,11 +102,21 @@ def uninformative(source: Sequence[Mapping]) -> list[str]:
 def told_apart(record: Mapping, task: str, split: str, tries: int) -> bool:
     """Is a run's score, as the best of so many tries, above that of the commonest label?"""
     run = records.run_of(record)
-    base = _commonest(run, task)
+    base = to_beat(run, task, split)
     rows = tested(record, task) if split == "test" else validation_rows(task, run.source, run.limits[1])
     if base is None or not rows:
         return True
     return above(get_task(task).metric, record[split][keys(task)[0]], base, rows, tries)
+
+
+def to_beat(run: Run, task: str, split: str = "test") -> float | None:
+    """What the commonest label scores in a task's first metric on a run's test or validation rows, None where that is not
+    known."""
+    metric = get_task(task).metric
+    if split == "test" or metric in CORRELATIONS:
+        return _commonest(run, task)
+    found = commonest.scores(run, task, split)
+    return None if found is None else found[metric]
 
 
 def _commonest(run: Run, task: str) -> float | None:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -30,18 +28,175 @@ from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.expressions import names
+from peftlib.grids import Preset
+from peftlib.markup import line
 from peftlib.methods.base import Method, parse
 from peftlib.model import Tuned
-from peftlib.papers import paper_table, papers, part, rounds_to, tables
-from peftlib.report import style
+from peftlib.papers import about, paper_table, papers, part, rounds_to, tables
+from peftlib.report import choice, concerning, learned, style, suites, verdicts
 from peftlib.report.blocks import picture, tiny
+from peftlib.report.concerning import Search
 from peftlib.report.figures import figure
-from peftlib.report.tables import Html, Spread, by_label, duration, field, scores, table
+from peftlib.report.ledger import SIGNS
+from peftlib.report.tables import Html, Spread, by_label, field, table
+from peftlib.report.uncertainty import interval
+from peftlib.report.verdicts import Judged
 from peftlib.study import Results
 
-__all__ = ["compare", "cost", "counts", "curve", "estimated", "own_row", "picture", "printed", "source", "verdict"]
+__all__ = ["compare", "cost", "counts", "curve", "estimated", "found", "own_row", "picture", "printed", "recipe", "source"]
 TASK = "sst"  # of experiment "methods/sst"
+FULL = "Full"
+FEW = 6  # claims that are shown unfolded
 COUNTED_ON = (BERT, "t5-base")
+
+
+# --- what was found ---------------------------------------------------------------------------------------------------
+def found(records: Sequence[dict], label: str, preset: Preset) -> Html:
+    """What the comparison gave, what became of the papers' claims about the method, and where no learning rate taught it
+    anything. records: of experiment "methods/sst"."""
+    parts = [scored(records, label), told(concerning.judged(METHOD_RUNS[label], preset))]
+    parts += [untaught(concerning.searches(METHOD_RUNS[label], preset))]
+    parts = [part for part in parts if part.text]
+    return Html(Markup().join(part.content for part in parts), "\n".join(part.text for part in parts))
+
+
+def scored(records: Sequence[dict], label: str) -> Html:
+    """The test score with its interval, beside the highest and beside full fine-tuning, and what it costs, by the code of
+    the page on choosing a method."""
+    there = choice.points(records, TASK)
+    mine = next((point for point in there if point.label == label), None)
+    if mine is None:
+        return _paragraph(Markup("<em>Not run: {} has no record under this preset.</em>").format(label))
+    said = [
+        Markup("On the test rows of {} it scores <b>{:.3f}</b> ({:.3f} to {:.3f}).").format(
+            TASK.upper(), mine.score.mean, mine.score.low, mine.score.high
+        )
+    ]
+    own = next(group for name, group in by_label(records).items() if name == label)
+    if words := learned.marks(own, TASK):
+        said.append(Markup("{} It {} here.").format(learned.SIGN, words[0]))
+    if there[0] is not mine:
+        word = "it cannot be told from" if mine in choice.level_with_best(there) else "it is below"
+        said.append(
+            Markup("Corrected for {} comparisons {} the highest of {} methods, {:.3f} by {}.").format(
+                len(there) - 1, word, len(there), there[0].score.mean, there[0].name
+            )
+        )
+    elif len(there) > 1:
+        said.append(
+            Markup("No other of the {} methods is above it, and {} cannot be told from it.").format(
+                len(there), len(choice.level_with_best(there)) - 1
+            )
+        )
+    full = next((point for point in there if point.label == FULL), None)
+    if full is not None and full is not mine:
+        said.append(_against(mine, full))
+    common = choice.commonest_score(records, TASK)
+    if common is not None:
+        said.append(Markup("Always giving the commonest answer scores {:.3f}.").format(common))
+    return _paragraph(Markup(" ").join(said))
+
+
+def _against(mine: choice.Point, full: choice.Point) -> Markup:
+    """A method beside full fine-tuning: the difference of scores, what it stores, time and memory of a step."""
+    gap = mine.score.draws - full.score.draws
+    low, high = interval(gap)
+    word = "above" if low > 0 else "below" if high < 0 else "neither above nor below, as far as can be seen"
+    said = Markup("Against full fine-tuning: {:+.3f} ({:+.3f} to {:+.3f}), {}; it stores {:.3g}% of its numbers").format(
+        float(gap[0]), low, high, word, 100 * mine.stored / full.stored
+    )
+    if mine.time is not None and mine.memory is not None:
+        said += Markup(", and a training step takes {:.2f} times the time and {:.2f} times the memory").format(
+            mine.time, mine.memory
+        )
+    return said + "."
+
+
+def told(judged: Mapping[str, Sequence[Judged]]) -> Html:
+    """How the papers' claims about a method fared: counted, and each of them folded below with a link to its ledger."""
+    shown, lines = Markup(), []
+    for paper, claims in judged.items():
+        counts = [(word, sum(one.verdict.outcome == word for one in claims)) for word in verdicts.OUTCOMES]
+        words = ", ".join(f"{count} {word}" for word, count in counts if count)
+        name = about(paper).title.partition(":")[0]
+        heading = f"{name}: {len(claims)} {'claim is' if len(claims) == 1 else 'claims are'} about it, {words}"
+        items = Markup().join(
+            Markup('<li><b>{} {}</b> <a href="../{}/claims.html#claim-{}">{}</a>: {}</li>').format(
+                SIGNS[one.verdict.outcome], one.verdict.outcome, paper, one.claim.id, one.claim.id, line(one.claim.says)
+            )
+            for one in claims
+        )
+        shown += Markup('<details class="claims"{}><summary>{}.</summary><ul>{}</ul></details>').format(
+            Markup(" open") if len(claims) <= FEW else "", heading, items
+        )
+        lines += [heading, *(f"  {one.verdict.outcome}: {one.claim.id} {one.claim.says}" for one in claims)]
+    return Html(shown, "\n".join(lines))
+
+
+def untaught(searches: Sequence[Search]) -> Html:
+    """The tasks that no learning rate of any search on a backbone taught a method, with the numbers; nothing where there is
+    none."""
+    groups: dict[tuple[str, str], list[Search]] = {}
+    for one in searches:
+        groups.setdefault((one.task, one.backbone), []).append(one)
+    parts = [_paragraph(_untaught(mine)) for mine in groups.values() if not any(one.learned for one in mine)]
+    return Html(Markup().join(part.content for part in parts), "\n".join(part.text for part in parts))
+
+
+def _untaught(mine: Sequence[Search]) -> Markup:
+    best, rates = max(mine, key=lambda one: one.best), sorted({rate for one in mine for rate in one.rates})
+    pages = Markup(", ").join(
+        Markup('<a href="../{}.html">{}</a>').format(_page(name), name)
+        for name in dict.fromkeys(m.experiment for m in mine)
+    )
+    return Markup(
+        "{} <b>No learning rate taught it {}</b> on {}. Of {} rates from {:g} to {:g} ({}) the best, {:g}, reached {:.3f} "
+        "on validation, where the commonest answer has {:.3f}: the rate that its runs have was chosen by chance."
+    ).format(
+        learned.SIGN,
+        suites.TITLES.get(best.task, best.task.upper()),
+        best.backbone,
+        len(rates),
+        *(rates[0], rates[-1], pages, best.at, best.best, best.to_beat),
+    )
+
+
+def _page(experiment: str) -> str:
+    """The page that shows an experiment of a paper, without its ending, from the folder of all pages."""
+    paper, _, name = experiment.partition("/")
+    return f"{paper}/{verdicts.of(paper).page(experiment) if paper in verdicts.with_ledger() else name}"
+
+
+def _paragraph(said: Markup) -> Html:
+    return Html(Markup("<p>{}</p>").format(said), said.striptags())
+
+
+def recipe(records: Results, preset: Preset) -> Html:
+    """How this page's run was trained. records: of one row, with what was asked for."""
+    run, made = records.wanted[0], records[0] if records else None
+    examples = made["history"][0]["examples"] if made else run.limits[0]
+    batches = None if examples is None else -(-examples // run.recipe.batch_size) * run.recipe.epochs
+    row = {
+        "learning rate": f"{run.recipe.lr:g}",
+        "steps": batches,
+        "batch": run.recipe.batch_size,
+        "examples": examples,
+        "epochs": run.recipe.epochs,
+        "precision": run.recipe.precision,
+        "seeds": ", ".join(str(one.seed) for one in records.wanted),
+        "backbone": run.backbone,
+    }
+    searched = run.recipe.lr in preset.search_lr
+    grid = ", ".join(f"{lr:g}" for lr in preset.search_lr)
+    return table(
+        pd.DataFrame([row]),
+        caption="The recipe of this page's run",
+        source=records,
+        formats=dict.fromkeys(("steps", "batch", "examples", "epochs"), ",.0f"),
+        note=f"AdamW with {run.recipe.warmup:.0%} of the steps as warm-up and linear decay, unless the method has an "
+        f"optimizer of its own; inputs of at most {run.recipe.max_length} tokens."
+        + (f" The learning rate was chosen on validation among {grid}." if searched else ""),
+    )
 
 
 # --- the code ---------------------------------------------------------------------------------------------------------
@@ -213,28 +368,30 @@ def curve(records: Sequence[dict]) -> Html:
 
 # --- what it costs ----------------------------------------------------------------------------------------------------
 def cost(records: Results, label: str) -> Html:
-    """Time, memory and storage of a method's run beside those of full fine-tuning and of the head alone."""
-    names, rows = list(dict.fromkeys((label, "Full", "HeadOnly"))), []
-    shown = records.only(lambda run: run.label in names)
+    """A training step of a method, and what it leaves on the disk, beside full fine-tuning and the head alone. Time and
+    memory are those of `choice.cost`, as on all other pages: records are made on machines that are busy with other work."""
+    rows, shown = [], records.only(lambda run: run.label in (label, FULL, "HeadOnly"))
     groups = by_label(shown)
-    for name in names:
-        mine = groups.get(name, [])
+    for name in dict.fromkeys((label, FULL, "HeadOnly")):
+        mine, step = groups.get(name, []), choice.cost(METHOD_RUNS[name])
         rows.append(
             {
                 "method": name,
-                "training time": _seconds(mine),
-                "examples/s": field(mine, "examples_per_second"),
-                "peak memory, MiB": _scaled(mine, "peak_bytes", 2**20),
-                "delta on disk, KiB": _scaled(mine, "stored_bytes", 2**10),
+                "time": step.get("time", None),
+                "memory": step.get("memory", None),
+                "stored": field(mine, "counts", "stored"),
+                "file, KiB": Spread.of(r["stored_bytes"] / 2**10 for r in mine),
             }
         )
     return table(
         pd.DataFrame(rows),
-        caption=f"What {label} costs on this page's backbone and data",
+        caption=f"What {label} costs, and what it stores",
         source=shown,
-        formats={"examples/s": ",.0f", "peak memory, MiB": ",.0f", "delta on disk, KiB": ",.0f"},
-        note="Time is that of training steps; peak memory is the process's own growth during the run. The "
-        "delta holds the head, too; a method that trains everything stores the whole backbone.",
+        formats={"time": ".2f", "memory": ".2f", "stored": ",.0f", "file, KiB": ",.0f"},
+        missing="not measured",
+        note="Time and memory of a training step: full fine-tuning's are 1, measured on a machine that did nothing else, "
+        "see the page on efficiency. Stored: parameters kept for a task, the head apart. The file holds the head, too; a "
+        "method that trains everything stores the whole backbone.",
     )
 
 
@@ -254,34 +411,23 @@ def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 
     )
 
 
-def _seconds(records: Sequence[dict]) -> str | None:
-    found = field(records, "seconds")
-    return duration(found.mean) if found else None
-
-
-def _scaled(records: Sequence[dict], name: str, unit: int) -> Spread | None:
-    return Spread.of(r[name] / unit for r in records if r[name] is not None)
-
-
 # --- beside the others ------------------------------------------------------------------------------------------------
 def compare(records: Sequence[dict], label: str) -> Html:
-    """Validation accuracy over stored parameters, every method that has run; this one in colour."""
+    """Test accuracy over stored parameters, every method that has run; this one in colour."""
     caption = (
-        f"Validation accuracy of every method on {TASK} over the parameters it stores; {label} in colour. Bars "
-        "are two standard errors of an accuracy on that many rows, not spread over seeds."
+        f"Test accuracy of every method on {TASK.upper()} over the parameters it stores; {label} in colour, the highest, "
+        "the lowest and full fine-tuning by name. Bars are 95 % intervals."
     )
-    groups = {name: mine for name, mine in by_label(records).items() if mine}
-    if not groups:
+    there = choice.points(records, TASK)
+    if not there:
         return figure(None, caption=caption, source=records)
     fig, ax = plt.subplots(figsize=(7.6, 4.4))
-    for name, mine in groups.items():
-        own, looks = name == label, style.of(mine[0]["run"]["method"])
-        x, y = max(1, mine[0]["counts"]["stored"]), scores(mine, TASK).mean  # type: ignore[union-attr]  # each has run
-        color = looks.color if own else style.GREY
+    for point in there:
+        own, looks, score = point.label == label, style.of(point.method), point.score
+        color, place = looks.color if own else style.GREY, (max(1, point.stored), score.mean)
         ax.errorbar(
-            x,
-            y,
-            yerr=2 * standard_error(mine),
+            *place,
+            yerr=[[score.mean - score.low], [score.high - score.mean]],
             color=color,
             marker=looks.marker,
             alpha=1 if own else 0.55,
@@ -289,81 +435,22 @@ def compare(records: Sequence[dict], label: str) -> Html:
             elinewidth=2 if own else 0.6,
             zorder=3 if own else 1,
         )
-        ax.annotate(
-            looks.name,
-            (x, y),
-            xytext=(6, 5),
-            textcoords="offset points",
-            fontsize=10.5 if own else 8,
-            color=color,
-            fontweight="bold" if own else "normal",
-        )
+        if own or point in (there[0], there[-1]) or point.label == FULL:  # all names would hide each other
+            ax.annotate(
+                looks.name,
+                place,
+                xytext=(6, 5),
+                textcoords="offset points",
+                fontsize=10.5 if own else 8,
+                color=color,
+                fontweight="bold" if own else "normal",
+            )
     ax.set_xscale("log")
     ax.set(
         xlabel="parameters stored beside the backbone, heads apart (log scale; none is drawn at 1)",
-        ylabel=f"validation accuracy, {TASK}",
+        ylabel=f"test accuracy, {TASK.upper()}",
     )
     return figure(fig, caption=caption, source=records)
-
-
-def standard_error(records: Sequence[dict]) -> float:
-    """Of an accuracy on the run's validation rows (binomial), with the seeds' mean as p. Rows without a limit: 1,101,
-    those of SST's own validation split."""
-    p, rows = scores(records, TASK).mean, records[0]["run"]["limits"][1] or 1101  # type: ignore[union-attr]  # each has run
-    return math.sqrt(max(p * (1 - p), 1e-9) / rows)
-
-
-def verdict(records: Sequence[dict], label: str) -> Markdown:
-    """Where the method stands among those that have run, computed: score, storage, time and memory."""
-    groups = {name: mine for name, mine in by_label(records).items() if mine}
-    if label not in groups:
-        return Markdown(f"*Not run: {label} has no record under this preset, so nothing is said of where it stands.*")
-    lines = [_standing(groups, label)]
-    if "Full" in groups and label != "Full":
-        lines.append(_against_full(groups, label))
-    return Markdown(" ".join(lines))
-
-
-CRITERIA = {
-    "accuracy": (lambda mine: -scores(mine, TASK).mean),  # type: ignore[union-attr]  # each has run
-    "small storage": (lambda mine: mine[0]["counts"]["stored"]),
-    "short training": (lambda mine: field(mine, "seconds").mean),  # type: ignore[union-attr]  # as above
-    "low memory": (lambda mine: field(mine, "peak_bytes").mean if mine[0]["peak_bytes"] else math.inf),  # type: ignore[union-attr]  # as above
-}
-
-
-def ranks(groups: dict[str, list[dict]], label: str) -> dict[str, int]:
-    """The method's place by each criterion, 1 the best; equals share the better place."""
-    return {name: 1 + sum(key(mine) < key(groups[label]) for mine in groups.values()) for name, key in CRITERIA.items()}
-
-
-def _standing(groups: dict[str, list[dict]], label: str) -> str:
-    found, n = ranks(groups, label), len(groups)
-    if n < 4:
-        return f"Only {n} of the methods have been run under this preset: too few to rank {label}."
-    good = [f"{name} ({place} of {n})" for name, place in found.items() if place <= max(1, n // 3)]
-    bad = [f"{name} ({place} of {n})" for name, place in found.items() if place > n - max(1, n // 3)]
-    return (
-        f"Among the {n} methods run here {label} shines in "
-        + (", ".join(good) or "nothing in particular")
-        + "; it comes last or nearly so in "
-        + (", ".join(bad) or "nothing")
-        + "."
-    )
-
-
-def _against_full(groups: dict[str, list[dict]], label: str) -> str:
-    mine, full = groups[label], groups["Full"]
-    gap = scores(mine, TASK).mean - scores(full, TASK).mean  # type: ignore[union-attr]  # both have run
-    noise = 2 * math.hypot(standard_error(mine), standard_error(full))
-    size = "within" if abs(gap) <= noise else "beyond"
-    share = mine[0]["counts"]["stored"] / full[0]["counts"]["stored"]
-    time = field(mine, "seconds").mean / field(full, "seconds").mean  # type: ignore[union-attr]  # as above
-    return (
-        f"Against full fine-tuning it scores {gap:+.3f}, {size} the {noise:.3f} that two standard errors of the "
-        f"difference allow for chance; it stores {share:.2%} as many numbers and takes {time:.2f} times the "
-        f"training time."
-    )
 
 
 def own_row(label: str) -> str:

@@ -15,6 +15,7 @@ from peftlib.records import cached_here, root
 
 BESIDE = {"OutputLayer"}  # trained beside a method, not one that a page is about
 COLUMNS = ("method", "row", "class", "configuration", "here", "model")  # what may name a method
+EVERY_ROW = "published"  # a preset that has all rows of all experiments
 LONGEST = 200  # characters of a cell that names one
 
 
@@ -66,9 +67,10 @@ def _page(word: str, labels: dict[str, str]) -> str | None:
 def rows() -> dict[str, str]:
     """What the experiments of all papers call their rows, with an expression. One label means the same methods everywhere
     (tests/test_report.py); labels of trials, which say no method, are left out."""
-    preset = get_preset("published")
-    return {run.label: run.method for name in experiments() for run in runs(name, preset) if _says_one(run.label)}
+    preset = get_preset(EVERY_ROW)
+    return {run.label: run.method for name in experiments() for run in runs(name, preset) if says_one(run.label)}
 
 
-def _says_one(label: str) -> bool:
+def says_one(label: str) -> bool:
+    """Is a run's label that of a method's row?"""
     return not label.startswith(("lr x", "trial "))

@@ -229,13 +229,18 @@ def table(judged: Sequence[Judged]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def with_ledger() -> list[str]:
+    """The papers that have a file of claims."""
+    return [name for name in papers() if (FOLDER / name / "claims.toml").is_file()]
+
+
 def of(paper: str) -> Claims:
     """The claims of a paper.
 
     Raises:
         UsageError: a paper without a ledger, or without its ``checks``.
     """
-    judged = [name for name in papers() if (FOLDER / name / "claims.toml").is_file()]
+    judged = with_ledger()
     if paper not in judged:
         raise UsageError(f"no claim ledger of {paper!r}: expected one of {', '.join(judged)}")
     checks = part(paper, "checks")

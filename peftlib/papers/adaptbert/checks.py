@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,11 +35,12 @@ def from_paper(recomputed: bool = False) -> Evidence:
 
 def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     """Our records, by experiment (`peftlib.study.results`): means over seeds, on the test split."""
-    tables = {}
-    for name, source in sources.items():
-        paper = list(declared.read(*name.split("/")).rows.index) if name in (TABLE2, TABLE3) else []
-        tables[name] = measured(name, source, margin=MARGIN, labels=paper, beside=_beside)
-    return Evidence(tables)
+    return Evidence({name: functools.partial(_measured, name, source) for name, source in sources.items()})
+
+
+def _measured(name: str, source: Sequence[dict]) -> Rows:
+    paper = list(declared.read(*name.split("/")).rows.index) if name in (TABLE2, TABLE3) else []
+    return measured(name, source, margin=MARGIN, labels=paper, beside=_beside)
 
 
 def _beside(records: Sequence[dict]) -> dict[str, float | None]:

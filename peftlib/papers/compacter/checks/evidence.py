@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from peftlib.papers import about, paper_table
 from peftlib.report import declared, suites
@@ -59,9 +59,10 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     """Our records, by experiment (`peftlib.study.results`), means over seeds; percentages counted on the paper's own
     T5; memory and time of the benchmark of a training step, if it has been run."""
     compared = [sources[name] for name in (TUNED, FROZEN) if name in sources]  # row by row: over the same tasks
-    left_out = {name: suites.uninformative(*compared) for name in (TUNED, FROZEN)}
-    tables = {
-        name: _rates(source) if name == RATES else _measured(name, source, left_out.get(name))
+    tables: dict[str, Rows | Callable[[], Rows]] = {
+        name: functools.partial(_rates, source)
+        if name == RATES
+        else functools.partial(_measured, name, source, compared if name in (TUNED, FROZEN) else [source])
         for name, source in sources.items()
     }
     step = benchmark("step")
@@ -80,10 +81,11 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     return Evidence(tables | counted | {"counts/shares": _shares})
 
 
-def _measured(name: str, source: Sequence[dict], left_out: Sequence[str] | None) -> Rows:
+def _measured(name: str, source: Sequence[dict], compared: Sequence[Sequence[dict]]) -> Rows:
+    """compared: the tables with which this one is compared row by row, itself included."""
     table = TUNED if name == FROZEN else name
     paper = paper_table("compacter", table.split("/")[1])["method"] if table in PRINTED else ()
-    return measured(name, source, margin=MARGIN, labels=paper, unit=100, left_out=left_out)
+    return measured(name, source, margin=MARGIN, labels=paper, unit=100, left_out=suites.uninformative(*compared))
 
 
 def _rates(source: Sequence[dict]) -> Rows:
