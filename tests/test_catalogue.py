@@ -155,7 +155,7 @@ assert method_page.main(["Toy"]) == 0 and cli.main(["methods", "Toy"]) == 0 and 
 assert run.method == "Toy()" and style.of("Toy()").name == "toy"
 page = {str(folder / "notebooks/methods/toy.ipynb")!r}
 text = open(page).read()
-assert text.count("<!--") == 8  # one a section but the one on how to use it
+assert text.count("<!--") == 9  # one a section but those that need no words of their own
 open(page, "w").write(text.replace("<!--", "").replace("-->", ""))
 import pytest
 options = ["-q", "-p", "no:cacheprovider"]
