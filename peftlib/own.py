@@ -60,7 +60,8 @@ def train(
             keep all their digits, so that the method can be merged into them.
 
     Raises:
-        UsageError: no table, no such column, too few rows, labels that are missing or all the same, or what a run is refused for.
+        UsageError: no table, no such column, too few rows, labels that are missing or all the same, or what a run is
+            refused for.
         DataError: a text is missing or none.
         Diverged: the loss is no finite number any more.
     """
