@@ -1,7 +1,7 @@
 # Two commands: `make book` and `make test`. Everything else is in book/rerun.md.
 #   make book [PRESET=quick|published|smoke|paper] [JOBS=2] [EXECUTOR=slurm]
 #   make train PRESET=...    only the training half
-#   make check               before a commit: lint, the shape of the house, one method through the matrix, one page
+#   make check               before a commit: lint, types, the shape of the house, one method through the matrix, one page
 #   VENV=/path               use an environment that exists instead of making .venv
 PRESET ?= quick
 JOBS ?= 2
@@ -30,13 +30,14 @@ train: $(ENV)
 check: $(ENV)
 	"$$VENV/bin/python" -m ruff check .
 	"$$VENV/bin/python" -m ruff format --check .
+	"$$VENV/bin/python" -m mypy
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false "$$VENV/bin/python" -m pytest -q --nbval-lax --nbval-current-env \
 	tests/test_house.py tests/test_environment.py tests/test_methods.py notebooks/methods/lora.ipynb \
 	-k "house or environment or LoRA or ipynb"
 
 test: $(ENV)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
-	"$$VENV/bin/python" -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env tests notebooks
+	"$$VENV/bin/python" -m pytest -n 2 --dist loadscope --no-loadscope-reorder --nbval-lax --nbval-current-env tests notebooks
 
 env: $(ENV)
 

@@ -66,7 +66,7 @@ rule page:
         reads=lambda w: PAGES[w.page]["digest"],
         shows=lambda w: PAGES[w.page]["shows"],
     resources: mem_mb=3000, runtime=30
-    shell: RUN
+    shell: RUN + " --warm"
 
 
 rule book:

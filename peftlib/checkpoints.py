@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import typing
 from pathlib import Path
 
 import torch
@@ -17,6 +18,9 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig, PreTra
 
 from peftlib.anatomy import table_of
 from peftlib.errors import UsageError, short
+
+if typing.TYPE_CHECKING:
+    from typing import Any
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FILES = [
@@ -79,7 +83,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if content.get("pooling") not in (None, "mean", "cls"):
         raise BackboneError(f"{path}: pooling is {short(content['pooling'])}, expected 'mean' or 'cls'")
     try:
-        table = table_of(content.get("model_type"))
+        table = table_of(content.get("model_type"))  # type: ignore[arg-type]  # which looks at its type
     except UsageError as error:
         raise BackboneError(f"{path}: {error}") from None
     _check_numbers(content, path)
@@ -193,7 +197,7 @@ def check_tensors(files: list[Path], described: int) -> set[str]:
     return names
 
 
-def read_weights(kind: type, folder: Path, config: PreTrainedConfig) -> tuple[nn.Module, set[str], set[str]]:
+def read_weights(kind: type[Any], folder: Path, config: PreTrainedConfig) -> tuple[nn.Module, set[str], set[str]]:
     """A model with a folder's weights in fp32; names of the tensors that were not there and are drawn at random; names of
     those that it has no use for.
 

@@ -1,4 +1,4 @@
-"""The command line: ``peftlib methods | count | estimate | run | status | presets | experiments``.
+"""The command line: ``peftlib methods | count | estimate | run | status | plan | presets | experiments``.
 
 Every command prints text, or with ``--json`` one JSON document. What cannot be done is one line on standard error and
 exit status 2. Torch is imported only by the commands that need it.
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import json
 import os
 import re
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from peftlib import commandline
 from peftlib.commandline import Parser
 from peftlib.errors import UsageError, short
+
+if TYPE_CHECKING:
+    from peftlib.methods.base import Method
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -84,31 +89,33 @@ def _parser() -> Parser:
     sub = add("status", status, "How many runs are done, missing, failed, damaged, or of other code, data or weights.")
     sub.add_argument("--preset", metavar="NAME", help="default: all of them")
     sub.add_argument("--paper", metavar="NAME")
+    sub = add("plan", plan, "What is missing, how long it takes, and which differences the tables could see.")
+    sub.add_argument("--preset", default="published", metavar="NAME", help="default: published")
     add("presets", presets, "How large a study can be.")
     sub = add("experiments", experiments, "Named grids of runs.")
     sub.add_argument("--preset", default="quick", metavar="NAME", help="for the number of runs (default: quick)")
     return parser
 
 
-def columns(rows: list[dict], names: list[str] | None = None) -> str:
-    """Rows as aligned text, numbers to the right; a line saying so if there are none."""
+def columns(rows: list[dict], names: list[str] | None = None, digits: int = 3) -> str:
+    """Rows as aligned text, numbers to the right, broken ones to so many digits; a line saying so if there are none."""
     if not rows:
         return "(none)"
     names = names or list(rows[0])
-    cells = [names] + [[_show(row[n]) for n in names] for row in rows]
+    cells = [names] + [[_show(row[n], digits) for n in names] for row in rows]
     width = [max(len(line[i]) for line in cells) for i in range(len(names))]
     right = [all(isinstance(row[n], int | float | None) for row in rows) for n in names]
     padded = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, width, right, strict=True)] for line in cells]
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
-def _show(value) -> str:
+def _show(value, digits: int = 3) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() else f"{value:,.3f}"
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,.{digits}f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -130,14 +137,18 @@ def methods(a: argparse.Namespace) -> tuple[object, str]:
     return row, f"{head}\n\n{columns(body) if body else '(no hyperparameters)'}"
 
 
-def describe(cls: type) -> dict:
+def describe(cls: type[Method]) -> dict:
     """What the tables say of a method, and its hyperparameters with type, default and meaning."""
     fields = dataclasses.fields(cls)
     text = " ".join((cls.__doc__ or "").split())
     names = "|".join(f.name for f in fields) or "$^"
     meanings = dict(re.findall(rf"(?<!\w)({names}): (.*?)(?= (?:{names}): |$)", text))
     about = re.split(rf" (?:{names}): ", text, maxsplit=1)[0]
-    hyper = [{"name": f.name, "type": f.type, "default": f.default, "meaning": meanings.get(f.name, "")} for f in fields]
+    types = [f.type if isinstance(f.type, str) else inspect.formatannotation(f.type) for f in fields]
+    hyper = [
+        {"name": f.name, "type": kind, "default": f.default, "meaning": meanings.get(f.name, "")}
+        for f, kind in zip(fields, types, strict=True)
+    ]
     return {
         "name": cls.__name__,
         "title": cls.title,
@@ -199,14 +210,15 @@ def run(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def status(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import grids, study
+    from peftlib import grids
+    from peftlib.batch import plan as planning
 
     papers = sorted({name.split("/")[0] for name in grids.experiments()})
     if a.paper not in (None, *papers):
         raise UsageError(f"no experiment of paper {short(a.paper)}: expected one of {', '.join(papers)}")
     names = [a.preset] if a.preset is not None else list(grids.presets())
-    rows = [{"preset": name, **row} for name in names for row in study.status(name) if a.paper in (None, row["paper"])]
-    stale = {}
+    rows = [{"preset": name, **row} for name in names for row in planning.status(name) if a.paper in (None, row["paper"])]
+    stale: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["changed"]:
             stale.setdefault((row["preset"], ", ".join(row["changed"])), []).append(row["experiment"])
@@ -215,6 +227,33 @@ def status(a: argparse.Namespace) -> tuple[object, str]:
         for (preset, files), where in stale.items()
     ]
     return rows, columns(rows, [name for name in rows[0] if name != "changed"]) + "".join(since)
+
+
+def plan(a: argparse.Namespace) -> tuple[object, str]:
+    from peftlib.batch import forecast
+
+    found = forecast.forecast(a.preset)
+    names = {
+        "here": "hours here",
+        **{name: f"hours, {name}" for name in forecast.WANTED},
+        "average": "sees, points",
+        "widest": "widest task",
+    }
+    total = {"experiment": "all", "seeds": None, "average": None, "widest": None, **found["total"]}
+    rows = [{names.get(key, key): value for key, value in row.items()} for row in (*found["experiments"], total)]
+    said = [columns(rows, list(rows[0]), digits=1)]
+    if found["speeds"]:
+        said.append(columns(found["speeds"], digits=1))
+    made = ", ".join(f"{n:,} records of {machine}" for machine, n in found["measured"].items()) or "no record"
+    said.append(
+        f"hours here: {found['at_a_time']} runs at a time; speeds are medians of {made}. – where nothing of the kind has "
+        "been recorded, or a machine was not measured (benchmarks/machines.py measures it)."
+    )
+    said.append(
+        "sees: the smallest true difference of two rows that a test at 5 % finds in 80 % of cases, on the average over the "
+        "table's tasks and on its widest task; – where no experiment like it has several seeds."
+    )
+    return found, "\n\n".join(said)
 
 
 def presets(a: argparse.Namespace) -> tuple[object, str]:

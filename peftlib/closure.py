@@ -1,8 +1,8 @@
 """What a piece of the package rests on: the files that it imports, and those that they import, with digests of their code.
 
 Sources are read, nothing is imported (torch least of all). Files are named by their path inside the package. A digest is
-one of the code as it computes: comments, docstrings, line ends, formatting, type hints of functions and what a method says
-of itself (``about``, see `peftlib.methods.base`) are no part of it.
+one of the code as it computes: comments, docstrings, line ends, formatting, type hints of functions, what is imported for
+them alone, and what a method says of itself (``about``, see `peftlib.methods.base`) are no part of it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def homes(names: Collection[str], room: str) -> set[str]:
 def imports(tree: ast.AST) -> set[str]:
     """The files of the package that code imports, anywhere in it. What a package's ``__init__`` does when a module inside
     it is imported does not count: it hands on names."""
-    found = set()
+    found: set[str | None] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             found |= {_file_of(f"{node.module}.{alias.name}") or _file_of(f"{node.module}") for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {_file_of(alias.name) for alias in node.names}
-    return found - {None}
+    return {file for file in found if file}
 
 
 def _file_of(module: str) -> str | None:
@@ -100,7 +100,7 @@ class _Bare(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]  # of the same fields
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -109,12 +109,20 @@ class _Bare(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         return ast.Assign([node.target], node.value) if node.value else None
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        # Python 3.12.1 ends a format inside a format, as in f"{x:{width}}", with an empty text, others do not.
+        node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        return self.generic_visit(node)
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         said = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if said else self.generic_visit(node)
 
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        return None if [alias.name for alias in node.names] == ["typing"] else node
+
     def visit_If(self, node: ast.If) -> ast.AST | None:
-        only_hints = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        only_hints = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") and not node.orelse
         return None if only_hints else self.generic_visit(node)
 
 

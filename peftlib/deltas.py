@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 import time
+import typing
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,9 @@ from peftlib.data.tasks import TASKS, Task, get_task
 from peftlib.errors import PeftlibError, UsageError, short
 from peftlib.expressions import LONGEST
 from peftlib.model import Tuned
+
+if typing.TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = "peftlib-delta-2"
 FIRST_FORMAT = "peftlib-delta-1"  # says neither which weights it belongs to nor what tasks of a user's own are
@@ -86,7 +90,7 @@ class Header:
         )
 
     @classmethod
-    def read(cls, found: dict[str, str], source: str) -> Header:
+    def read(cls, found: dict[str, Any], source: str) -> Header:
         """Raises:
         DeltaError: another format, a field that is missing or too long, or a task that cannot be rebuilt.
         """
@@ -131,7 +135,7 @@ class Header:
         return make(backbone)
 
 
-def _bounded(fields: dict[str, str], source: str) -> dict[str, str]:
+def _bounded(fields: dict[str, Any], source: str) -> dict[str, Any]:
     for name, limit in LIMITS.items():
         if len(fields[name] or "") > limit:
             raise DeltaError(
@@ -164,7 +168,7 @@ def _task(found: object, source: str) -> Task:
             return get_task(found)
         if not (isinstance(found, dict) and set(found) == set(OF_A_TASK)):
             raise UsageError(f"expected a task's name, or its {', '.join(OF_A_TASK)}")
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
         return Task(**fields, metrics=("pearson",) if found["kind"] == "score" else ("accuracy",))
     except (PeftlibError, OverflowError) as error:
         raise DeltaError(f"{source}: cannot rebuild the task {short(found)}: {error}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import typing
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -21,7 +22,13 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from peftlib.anatomy import Anatomy, Site
+from peftlib.attention import sdpa
 from peftlib.errors import UsageError
+
+if typing.TYPE_CHECKING:
+    from typing import Any
+
+    Arguments = dict[str, Any]  # of a call, by name
 
 T = TypeVar("T")
 ATTENTION_FUNCTION = "peftlib"
@@ -71,9 +78,9 @@ class Current:
 
     def __init__(self, task: str | None = None):
         self.task = task
-        self._held: dict | None = None  # None: outside a forward pass of the backbone
+        self._held: dict[Hashable, object] | None = None  # None: outside a forward pass of the backbone
         self._whole = False
-        self._hooks: list = []
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     @property
     def whole(self) -> bool:
@@ -86,7 +93,7 @@ class Current:
             return compute()
         if key not in self._held:
             self._held[key] = compute()
-        return self._held[key]
+        return self._held[key]  # type: ignore[return-value]  # what was computed for this key
 
     def follow(self, backbone: nn.Module) -> None:
         """Watch the forward passes of a backbone."""
@@ -113,41 +120,41 @@ class Current:
             self.task, self._held, self._whole = before
 
 
-def _begin(current: Current, blocks: list[nn.Module], *_) -> None:
+def _begin(current: Current, blocks: list[nn.Module], *_: object) -> None:
     """Forward pre-hook of a backbone. Checkpointing may have been enabled at any time before."""
     current._held, current._whole = {}, True
     for block in blocks:
         checkpoint = getattr(block, "_gradient_checkpointing_func", None)
         if checkpoint is not None and not _is_followed(checkpoint, current):
-            block._gradient_checkpointing_func = partial(_checkpointed, current, checkpoint)
+            block._gradient_checkpointing_func = partial(_checkpointed, current, checkpoint)  # type: ignore[assignment]  # no module and no tensor
 
 
-def _end(current: Current, *_) -> None:
+def _end(current: Current, *_: object) -> None:
     """Forward hook of a backbone."""
     current._held, current._whole = None, False
 
 
-def _is_followed(checkpoint: Callable, current: Current) -> bool:
+def _is_followed(checkpoint: Callable[..., object], current: Current) -> bool:
     while getattr(checkpoint, "func", None) is _checkpointed:
-        one, checkpoint = checkpoint.args
+        one, checkpoint = checkpoint.args  # type: ignore[union-attr, attr-defined]  # a partial
         if one is current:
             return True
     return False
 
 
-def _checkpointed(current: Current, checkpoint: Callable, block: Callable, *args):
+def _checkpointed(current: Current, checkpoint: Callable[..., T], block: Callable[..., object], *args: Tensor | None) -> T:
     """`checkpoint`, as torch's, of a block that remembers its task. Re-entrant checkpointing gives no gradient to a block
     none of whose inputs asks for one, such as the first above frozen embeddings: there the hidden states ask."""
     task = current.task
 
-    def run(*args):
+    def run(*args: Tensor | None) -> object:
         with current.block(task):
             return block(*args)
 
     reentrant = getattr(checkpoint, "keywords", {}).get("use_reentrant", True)
     if reentrant and torch.is_grad_enabled() and not any(isinstance(a, Tensor) and a.requires_grad for a in args):
         hidden, *rest = args
-        args = (hidden.detach().requires_grad_(), *rest)
+        args = (hidden.detach().requires_grad_(), *rest)  # type: ignore[union-attr]  # hidden states come first
     return checkpoint(run, *args)
 
 
@@ -161,7 +168,7 @@ class Switch(Edit):
 
     @property
     def chosen(self) -> Edit:
-        return self.by_task[self.current.task]
+        return self.by_task[self.current.task]  # type: ignore[index, return-value]  # only edits, of the tasks
 
     def before(self, x: Tensor) -> Tensor:
         return self.chosen.before(x)
@@ -187,18 +194,19 @@ class Edited(nn.Module):
     # Backbones read these of their own linear layers (T5 looks at the dtype of ``wo.weight``).
     @property
     def weight(self) -> Tensor:
-        return self.base.weight
+        return self.base.weight  # type: ignore[return-value]  # which a layer has
 
     @property
     def bias(self) -> Tensor | None:
         return getattr(self.base, "bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
+        edit: Edit
         edits = self.edits.values()
-        for edit in edits:
+        for edit in edits:  # type: ignore[assignment]  # a ModuleDict of edits
             x = edit.before(x)
         y = self.base(x)
-        for edit in edits:
+        for edit in edits:  # type: ignore[assignment]  # as above
             y = edit.after(x, y)
         return y
 
@@ -213,8 +221,8 @@ def add(site: Site, slot: str, edit: Edit) -> None:
     if site.name in ("attention", "cross_attention"):
         if not hasattr(module, "inside"):
             module.inside = Inside()
-            module.config._attn_implementation = ATTENTION_FUNCTION
-        edits = module.inside
+            module.config._attn_implementation = ATTENTION_FUNCTION  # type: ignore[union-attr]  # of an attention module
+        edits: nn.ModuleDict = module.inside  # type: ignore[assignment]  # as just made
     else:
         if not isinstance(module, Edited):
             site.replace(module := Edited(module))
@@ -254,11 +262,14 @@ def make_room(anatomy: Anatomy) -> None:
         anatomy.reader("decoder").register_forward_pre_hook(_see_ahead, with_kwargs=True)
 
 
-def _read_ahead(encoder: nn.Module, args: tuple, kwargs: dict, *, positions: int | None) -> tuple[tuple, dict]:
+def _read_ahead(
+    encoder: nn.Module, args: tuple[Any, ...], kwargs: Arguments, *, positions: int | None
+) -> tuple[tuple[()], Arguments]:
     """The encoder's arguments with word embeddings, longer by what comes ahead, in the place of token ids."""
-    given, words = _named(encoder, args, kwargs), encoder.get_input_embeddings()
+    given, words = _named(encoder, args, kwargs), encoder.get_input_embeddings()  # type: ignore[operator]  # a backbone's own name for them
     ids, embedded = given.get("input_ids"), given.get("inputs_embeds")
     tokens = embedded = words(ids) if embedded is None else embedded
+    edit: Edit
     for edit in words.edits.values():
         embedded = torch.cat([edit.ahead(embedded).to(embedded.dtype), embedded], dim=1)
     more = embedded.shape[1] - tokens.shape[1]
@@ -274,7 +285,7 @@ def _read_ahead(encoder: nn.Module, args: tuple, kwargs: dict, *, positions: int
     return (), given
 
 
-def _see_ahead(decoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+def _see_ahead(decoder: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> tuple[tuple[()], Arguments]:
     """The decoder's arguments with a mask over the encoder's output as long as that output."""
     given = _named(decoder, args, kwargs)
     hidden, mask = given.get("encoder_hidden_states"), given.get("encoder_attention_mask")
@@ -283,13 +294,22 @@ def _see_ahead(decoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, di
     return (), given
 
 
-def _named(module: nn.Module, args: tuple, kwargs: dict) -> dict:
+def _named(module: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> Arguments:
     """All arguments of a call by name."""
     return dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
 
 
-def _attention(module, query, key, value, attention_mask, *args, position_bias=None, **kwargs):
-    """The ``sdpa`` function of transformers, over keys and values that the edits of this attention module extend.
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *args: Any,
+    position_bias: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """`peftlib.attention.sdpa`, over keys and values that the edits of this attention module extend.
 
     query, key, value: (batch, heads, length, head size). Extra positions are never masked and carry no position bias.
     """
@@ -308,25 +328,7 @@ def _attention(module, query, key, value, attention_mask, *args, position_bias=N
             position_bias = F.pad(position_bias, (extra, 0))
     if position_bias is not None:
         kwargs["position_bias"] = position_bias
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    if not (query.device.type == "cpu" and query.dtype == torch.bfloat16):
-        return sdpa(module, query, key, value, attention_mask, *args, **kwargs)
-    # torch's bf16 attention on a CPU takes 2 to 7 times as long backwards as fp32's: a third of a training step.
-    if kwargs.get("position_bias") is not None:
-        kwargs["position_bias"] = kwargs["position_bias"].float()
-    if attention_mask is not None and attention_mask.is_floating_point():
-        attention_mask = attention_mask.float()
-    with torch.autocast("cpu", enabled=False):
-        output, weights = sdpa(module, query.float(), key.float(), value.float(), attention_mask, *args, **kwargs)
-    return output.to(query.dtype), weights
-
-
-def use_own_attention(model: nn.Module) -> None:
-    """Let every attention of a model that uses ``sdpa`` run the function above, in place."""
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        if getattr(config, "_attn_implementation", None) == "sdpa":
-            config._attn_implementation = ATTENTION_FUNCTION
+    return sdpa(module, query, key, value, attention_mask, *args, **kwargs)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION_FUNCTION, _attention)

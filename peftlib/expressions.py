@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import typing
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from typing import Any
 
 from peftlib.errors import UsageError, short
 
+if typing.TYPE_CHECKING:
+    from peftlib.methods.base import Method
+
 LONGEST = 4000  # characters of an expression
 MOST = 64  # methods in one
-METHODS: dict[str, type] = {}  # the classes that are imported, by name, a user's own among them: `Method` fills it
+METHODS: dict[str, type[Method]] = {}  # the classes that are imported, by name, a user's own among them: `Method` fills it
 KINDS = {
     "int": lambda value: type(value) is int,
     "float": lambda value: type(value) in (int, float),
@@ -180,7 +184,7 @@ def _read(node: ast.expr, text: str, copied: bool = False) -> Tree:
             if len(node.args) == 1 and not node.keywords:
                 return PerTask(_read(node.args[0], text, copied=True))
         elif not node.args and all(k.arg for k in node.keywords):
-            return _named(node.func.id, [(k.arg, _constant(k.value, text)) for k in node.keywords])
+            return _named(node.func.id, [(k.arg, _constant(k.value, text)) for k in node.keywords])  # type: ignore[misc]  # each has a name
     raise UsageError(
         f"cannot read {_quoted(node, text)} in the method {short(text)}: expected Name(field=value, ...), "
         "PerTask(method), and '+' between methods"
@@ -196,13 +200,13 @@ def _operands(node: ast.expr) -> list[ast.expr]:
     return [node, *reversed(found)]
 
 
-def _constant(node: ast.expr, text: str):
+def _constant(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Constant) and (node.value is None or type(node.value) in (int, float, str, bool)):
         return node.value
     if isinstance(node, ast.Tuple):
         return tuple(_constant(part, text) for part in node.elts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        number = getattr(node.operand, "value", None)
+        number: Any = getattr(node.operand, "value", None)
         if type(number) in (int, float):
             return -number if isinstance(node.op, ast.USub) else number
     raise UsageError(f"{_quoted(node, text)} in the method {short(text)} is not a number, text, None or a tuple")
@@ -214,7 +218,7 @@ def _quoted(node: ast.expr, text: str) -> str:
 
 def _named(name: str, given: Sequence[tuple[str, Any]]) -> Named:
     fields = {field.name: field for field in fields_of(name)}
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in given:
         if key not in fields:
             raise UsageError(f"{name} has no field {short(key)}; its fields are {', '.join(fields) or 'none'}")
@@ -229,7 +233,7 @@ def _named(name: str, given: Sequence[tuple[str, Any]]) -> Named:
     )
 
 
-def checked(owner: str, field: Field | dataclasses.Field, value: Any) -> Any:
+def checked(owner: str, field: Field | dataclasses.Field[Any], value: Any) -> Any:
     """A value as a field of a method holds it: a whole number stands for a float.
 
     Raises:
@@ -250,7 +254,7 @@ def checked(owner: str, field: Field | dataclasses.Field, value: Any) -> Any:
 
 
 # --- what methods declare ---------------------------------------------------------------------------------------------
-def fields_of(name: str) -> Sequence[Field | dataclasses.Field]:
+def fields_of(name: str) -> Sequence[Field | dataclasses.Field[Any]]:
     """The fields of the method of that name, in the order they are declared.
 
     Raises:
@@ -295,7 +299,7 @@ def _declared() -> dict[str, tuple[Field, ...]]:
 def _fields(node: ast.ClassDef) -> list[Field]:
     """The fields of a dataclass, whose defaults are literals."""
     return [
-        Field(line.target.id, ast.unparse(line.annotation), ast.literal_eval(line.value))
+        Field(line.target.id, ast.unparse(line.annotation), ast.literal_eval(line.value))  # type: ignore[union-attr, arg-type]  # a name and its default
         for line in node.body
         if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation)
     ]

@@ -5,39 +5,40 @@ Light to import (no torch); a preset that leaves the precision to the machine as
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Callable, Collection
-from importlib import resources
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from peftlib.data.sources import available
 from peftlib.errors import UsageError, short
-from peftlib.papers import papers, part
+from peftlib.papers import FOLDER, papers, part
 from peftlib.presets import Preset
-from peftlib.records import Recipe, Run
+from peftlib.records import Limit, Recipe, Run
 from peftlib.schema import conform, near, read_json
 
-TASKS = ("sst", "quora", "sts")  # of a run that names none
+DEFAULT_TASKS = ("sst", "quora", "sts")  # of a run that names none
 
 # --- experiments ------------------------------------------------------------------------------------------------------
-EXPERIMENTS: dict[str, Callable[[Preset], list[Run]]] = {}
+Build = Callable[[Preset], list[Run]]
+EXPERIMENTS: dict[str, Build] = {}
 
 
-def experiment(name: str):
+def experiment(name: str) -> Callable[[Build], Build]:
     """Register a function that gives the runs of an experiment under a preset. name: paper/experiment."""
 
-    def register(build: Callable[[Preset], list[Run]]):
+    def register(build: Build) -> Build:
         EXPERIMENTS[name] = build
         return build
 
     return register
 
 
-def experiments() -> dict[str, Callable[[Preset], list[Run]]]:
+def experiments() -> dict[str, Build]:
     """All experiments by name: the comparison of all methods first, then paper by paper. A run that several experiments
     share is trained by the first."""
     importlib.import_module("peftlib.comparison")
@@ -49,37 +50,72 @@ def experiments() -> dict[str, Callable[[Preset], list[Run]]]:
 # --- presets ----------------------------------------------------------------------------------------------------------
 @functools.cache
 def presets() -> dict[str, Preset]:
-    """All presets by name.
+    """All presets by name: ``peftlib/presets.json``, with what each paper's ``presets.json`` changes.
 
     Raises:
-        UsageError: presets.json holds something that cannot be used; names the file, the preset and the value.
+        UsageError: one of these files holds something that cannot be used; names the file, the preset and the value.
     """
-    with resources.as_file(resources.files("peftlib") / "presets.json") as path:
-        return read_presets(path)
+    own = {paper: FOLDER / paper / "presets.json" for paper in papers()}
+    return read_presets(FOLDER.parent / "presets.json", {paper: path for paper, path in own.items() if path.is_file()})
 
 
-def read_presets(path: Path) -> dict[str, Preset]:
-    """The presets of a file, by name, checked with all their changes.
+def read_presets(general: Path, own: Mapping[str, Path]) -> dict[str, Preset]:
+    """The presets of a file, by name, with the changes that papers make, checked.
+
+    Args:
+        general: {preset: its fields}.
+        own: by paper, a file {preset: {the paper or one of its experiments: fields that differ}}.
 
     Raises:
         UsageError: names the file, the preset and the value that cannot be used.
     """
-    content = conform(read_json(path), dict[str, dict[str, Any]], f"{path}: ")
-    known = {*experiments(), *(name.split("/")[0] for name in experiments())}
-    try:
+    known = _parts(*{name.split("/")[0] for name in experiments()} - set(papers()))
+    content = conform(read_json(general), dict[str, dict[str, Any]], f"{general}: ")
+    with _naming(general):
         found = {
             name: conform({**fields, "name": name}, Preset, f"preset {short(name)}: ") for name, fields in content.items()
         }
         for preset in found.values():
-            for part in preset.changes:
-                if part not in known:
-                    raise UsageError(
-                        f"preset {preset.name!r}: changes: {short(part)} is no paper and no experiment{near(part, known)}"
-                    )
-                preset.at(part)
+            _check_changes(preset, preset.changes, known, "outside papers, whose changes stand in their own presets.json")
+            for backbone in preset.backbones:
+                preset.on(backbone)
+    for paper, path in own.items():
+        changes = conform(read_json(path), dict[str, dict[str, dict[str, Any]]], f"{path}: ")
+        with _naming(path):
+            for name, given in changes.items():
+                if name not in found:
+                    raise UsageError(f"{short(name)} is no preset{near(name, found)}")
+                found[name] = dataclasses.replace(found[name], changes=found[name].changes | given)
+                _check_changes(found[name], given, _parts(paper), f"of {paper}")
+    with _naming(general):
+        for preset in found.values():
+            used = {preset.backbone, *(given["backbone"] for given in preset.changes.values() if "backbone" in given)}
+            for backbone in set(preset.backbones) - used:
+                raise UsageError(
+                    f"preset {preset.name!r}: backbones: {short(backbone)} is that of no experiment{near(backbone, used)}"
+                )
+    return found
+
+
+def _parts(*groups: str) -> set[str]:
+    """What presets can change: groups of experiments (a paper's are one), as a whole and each."""
+    return {*groups, *(name for name in experiments() if name.split("/")[0] in groups)}
+
+
+def _check_changes(preset: Preset, changes: Iterable[str], known: set[str], whose: str) -> None:
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"preset {preset.name!r}: changes: {short(name)} is no experiment {whose}{near(name, known)}")
+        preset.at(name)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    return found
 
 
 def get_preset(name: str) -> Preset:
@@ -98,15 +134,15 @@ def get_preset(name: str) -> Preset:
 def make_run(
     preset: Preset,
     method: str,
-    tasks: tuple[str, ...] = TASKS,
+    tasks: tuple[str, ...] = DEFAULT_TASKS,
     *,
     label: str = "",
     seed: int = 0,
-    limits: tuple | None = None,
-    **recipe,
+    limits: tuple[Limit, ...] | None = None,
+    **recipe: Any,
 ) -> Run:
     """A run as the preset would do it; keyword arguments override fields of the recipe."""
-    given = {
+    given: dict[str, Any] = {
         "lr": preset.learning_rate(method),
         "epochs": preset.epochs,
         "batch_size": preset.batch_size,
@@ -124,12 +160,12 @@ def make_run(
         source=preset.source,
         recipe=Recipe(**given | recipe),
         seed=seed,
-        limits=tuple(limits),
+        limits=tuple(limits),  # type: ignore[arg-type]  # `Run` looks at them
         label=label or method,
     )
 
 
-def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe) -> list[Run]:
+def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe: Any) -> list[Run]:
     """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
     tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
     return [make_run(preset, method, (task,), label=label, **recipe) for label, method in rows.items() for task in tasks]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -183,7 +184,7 @@ def _heads_of(tasks: tuple[Task, ...], heads: dict[str, Tensor], folder: Path) -
             f"{folder / HEADS} has no head for {short(missing)}: ask for tasks among "
             f"{short(sorted({n.split('.')[0] for n in heads}))}, or remove the file to start new heads"
         )
-    return {f"{task.name}.{part}": heads.get(f"{task.name}.{part}") for task in tasks for part in ("weight", "bias")}
+    return {f"{task.name}.{part}": heads.get(f"{task.name}.{part}") for task in tasks for part in ("weight", "bias")}  # type: ignore[misc]  # `fill` refuses None
 
 
 def _read_config(path: Path) -> dict:
@@ -218,7 +219,7 @@ def _read_config(path: Path) -> dict:
     return config
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     return type(value) is float and math.isfinite(value) or type(value) is int and abs(value) < 1 << 53
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import typing
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from peftlib.edits import Current
 from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Expression, affordable, parse
 from peftlib.parametrized import carries_a_method
+
+if typing.TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Tuned(nn.Module):
                 f"this {type(backbone).__name__} carries another method already, which would go on acting: "
                 "load the backbone anew, or merge() the model that it is part of"
             )
-        self.backbone = backbone.requires_grad_(False)
+        self.backbone: PreTrainedModel = backbone.requires_grad_(False)  # type: ignore[assignment]  # or no `Anatomy`
         self.method = parse(method)
         self.task_table = {task.name: task for task in tasks}
         self.tasks = tuple(self.task_table)
@@ -111,7 +115,7 @@ class Tuned(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, task.outputs) for name, task in with_heads.items()})
         for name, task in with_heads.items():
             if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
-                nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)
+                nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)  # type: ignore[arg-type]  # of an nn.Linear
 
     def require_training(self) -> None:
         """Refuse a model of which nothing would be trained.
@@ -137,7 +141,7 @@ class Tuned(nn.Module):
         hidden = out.last_hidden_state[:, -mask.shape[1] :]  # the text's own positions, behind those of soft prompts
         if self.pooling == "cls":
             prompted = hidden.shape != out.last_hidden_state.shape  # then the model's pooler has read the prompt
-            return self.backbone.pooler(hidden) if prompted else out.pooler_output
+            return self.backbone.pooler(hidden) if prompted else out.pooler_output  # type: ignore[operator]  # a BERT
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -155,7 +159,7 @@ class Tuned(nn.Module):
         self.current.task = task
         if self.form == "heads":
             return self.head(task, self.features(inputs))
-        answers = self.backbone.prepare_decoder_input_ids_from_labels(inputs["answers"])
+        answers = self.backbone.prepare_decoder_input_ids_from_labels(inputs["answers"])  # type: ignore[operator]  # a T5 that writes
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return self.backbone(**given, decoder_input_ids=answers, use_cache=False).logits
 
@@ -164,7 +168,7 @@ class Tuned(nn.Module):
         """The likeliest answer, token by token: ids (batch, up to length + 1), a start token first."""
         self.current.task = task
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        return self.backbone.generate(**given, max_new_tokens=length, do_sample=False, num_beams=1)
+        return self.backbone.generate(**given, max_new_tokens=length, do_sample=False, num_beams=1)  # type: ignore[operator]  # as above
 
     def loss(self, task: str, outputs: Tensor, labels: Tensor) -> Tensor:
         """AdaptBert, section 4: cross entropy over classes, binary cross entropy on one logit, mean squared error. In form
@@ -186,7 +190,7 @@ class Tuned(nn.Module):
         return (outputs[:, 0] > 0).long() if kind == "binary" else outputs[:, 0].float()
 
     # --- the life of the method -----------------------------------------------------------------------------------
-    def prepare(self, batches: list[tuple[str, dict]]) -> None:
+    def prepare(self, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         for leaf, at in self.attachments:
             leaf.prepare(at, batches)
 

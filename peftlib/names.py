@@ -20,4 +20,4 @@ def canonical_name(name: str) -> str:
 def split_name(name: str) -> tuple[str, int | None]:
     """A canonical name and how many layers of each stack are kept: ``minilm[:2]`` -> ("minilm", 2); None for all."""
     whole = re.fullmatch(r"(.*?)(?:\[:([0-9]{1,9})\])?", canonical_name(name), re.DOTALL)
-    return whole[1], None if whole[2] is None else int(whole[2])
+    return whole[1], None if whole[2] is None else int(whole[2])  # type: ignore[index]  # any text matches

@@ -47,7 +47,8 @@ def unpack(packed: Packed) -> np.ndarray:
         content = zlib.decompress(base64.b64decode(packed["values"], validate=True))
         if kind == "score":
             low, high = np.frombuffer(content[:8], "<f4").astype(np.float64)
-            return low + np.frombuffer(content[8:], STORED[kind]) / STEPS * (high - low)
+            scores: np.ndarray = low + np.frombuffer(content[8:], STORED[kind]) / STEPS * (high - low)
+            return scores
         found = np.frombuffer(content, STORED[kind])
     except (ValueError, zlib.error) as error:
         raise UsageError(f"values: not what {kind} values are packed as ({error})") from error

@@ -1,9 +1,14 @@
-"""How large a study is: a preset is data (presets.json), not code, and checked before anything is planned by it."""
+"""How large a study is: a preset is data, not code, and checked before anything is planned by it.
+
+``peftlib/presets.json`` holds what is general, ``presets.json`` in a paper's folder what that paper and its experiments
+change; `peftlib.grids.presets` reads both.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +31,8 @@ class Preset:
     whichever of bf16 and fp32 the machine computes faster (`peftlib.grids.native_precision`); a run's recipe holds what
     that was. suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training
     sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs): see
-    `peftlib.records.Recipe`. changes: what differs for a paper or for one of its experiments, field by field; see `at`.
+    `peftlib.records.Recipe`. backbones: what differs wherever an experiment changes to such a backbone, field by field;
+    changes: what differs for a paper or for one of its experiments; see `at`.
 
     Raises:
         UsageError: a value of the wrong type, or one that cannot be used.
@@ -52,11 +58,12 @@ class Preset:
     sizes: tuple[int, ...] = ()
     form: Literal["heads", "text"] = "heads"
     sampling: Literal["proportional", "round_robin", "temperature"] = "proportional"
+    backbones: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         conform_fields(self, f"preset {short(self.name)}")
-        counts = {
+        counts: dict[str, Iterable[int | None]] = {
             "epochs": [self.epochs],
             "batch_size": [self.batch_size],
             "runs_per_job": [self.runs_per_job],
@@ -95,26 +102,36 @@ class Preset:
             raise UsageError(f"preset {short(self.name)}: {name}: expected {expected}, got {short(getattr(self, name))}")
 
     def at(self, experiment: str) -> Preset:
-        """The preset as an experiment uses it: with the changes for its paper, then with those for itself. Learning
-        rates that a change does not name stay.
+        """The preset as an experiment uses it: with the changes for its paper, then with those for the backbone that this
+        gives it, then with its own. Learning rates that a change does not name stay.
 
         Raises:
             UsageError: a change that no preset could have.
         """
-        changed, fixed = self, ("name", "about", "changes")
-        for part in (experiment.split("/")[0], experiment):
-            given = self.changes.get(part, {})
-            known = [f.name for f in dataclasses.fields(self) if f.name not in fixed]
-            for name in set(given) - set(known):
-                raise UsageError(
-                    f"preset {short(self.name)}: changes: {part}: {short(name)} cannot be changed{near(name, known)}"
-                )
-            try:
-                rates = conform(given.get("lr", {}), dict[str, float], "lr")
-                changed = dataclasses.replace(changed, **given | {"lr": changed.lr | rates}) if given else changed
-            except UsageError as error:
-                raise UsageError(f"changes: {part}: {error}") from error
-        return changed
+        paper = experiment.split("/")[0]
+        own, found = self.changes.get(experiment, {}), self._with(self.changes.get(paper, {}), f"changes: {paper}")
+        backbone = own.get("backbone", found.backbone)
+        return found.on(backbone if isinstance(backbone, str) else "")._with(own, f"changes: {experiment}")
+
+    def on(self, backbone: str) -> Preset:
+        """The preset with what it changes for a backbone.
+
+        Raises:
+            UsageError: a change that no preset could have.
+        """
+        return self._with(self.backbones.get(backbone, {}), f"backbones: {backbone}", {"backbone"})
+
+    def _with(self, given: dict[str, Any], where: str, fixed: Collection[str] = ()) -> Preset:
+        known = {f.name for f in dataclasses.fields(self)} - {"name", "about", "backbones", "changes", *fixed}
+        for name in set(given) - known:
+            raise UsageError(f"preset {short(self.name)}: {where}: {short(name)} cannot be changed{near(name, known)}")
+        if not given:
+            return self
+        try:
+            rates = conform(given.get("lr", {}), dict[str, float], "lr")
+            return dataclasses.replace(self, **given | {"lr": self.lr | rates})
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
 
     def learning_rate(self, method: str) -> float:
         """That of the expression, with its hyperparameters or else without; else the lowest that its terms have; else

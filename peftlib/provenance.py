@@ -6,21 +6,21 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from peftlib import closure, records
 from peftlib.data import embedded
 from peftlib.data.sources import SPLITS, load_split, local_folder
 from peftlib.data.tasks import SUITES, get_task
-from peftlib.errors import PeftlibError, UsageError
+from peftlib.errors import PeftlibError
 from peftlib.expressions import names
+from peftlib.kept import kept
 from peftlib.names import split_name
 from peftlib.records import Run
-from peftlib.schema import conform, read_json
 
 # What a run imports and its numbers cannot depend on: how it is described, written down, and what is said of errors.
-NO_NUMBERS = {"closure.py", "errors.py", "packed.py", "provenance.py", "records.py", "schema.py"}
+NO_NUMBERS = {"closure.py", "errors.py", "kept.py", "packed.py", "provenance.py", "records.py", "schema.py"}
 # What is imported so that one can choose from it. Only what a run has chosen is its own.
 CHOICES = ("methods/", "data/suites/", "data/embedded.py", "data/grammar/")
 NOT_KEPT = "unknown (a record without digests of files)"
@@ -32,6 +32,16 @@ def sources_of(run: Run) -> dict[str, str]:
     all that they import."""
     methods = closure.homes(names(run.method), "methods")
     return _digests({"training/loop.py", "methods/base.py", *methods, *_of_data(run.tasks, run.source)})
+
+
+def sources_of_methods(methods: Collection[str], *roots: str) -> dict[str, str] | None:
+    """The same for what files of the package (`roots`) say of methods, whatever the task. None if a method is not of the
+    package."""
+    homes = {method: closure.homes([method], "methods") for method in methods}
+    if not all(homes.values()):
+        return None
+    suites = {f"data/suites/{suite}.py" for suite in SUITES}
+    return _digests({*roots, "methods/base.py", *suites, *(file for found in homes.values() for file in found)})
 
 
 def code_digest(sources: dict[str, str]) -> str:
@@ -120,7 +130,12 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
             found = get_task(task)
             folder = local_folder() / found.suite / (found.folder or found.name)
             stamp += "".join(map(_stamp, sorted(folder.glob("*.parquet"))))
-        return _kept(f"{source} {task} {split} {limit}", stamp, lambda: load_split(task, split, source, limit=limit).digest)
+        return kept(
+            f"{source} {task} {split} {limit}",
+            stamp,
+            lambda: load_split(task, split, source, limit=limit).digest,  # type: ignore[arg-type]  # which looks at both
+            str,
+        )
     except (PeftlibError, OSError):
         return None
 
@@ -134,7 +149,7 @@ def weight_files_digest(backbone: str) -> str | None:
     folder = records.root() / "data" / name if name == "t5-embedded" else Path(name)
     try:
         stamp = "".join(map(_stamp, sorted(folder.glob("*.safetensors*"))))
-        return _kept(f"weights {folder.resolve()}", stamp, lambda: _digest_of_weights(folder)) if stamp else None
+        return kept(f"weights {folder.resolve()}", stamp, lambda: _digest_of_weights(folder), str) if stamp else None
     except (PeftlibError, OSError):
         return None
 
@@ -149,21 +164,3 @@ def _stamp(file: Path) -> str:
     """Changes when a file's content does, unless somebody hides it."""
     facts = file.stat()
     return f" {file.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-
-
-def _kept(name: str, stamp: str, compute: Callable[[], str]) -> str:
-    """A digest from the file that keeps them, or computed and kept if it was of another stamp."""
-    path = records.root() / "_build" / "digests" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-    kept = {"name": name, "stamp": stamp}
-    try:
-        found = conform(read_json(path), dict[str, str], str(path))
-        if found.items() >= kept.items() and "digest" in found:
-            return found["digest"]
-    except UsageError:  # none yet, or a broken one
-        pass
-    kept["digest"] = compute()
-    try:
-        records.write_atomically(path, json.dumps(kept))
-    except OSError:  # nothing is lost but time
-        pass
-    return kept["digest"]

@@ -17,10 +17,11 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from peftlib.data.sources import SOURCES, SPLITS
 from peftlib.data.tasks import get_task
@@ -65,7 +66,7 @@ class Recipe:
     sort_by_length: bool = True
     form: Literal["heads", "text"] = "heads"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         conform_fields(self, "recipe")
         checks = {
             "lr": 0 < self.lr < 10,
@@ -105,7 +106,7 @@ class Run:
     limits: tuple[Limit, Limit, Limit] = (None, None, None)
     label: str = field(default="", compare=False)  # what a table calls it; no part of the digest
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         conform_fields(self, "run")
         object.__setattr__(self, "backbone", canonical_name(self.backbone))
         canonical(self.method)  # refuses what is no expression
@@ -163,7 +164,7 @@ def find(preset: str, run: Run) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[BufferedRandom]:
     """A file that takes the place of `path` when all of it is written: readers never see half of it, a kill or a full disk
     leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,12 +204,12 @@ def remove_scratch(folder: Path) -> None:
         if writer:
             gone = not psutil.pid_exists(int(writer[1]))
         else:
-            gone = re.search(r"\.\w{8}$", file.name) and time.time() - file.stat().st_mtime > A_DAY
+            gone = bool(re.search(r"\.\w{8}$", file.name)) and time.time() - file.stat().st_mtime > A_DAY
         if gone:
             file.unlink(missing_ok=True)
 
 
-def write(path: Path, record: dict) -> None:
+def write(path: Path, record: dict[str, Any]) -> None:
     """Write a record that is not there yet; a finished one is never overwritten."""
     if not path.exists():
         write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -315,15 +316,15 @@ class Finished(Origin, _Optional):
     validation: Scores
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> dict[str, Any]:
     """One record.
 
     Raises:
         RecordError: not JSON, not what a record holds, or not the record its name says: the digest of the run inside.
     """
     try:
-        record = read_json(path)
-        kind = Diverged if isinstance(record, dict) and "diverged" in record else Finished
+        record: dict[str, Any] = read_json(path)  # type: ignore[assignment]  # the next lines find out whether it is
+        kind: type[Finished] | type[Diverged] = Diverged if isinstance(record, dict) and "diverged" in record else Finished
         checked = conform(record, kind, f"{path}: ")
         _agrees(checked, path)
     except UsageError as error:
@@ -362,6 +363,6 @@ def _agrees(record: Finished | Diverged, path: Path) -> None:
             raise UsageError(f"{path}: predictions: {task}: {error}") from error
 
 
-def run_of(record: dict) -> Run:
+def run_of(record: Mapping[str, Any]) -> Run:
     """The run that a record describes."""
     return conform(record["run"], Run, "run: ")

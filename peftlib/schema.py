@@ -19,7 +19,8 @@ from pathlib import Path
 
 from peftlib.errors import UsageError, short
 
-NAMES = {
+T = typing.TypeVar("T")
+NAMES: dict[object, str] = {
     int: "a whole number",
     float: "a number",
     str: "a text",
@@ -31,7 +32,11 @@ NAMES = {
 }
 
 
-def conform(value: object, hint: object, where: str) -> object:
+@typing.overload
+def conform(value: object, hint: type[T], where: str) -> T: ...
+@typing.overload
+def conform(value: object, hint: object, where: str) -> typing.Any: ...
+def conform(value: object, hint: typing.Any, where: str) -> object:
     """The value as the hint has it: a whole number as a float where one is asked for, a list as a tuple, a table of names
     and values as a dataclass.
 
@@ -50,7 +55,7 @@ def conform(value: object, hint: object, where: str) -> object:
         return _either(value, inner, where)
     if typing.is_typeddict(hint):
         return _keys(value, hint, hint.__required_keys__, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else _instance(value, hint, where)
     read = {list: _sequence, tuple: _sequence, dict: _table}.get(origin)
     return read(value, origin, inner, where) if read else _plain(value, hint, where)
@@ -62,7 +67,8 @@ def conform_fields(instance: object, where: str) -> None:
     Raises:
         UsageError: names the first field that is not what its hint says.
     """
-    for name, hint in _hints(type(instance)).items():
+    kind: type = type(instance)
+    for name, hint in _hints(kind).items():
         object.__setattr__(instance, name, conform(getattr(instance, name), hint, f"{where}: {name}"))
 
 
@@ -84,7 +90,7 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -126,13 +132,13 @@ def _plain(value: object, hint: type, where: str) -> object:
     return value if type(value) is hint else _refuse(value, NAMES.get(hint, hint.__name__), where)
 
 
-def _one_of(value: object, choices: tuple, where: str) -> object:
+def _one_of(value: object, choices: tuple[object, ...], where: str) -> object:
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         _refuse(value, f"one of {', '.join(map(repr, choices))}" if len(choices) > 1 else repr(choices[0]), where)
     return value
 
 
-def _either(value: object, hints: tuple, where: str) -> object:
+def _either(value: object, hints: tuple[object, ...], where: str) -> object:
     for hint in hints:
         try:
             return conform(value, hint, where)
@@ -141,7 +147,7 @@ def _either(value: object, hints: tuple, where: str) -> object:
     return _refuse(value, " or ".join(NAMES.get(hint, str(hint)) for hint in hints), where)
 
 
-def _sequence(value: object, kind: type, inner: tuple, where: str) -> object:
+def _sequence(value: object, kind: type, inner: tuple[object, ...], where: str) -> object:
     if not isinstance(value, list | tuple):
         _refuse(value, "a list", where)
     if kind is tuple and inner[-1] is not Ellipsis and len(value) != len(inner):
@@ -150,13 +156,13 @@ def _sequence(value: object, kind: type, inner: tuple, where: str) -> object:
     return kind(conform(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True)))
 
 
-def _table(value: object, kind: type, inner: tuple, where: str) -> dict:
+def _table(value: object, kind: type, inner: tuple[object, ...], where: str) -> dict[object, object]:
     if not isinstance(value, dict):
         _refuse(value, NAMES[dict], where)
     return {conform(name, inner[0], where): conform(item, inner[1], _inside(where, name)) for name, item in value.items()}
 
 
-def _keys(value: object, kind: type, required: Iterable[str], where: str) -> dict:
+def _keys(value: object, kind: type, required: Iterable[str], where: str) -> dict[str, object]:
     """Those of a table that `kind` names, conforming; the others as they are."""
     if not isinstance(value, dict):
         _refuse(value, NAMES[dict], where)

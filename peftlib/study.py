@@ -1,27 +1,26 @@
-"""Experiments: named grids of runs, scaled by a preset. Reads what is done, runs what is missing.
+"""Reads what is done of an experiment, runs what is missing.
 
-Light to import (no torch) until something is trained, so that the batch can plan in a fraction of a second; a preset that
-leaves the precision to the machine asks torch for it.
+Light to import (no torch) until something is trained.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peftlib import answered, records
 from peftlib.data.tasks import get_task
-from peftlib.errors import PeftlibError, UsageError
-from peftlib.grids import Preset, emulated, experiments, get_preset, runs
+from peftlib.errors import PeftlibError
+from peftlib.grids import Preset, emulated, get_preset, runs
 from peftlib.packed import pack
-from peftlib.provenance import changed_inputs, changed_sources, code_digest, commit, machine, sources_of, versions
+from peftlib.provenance import changed_inputs, code_digest, commit, machine, sources_of, versions
 from peftlib.records import RecordError, Run
 
 
@@ -31,7 +30,8 @@ class Incomplete(PeftlibError):
 
 # --- what is done, and doing the rest -------------------------------------------------------------------------------
 def record_of(preset: Preset, run: Run) -> dict | None:
-    """The record of a run, if it is finished, under the label and the digest that the run has in this experiment.
+    """The record of a run, if it is finished, under the label and the digest that the run has in this experiment, with the
+    name of its preset.
 
     Raises:
         RecordError: there is one, but damaged.
@@ -40,7 +40,7 @@ def record_of(preset: Preset, run: Run) -> dict | None:
     if not path.exists():
         return None
     record = records.read(path)
-    record["run"]["label"], record["digest"] = run.label, run.digest
+    record["run"]["label"], record["digest"], record["preset"] = run.label, run.digest, preset.name
     return record
 
 
@@ -177,7 +177,7 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     sources = sources_of(run)  # now: files may change while it trains
     source = {"code": code_digest(sources), "sources": sources, "commit": commit()}
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
-    record = {
+    record: dict[str, Any] = {
         "schema": records.SCHEMA,
         "digest": run.digest,
         "run": dataclasses.asdict(run),
@@ -223,130 +223,3 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
         with contextlib.suppress(OSError):
             done_with.unlink()
     return record
-
-
-# --- the batch's plan -------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Job:
-    """Some runs of an experiment, trained by one papermill job."""
-
-    experiment: str
-    shard: int
-    shards: int
-    digests: tuple[str, ...]
-    records: tuple[Path, ...]  # where those of its runs lie, or will
-    gpu: bool
-    mem_mb: int
-    minutes: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """A notebook of the book, and the experiments whose records it reads."""
-
-    notebook: str
-    experiments: tuple[str, ...]
-
-
-def pages(preset_name: str) -> list[Page]:
-    """The book's notebooks. Each names, in its metadata, the experiments it reads: ``{"peftlib": {"experiments": []}}``.
-
-    Raises:
-        UsageError: a notebook names an experiment that does not exist.
-    """
-    get_preset(preset_name)
-    out = []
-    for path in sorted((records.root() / "notebooks").glob("*/*.ipynb")):
-        named = json.loads(path.read_text())["metadata"].get("peftlib", {}).get("experiments", [])
-        unknown = set(named) - set(experiments())
-        if unknown:
-            raise UsageError(f"{path.name} reads unknown experiments {sorted(unknown)}; known: {', '.join(experiments())}")
-        out.append(Page(path.relative_to(records.root()).as_posix(), tuple(named)))
-    return out
-
-
-def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
-    """Every `shards`-th run, so that the long ones of a table do not fall into one job.
-
-    Raises:
-        UsageError: there is no such shard.
-    """
-    if not 0 <= shard < shards:
-        raise UsageError(f"shard {shard} of {shards}: expected a number from 0 to {max(shards, 1) - 1}")
-    return wanted[shard::shards]
-
-
-def own_runs(name: str, preset: Preset | str) -> list[Run]:
-    """The runs of an experiment that no experiment before it has: what its jobs train.
-
-    Raises:
-        UsageError: no such experiment.
-    """
-    runs(name, preset)
-    return next(own for other, own in _each_with_own_runs(preset) if other == name)
-
-
-def _each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
-    seen: set[str] = set()
-    for name in experiments():
-        own = [run for run in runs(name, preset) if run.digest not in seen]
-        seen |= {run.digest for run in own}
-        yield name, own
-
-
-def make_ready(preset_name: str) -> None:
-    """Before training is planned: put aside records that do not stand, so that their jobs run again, and warn of what would
-    be slow. Both on standard error."""
-    preset = get_preset(preset_name)
-    lacking = missing(preset, (run for _, own in _each_with_own_runs(preset) for run in own))
-    if lacking and (said := emulated(preset)):
-        print(said, file=sys.stderr)
-
-
-def plan(preset_name: str) -> list[Job]:
-    """The jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
-    preset, jobs = get_preset(preset_name), []
-    for name, wanted in _each_with_own_runs(preset):
-        shards = max(1, -(-len(wanted) // preset.at(name).runs_per_job))
-        for shard in range(shards):
-            mine = shard_of(wanted, shard, shards)
-            if mine:
-                jobs.append(
-                    Job(
-                        name,
-                        shard,
-                        shards,
-                        tuple(r.digest for r in mine),
-                        tuple(records.find(preset_name, r) for r in mine),
-                        gpu=preset_name == "paper",
-                        mem_mb=16000 if preset_name == "paper" else 4000,
-                        minutes=30 * len(mine),
-                    )
-                )
-    return jobs
-
-
-def status(preset_name: str) -> list[dict]:
-    """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale, or have a record that
-    is damaged or was made from other data or other weights (see `Standing`); and what has changed since the stale ones.
-
-    Stale: done, but by sources that have changed since. Failed ones are not counted as missing.
-    """
-    preset, rows, sources = get_preset(preset_name), [], {}
-    for name in experiments():
-        words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
-        row = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
-        changed = set()
-        for run in runs(name, preset):
-            found = standing(preset, run)
-            failed = found.word == "missing" and failure_path(preset_name, run.digest).exists()
-            row["failed" if failed else found.word] += 1
-            if found.record:
-                deciding = (run.method, run.tasks, run.source)
-                if deciding not in sources:
-                    sources[deciding] = sources_of(run)
-                files = changed_sources(found.record, sources[deciding])
-                row["stale"] += bool(files)
-                changed.update(files)
-        rows.append(row | {"changed": sorted(changed)})
-    return rows

@@ -20,9 +20,11 @@ def executable() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-# Answered when all formulas are set; never by a page that sends the reader on, which ends the question when it goes.
+# Answered when the page is loaded and all its formulas are set; never by a page that sends the reader on, which ends the
+# question when it goes. The page that it sent to may be asked before it is there.
 READY = """document.querySelector("meta[http-equiv=refresh i]") ? new Promise(() => {})
-           : window.MathJax?.startup?.promise?.then(() => true) ?? true"""
+           : new Promise(then => document.readyState === "complete" ? then() : addEventListener("load", () => then()))
+             .then(() => window.MathJax?.startup?.promise).then(() => true)"""
 
 
 class Navigated(RuntimeError):
@@ -121,6 +123,11 @@ class Browser:
     def width(self, pixels: int) -> None:
         """Show the page on a screen of that width."""
         self.call("Emulation.setDeviceMetricsOverride", width=pixels, height=900, deviceScaleFactor=1, mobile=False)
+
+    def paper(self, on: bool) -> None:
+        """Show the page as it is printed on A4 with margins of 12 mm, which are 703 pixels; or on a screen again."""
+        self.call("Emulation.setEmulatedMedia", media="print" if on else "screen")
+        self.width(703 if on else 1280)
 
     def close(self) -> None:
         self.socket.close()

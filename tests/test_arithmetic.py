@@ -350,6 +350,51 @@ def test_the_same_row_in_two_tables(tmp_path):
     assert one(tmp_path, text.replace("ROW", "hard"))["consequence"] == "They differ in rte."
 
 
+def test_columns_are_compared_by_their_best(tmp_path):
+    """Of all but T5: 50 on CoLA, 90.20 and 92.00 on MRPC, 72.66 on RTE."""
+    row = one(
+        tmp_path,
+        """
+        item = "columns in which the best is above T5"
+        where = "Table 1"
+        printed = "mrpc_acc, mrpc_f1, rte"
+        value = "where(by_column('max', table1[!T5].cola:rte) > table1[T5].cola:rte)"
+        shown = "{value}; {mean:.2f}"
+        with.mean = "mean(by_column('mean', table1[!T5].cola:rte))"
+        """,
+    )
+    assert row["agrees"] and row["recomputed"] == "mrpc_acc, mrpc_f1, rte; 73.36"
+
+
+def test_a_deviation_is_that_of_a_sample(tmp_path):
+    text = """
+        item = "deviation"
+        where = "Table 1"
+        printed = "5.77"
+        value = "deviation(table1.cola)"
+        shown = "{value:.4f}"
+        consequence = "No."
+        """
+    assert one(tmp_path, text.replace("table1.cola", "table1[!Adapters].cola"))["recomputed"] == "2.8868"
+    assert one(tmp_path, text.replace("5.77", "4.79"))["agrees"]
+
+
+def test_a_row_may_have_to_hold_twice(tmp_path):
+    row = one(
+        tmp_path,
+        """
+        item = "columns that grow and grow again"
+        where = "Table 1"
+        printed = "cola, rte"
+        value = "where((middle > table1[Adapters].cola:rte) * (table1[Hyper++].cola:rte > middle))"
+        with.middle = "table1[Hyper].cola:rte"
+        shown = "{value}"
+        consequence = "No."
+        """,
+    )
+    assert row["agrees"]
+
+
 def test_a_mean_counts_a_task_once(tmp_path):
     row = one(
         tmp_path,

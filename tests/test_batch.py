@@ -15,18 +15,21 @@ import nbformat
 import psutil
 import pytest
 
-from peftlib import grids, records, study
+from peftlib import grids, records
 from peftlib.batch import front, parameters, site, worker
+from peftlib.batch import plan as planning
 from peftlib.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DRIVER = """
 import json, sys
 from pathlib import Path
-from peftlib import grids, provenance, study
-from peftlib.batch import front
+from peftlib import grids, provenance
+from peftlib.batch import forecast, front
+from peftlib.batch import plan as planning
 plan = json.loads(Path(sys.argv[1]).read_text())
-front.make_plan, study.make_ready = lambda *_: plan, lambda _: None
+front.make_plan, planning.make_ready = lambda *_: plan, lambda _: None
+forecast.announced = lambda *_: None
 sys.exit(front.main(["--preset", "tiny", *sys.argv[2:]]))
 """
 TRAIN = """
@@ -350,9 +353,9 @@ def test_the_plan_trains_every_run_once(tmp_path, preset):
     planned = [record for job in plan["train"].values() for record in job["records"]]
     assert len(planned) == len(set(planned))
     assert {record for page in plan["pages"].values() for record in page["records"]} <= set(planned)
-    own_runs = functools.cache(lambda experiment: study.own_runs(experiment, preset))
-    for job in study.plan(preset):
-        trained = study.shard_of(own_runs(job.experiment), job.shard, job.shards)
+    own_runs = functools.cache(lambda experiment: planning.own_runs(experiment, preset))
+    for job in planning.jobs(preset):
+        trained = planning.shard_of(own_runs(job.experiment), job.shard, job.shards)
         assert [run.digest for run in trained] == list(job.digests), "notebooks/train.ipynb would train others"
 
 

@@ -76,7 +76,7 @@ def broken(page: Path, address: str) -> str | None:
 
 def test_the_book_has_its_pages(html):
     names = {page.relative_to(html).as_posix() for page in pages(html)}
-    assert {"index.html", "book/index.html", "book/rerun.html", "book/bibliography.html"} <= names
+    assert {"index.html", "notebooks/book/home.html", "book/rerun.html", "book/bibliography.html"} <= names
     committed = {path.relative_to(ROOT).with_suffix(".html").as_posix() for path in ROOT.glob("notebooks/*/*.ipynb")}
     assert committed <= names, f"notebooks without a page: {sorted(committed - names)}"
 
@@ -143,6 +143,158 @@ def test_a_page_that_sends_the_reader_on_is_followed(browser, tmp_path):
     assert browser.ask("document.title") == "there"
 
 
+def test_every_text_can_be_read_in_light_and_dark(html, browser):
+    browser.width(1280)
+    faint = (ROOT / "tests/contrast.js").read_text()
+    faults: dict[str, str] = {}
+    for page in pages(html):
+        browser.open(page.as_uri())
+        for theme in ("light", "dark"):
+            for fault in browser.ask(f"{faint}('{theme}')"):
+                faults.setdefault(f"{theme} {fault.split(': ')[1]}", f"{page.relative_to(html)}: {theme}: {fault}")
+    assert not faults, "\n".join(faults.values())
+
+
+@pytest.mark.parametrize(
+    "css, word",
+    [("color: #777", None), ("color: #888", "3.54"), ("color: #888; font-size: 24px", None), ("opacity: 0.5", "3.9")],
+)
+def test_a_faint_text_would_be_noticed(browser, tmp_path, css, word):
+    page = tmp_path / "page.html"
+    page.write_text(f'<body style="background: #fff; color: #000"><p style="{css.replace("#777", "#767676")}">word</p>')
+    browser.open(page.as_uri())
+    found = browser.ask((ROOT / "tests/contrast.js").read_text() + "('light')")
+    assert (word is None and not found) or (word and found[0].startswith(word))
+
+
+def test_on_paper_no_table_is_clipped(html, browser):
+    browser.paper(True)
+    faults = []
+    for page in pages(html):
+        browser.open(page.as_uri())
+        outside = browser.ask(
+            "[...document.querySelectorAll('.bd-article table')].map(it => [it, it.getBoundingClientRect()])"
+            ".filter(([it, box]) => box.left < -1 || box.right > innerWidth + 1)"
+            ".map(([it, box]) => `${it.caption?.textContent}: ${box.left} to ${box.right} of ${innerWidth}`)"
+        )
+        faults += [f"{page.relative_to(html)}: {what}" for what in outside]
+    browser.paper(False)
+    assert not faults, "\n".join(faults)
+
+
+def test_the_first_visit_loads_less_than_a_megabyte(html, browser):
+    browser.width(1280)
+    browser.open((html / "index.html").as_uri())
+    files = {unquote(urlsplit(url).path) for url in browser.requests if url.startswith("file:")}
+    sizes = {file: Path(file).stat().st_size for file in files}
+    assert len(sizes) > 10
+    assert sum(sizes.values()) < 1_000_000, sizes
+
+
+def test_a_page_begins_with_its_content_and_ends_with_what_it_rests_on_and_how_to_cite_it(html, browser):
+    faults = []
+    for page in pages(html):
+        if not (ROOT / page.relative_to(html)).with_suffix(".ipynb").exists():
+            continue
+        browser.open(page.as_uri())
+        found = browser.ask("""({
+            bars: document.querySelectorAll("details.hide").length,
+            stray: document.querySelectorAll(".bd-article .cell:is(.tag_parameters, .tag_injected-parameters)").length,
+            folds: document.querySelectorAll("details.rests-on").length,
+            last: document.querySelector(".bd-article > section").lastElementChild.className,
+            parameters: document.querySelector("details.rests-on").textContent.includes("preset ="),
+            open: document.querySelectorAll("details.rests-on[open], details.code-fold[open]").length,
+        })""")
+        if found != {"bars": 0, "stray": 0, "folds": 1, "last": "cite", "parameters": True, "open": 0}:
+            faults.append(f"{page.relative_to(html)}: {found}")
+    assert not faults, "\n".join(faults)
+
+
+def test_every_table_and_figure_can_be_downloaded(html, browser):
+    faults = []
+    for page in pages(html):
+        browser.open(page.as_uri())
+        lacking = browser.ask("""[...document.querySelectorAll(".bd-article table")].map((table) => {
+              const box = table.closest(".table-scroll, .pst-scrollable-table-container") ?? table;
+              let next = box.nextElementSibling;
+              while (next?.matches("p.source")) next = next.nextElementSibling;
+              return next?.querySelector("button")?.textContent === "CSV" ? null : table.caption?.textContent ?? "a table";
+            }).filter(Boolean).concat([...document.querySelectorAll(".bd-article figure img[src^='data:image/svg']")]
+              .filter((image) =>
+                image.closest("figure").nextElementSibling?.querySelector("a[download]")?.href !== image.src)
+              .map((image) => image.alt))""")
+        faults += [f"{page.relative_to(html)}: {what}" for what in lacking]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_picture_of_all_methods_is_chosen_from_and_entered_by_keyboard(html, browser):
+    page = html / "notebooks/book/home.html"
+    for width, shown in ((1280, "wide"), (390, "narrow")):
+        browser.width(width)
+        browser.open(page.as_uri())
+        if not browser.ask("document.querySelector('figure.choice') !== null"):
+            pytest.skip("no record of the comparison of all methods is in this book")
+        where = (
+            f"[...document.querySelectorAll('.choice-{shown} .point')]"
+            ".map(it => it.querySelector('.marker').getBoundingClientRect().x)"
+        )
+        assert browser.ask("[...document.querySelectorAll('figure.choice > svg')].filter(it => it.clientWidth).length") == 1
+        before = browser.ask(where)
+        axes = f"[...document.querySelectorAll('.choice-{shown} .axis')].filter(it => it.getClientRects().length).length"
+        assert browser.ask(axes) == 1
+        browser.ask("document.querySelector('#cost-stored').focus()")
+        browser.press("ArrowRight", 39)
+        assert browser.ask("document.querySelector('#cost-memory').checked")
+        after = browser.ask(f"new Promise(done => setTimeout(() => done({where}), 800))")
+        assert sum(abs(one - other) > 1 for one, other in zip(before, after, strict=True)) > len(before) / 2
+        assert browser.ask(axes) == 1
+    addresses = browser.ask("[...document.querySelectorAll('.choice-narrow a.point')].map(it => it.href.baseVal)")
+    assert len(addresses) > 10 and all(re.match(r"../methods/\w+\.html$", address) for address in addresses)
+    browser.ask("document.querySelector('.choice-narrow a.point').focus()")
+    browser.press("Enter", 13)
+    for _ in range(50):
+        if "/methods/" in browser.ask("location.href"):
+            break
+    assert browser.ask("location.href").endswith(addresses[0].rpartition("/")[2])
+
+
+def test_wishes_hide_the_methods_that_do_not_meet_them(html, browser):
+    browser.open((html / "notebooks/survey/choosing.html").as_uri())
+    if not browser.ask("document.querySelector('fieldset.filters') !== null"):
+        pytest.skip("no record of the comparison of all methods is in this book")
+    rows = """(() => { const table = document.querySelector('fieldset.filters').nextElementSibling.querySelector('table');
+        return [...table.tBodies[0].rows].filter(row => !row.hidden)
+          .map(row => [...row.cells].map(cell => cell.textContent)); })()"""
+    heads = browser.ask("[...document.querySelectorAll('fieldset.filters + * th')].map(it => it.textContent)")
+    every = browser.ask(rows)
+    wishes = "[...document.querySelectorAll('fieldset.filters label')]"
+    for wish in ("in peft", "trains faster", "stores at most 25,000"):
+        browser.ask(f"{wishes}.find(it => it.textContent.includes('{wish}')).click()")
+    kept = [dict(zip(heads, row, strict=True)) for row in browser.ask(rows)]
+    wanted = [dict(zip(heads, row, strict=True)) for row in every]
+    assert kept == [
+        row
+        for row in wanted
+        if row["peft"] != "–"
+        and row["time"] != "not measured"
+        and float(row["time"]) < 1
+        and int(row["stored"].replace(",", "")) <= 25_000
+    ]
+    assert 0 < len(kept) < len(wanted)
+    said = browser.ask("document.querySelector('fieldset.filters output').textContent")
+    assert said == f"{len(kept)} of {len(wanted)} methods"
+
+
+def test_home_is_one_screen_of_what_was_found(html, browser):
+    browser.width(1440)
+    browser.open((html / "index.html").as_uri())
+    if not browser.ask("document.querySelector('figure.choice') !== null"):
+        pytest.skip("no record of the comparison of all methods is in this book")
+    assert browser.ask("document.querySelector('.home-where').getBoundingClientRect().bottom") < 1000
+    told = browser.ask("[...document.querySelectorAll('.home .found')].map(it => it.querySelectorAll('.outcome').length)")
+    assert told and all(count == 3 for count in told)
+
+
 def test_every_table_of_the_book_sorts(html, browser):
     marked = [page for page in pages(html) if re.search(r"<table[^>]*class=\"[^\"]*\bsortable\b", page.read_text())]
     for page in marked:
@@ -154,6 +306,45 @@ def test_every_table_of_the_book_sorts(html, browser):
             }).map((head) => `table ${i}: ${head.textContent}`).concat(
               table.querySelector("th[aria-sort]") ? [] : [`table ${i}: no column to sort by`]))""")
         assert not stuck, f"{page.relative_to(html)}: {stuck}"
+
+
+def test_a_wide_table_says_that_it_scrolls(browser, tmp_path):
+    for name in ("tables.js", "book.css"):
+        shutil.copy(ROOT / "book/_static" / name, tmp_path)
+    head = "".join(f"<th>column {i}</th>" for i in range(30))
+    page = tmp_path / "wide.html"
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="book.css"><script src="tables.js"></script>'
+        '<article class="bd-article">'
+        f'<div class="table-scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody></tbody></table></div>'
+        '<div class="table-scroll"><table class="sortable"><thead><tr><th>narrow</th></tr></thead></table></div>'
+    )
+    browser.width(390)
+    browser.open(page.as_uri())
+    said = "[...document.querySelectorAll('.tools span')].map(it => it.textContent)"
+    settled = f"new Promise(done => setTimeout(() => done({said}), 200))"
+    assert browser.ask(settled) == ["more columns →", ""]
+    assert browser.ask("document.querySelector('.table-scroll').tabIndex") == 0
+    browser.ask("document.querySelector('.table-scroll').scrollTo(100000, 0)")
+    assert browser.ask(settled) == ["← more columns", ""]
+
+
+def test_a_table_becomes_csv_with_plain_numbers(browser, tmp_path):
+    shutil.copy(ROOT / "book/_static/tables.js", tmp_path)
+    page = tmp_path / "csv.html"
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><script src="tables.js"></script><table class="sortable"><thead>'
+        "<tr><th>method</th><th>score</th><th>parameters</th></tr></thead><tbody>"
+        "<tr><td>LoRA, merged</td><td>0.676 ± 0.004</td><td>1,234</td></tr>"
+        '<tr><td>a "b"</td><td class="missing">not run</td><td>−5</td></tr></tbody></table>'
+    )
+    browser.open(page.as_uri())
+    assert browser.ask("csv(document.querySelector('table'))").split("\r\n") == [
+        'method,score,"score, sd",parameters',
+        '"LoRA, merged",0.676,0.004,1234',
+        '"a ""b""",,,-5',
+        "",
+    ]
 
 
 TABLE = """<!doctype html><script src="tables.js"></script><table class="sortable">

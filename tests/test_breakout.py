@@ -79,6 +79,7 @@ def shown(payload: str) -> list[Html | Markdown]:
         report.say("**{x}**, in {x:code}.", x=payload),
         survey.advice(found),
         survey.choices(found),
+        survey.picture(found),
         report.figure(None, caption=payload, source=found),
         report.figure(report.figures.over(panels, payload, payload), caption=payload, source=found),
         report.figure(report.figures.epochs(found, "sst"), caption=payload),
@@ -101,7 +102,8 @@ def cell(thing: Html | Markdown) -> dict:
 def book(tmp_path_factory) -> Path:
     """A book of hostile pages with the real one's configuration; those of failed notebooks have hostile names."""
     folder = tmp_path_factory.mktemp("book")
-    shutil.copy(ROOT / "_config.yml", folder)
+    for name in ("_config.yml", "CITATION.cff"):
+        shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("*.md"))
     cells = [nbformat.v4.new_markdown_cell("# Records\n"), *(cell(x) for text in EVERY for x in shown(text))]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "records.ipynb")

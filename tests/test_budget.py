@@ -192,7 +192,7 @@ def test_without_estimates_the_page_says_how_to_get_them(tmp_path, monkeypatch):
 
 # --- Figure 1 ---------------------------------------------------------------------------------------------------------
 def test_every_row_of_table1_has_its_memory_in_table3():
-    points = tradeoff.printed().set_index("method")
+    points = tradeoff.of_paper().set_index("method")
     assert len(points) == 12 and points["memory"].notna().all()
     assert points.loc["Compacter (n=4)", ["percent", "score", "memory"]].to_list() == [0.073, 86.62, 123.91]
     assert points.loc["Prompt Tuning-R", "memory"] == points.loc["Prompt Tuning-T", "memory"] == 222.27

@@ -1,12 +1,16 @@
 """The papers' numbers are read as printed, and what does not agree in them is found."""
 
+import functools
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from peftlib import papers
 from peftlib.errors import DataError, UsageError
 from peftlib.papers import paper_table
 from peftlib.papers.adaptbert.experiments import TABLE3
-from peftlib.report import arithmetic
+from peftlib.report import arithmetic, formulas
 
 
 def test_table3_has_the_rows_that_are_run():
@@ -48,9 +52,123 @@ def test_a_broken_file_is_named(tmp_path, monkeypatch):
 
 
 # --- errata -----------------------------------------------------------------------------------------------------------
+WITH_ERRATA = [paper for paper in papers.papers() if (papers.FOLDER / paper / "errata.toml").is_file()]
+DISAGREEING = Path(__file__).parent / "disagreeing"  # one file a paper: the rows that do not agree, in their order
+
+
+@functools.cache
+def examined(paper: str) -> tuple:
+    """A paper's errata; and table, row and column of each cell that its relations look at."""
+    found, cells = set(), formulas.Tables.cells
+
+    def noted(self, table, pattern, first, last):
+        rows = list(self.frame(table).index) if pattern is None else self.rows(table, pattern)
+        columns = list(self.frame(table).columns)
+        columns = columns[columns.index(first) : columns.index(last or first) + 1] if first in columns else columns
+        found.update((table, row, column) for row in rows for column in columns)
+        return cells(self, table, pattern, first, last)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formulas.Tables, "cells", noted)
+        return arithmetic.errata(paper), found
+
+
+def recomputed(paper: str):
+    return examined(paper)[0]
+
+
+def test_every_paper_has_a_page_of_errata():
+    assert set(WITH_ERRATA) == set(papers.papers())
+    assert all((papers.FOLDER.parents[1] / "notebooks" / paper / "errata.ipynb").is_file() for paper in WITH_ERRATA)
+
+
+@pytest.mark.parametrize("paper", WITH_ERRATA)
+def test_every_row_says_what_and_where(paper):
+    found = recomputed(paper)
+    assert set(found["agrees"]) == {True, False}
+    for column in ("item", "where", "printed", "recomputed"):
+        assert found[column].str.strip().ne("").all() and not found[column].str.contains(r"[{}]|\bnan\b").any()
+    assert ((found["consequence"] == "") == found["agrees"]).all()
+    assert not found.duplicated().any()
+
+
+@pytest.mark.parametrize("paper", sorted(path.stem for path in DISAGREEING.glob("*.txt")))
+def test_these_rows_disagree_and_no_others(paper):
+    """A change of the list is a change of what the book says of a paper."""
+    found = recomputed(paper)
+    wrong = [f"{where} | {item}" for item, where in found.loc[~found["agrees"], ["item", "where"]].itertuples(index=False)]
+    assert wrong == (DISAGREEING / f"{paper}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def unread(paper: str) -> set[str]:
+    """Rows of which some number is looked at by none of a paper's relations: ``table1[row]``. Of a sentence its number is
+    there twice, as text and as value."""
+    tables = formulas.Tables(papers.FOLDER / paper / "numbers", _rows_of(paper))
+    found = set()
+    for name in set(tables.names()) - {"methods", "counts"}:  # of ours: by sections, by expressions
+        frame = tables.frame(name)
+        for row in frame.index:
+            numbers = [column for column in frame if isinstance(frame.at[row, column], formulas.Printed)]
+            numbers = set(numbers) - {*tables._naming(name, frame), "section", "seed", "run"}
+            left = {column for column in numbers if (name, row, column) not in examined(paper)[1]}
+            if left and (name != "statements" or not {"printed", "value"} - left):
+                found.add(f"{name}[{row}]")
+    return found
+
+
+def _rows_of(paper: str) -> dict:
+    return tomllib.loads((papers.FOLDER / paper / "errata.toml").read_text(encoding="utf-8")).get("rows", {})
+
+
+@pytest.mark.parametrize(
+    "paper, without",
+    [
+        # conditions of the experiments, which nothing else printed depends on
+        ("xpeft", ["3.adapters", "4.1.deviation", "4.1.least", "4.1.most", "4.2.k", "D.points", "D.categories"]),
+        ("hyperformer", ["3.validation", "3.temperature"]),
+        ("survey", []),
+    ],
+)
+def test_every_number_of_a_paper_is_looked_at(paper, without):
+    unknown = {"table2[KronA (residual)]"} if paper == "survey" else set()  # of what configuration?
+    assert unread(paper) == {f"statements[{key}]" for key in without} | unknown
+
+
+def test_the_surveys_tables_and_its_taxonomy_are_of_one_print():
+    named, counts = paper_table("survey", "table1").set_index("method"), paper_table("survey", "counts").set_index("row")
+    printed = paper_table("survey", "table5")
+    millions = dict(zip(printed["model"] + " " + printed["method"], printed["trainable"], strict=True))
+    assert counts["printed"].astype(float).to_dict() == {row: millions[row] for row in counts.index}
+    methods = paper_table("survey", "methods").set_index("method")
+    both = methods.index.intersection(named.index)
+    assert len(both) == 26 and (methods.loc[both, "types_printed"] == named.loc[both, "type"]).all()
+    assert (methods.loc[both, "overhead_printed"] == named.loc[both, "overhead_printed"]).all()
+
+
+def test_what_is_said_of_the_new_papers_is_of_their_rows():
+    heads = {
+        paper: papers.part(paper, "errata").headline(recomputed(paper)) for paper in ("xpeft", "hyperformer", "survey")
+    }
+    assert (heads["xpeft"]["norms"], heads["xpeft"]["hard"], heads["xpeft"]["scores"]) == ("699", 8, 39)
+    assert (heads["hyperformer"]["lead_printed"], heads["hyperformer"]["lead"]) == ("+0.75", "+0.02")
+    assert (heads["survey"]["wrong"], heads["survey"]["counts"], heads["survey"]["copied"]) == (6, 45, 5)
+
+
+def test_shares_trained_by_hyperformer_are_those_of_t5():
+    found = rows(recomputed("hyperformer"), "share trained for a task by", "Table 1").query("where == 'Table 1'")
+    assert len(found) == 12 and found["agrees"].all()
+
+
+def test_x_pefts_tables_follow_from_its_appendix():
+    found = recomputed("xpeft")
+    for where, n in {"Table 2, from": 72, "Table 3, from": 40, "Table 4": 20, "appendix F": 5}.items():
+        part = found[found["where"].str.startswith(where)]
+        assert len(part) == n and part["agrees"].all()
+
+
 @pytest.fixture(scope="module")
 def errata():
-    return arithmetic.errata("adaptbert")
+    return recomputed("adaptbert")
 
 
 def rows(errata, text: str, where: str = ""):
@@ -92,7 +210,7 @@ def test_storage_of_table4_and_the_formula_disagree(errata):
 
 @pytest.fixture(scope="module")
 def compacter():
-    return arithmetic.errata("compacter")
+    return recomputed("compacter")
 
 
 def test_compacters_consequences_stand_where_numbers_disagree(compacter):

@@ -17,6 +17,7 @@ from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods import PrefixTuning
 from peftlib.model import Tuned
+from peftlib.training import speed
 
 SST = [get_task("sst")]
 IDS = torch.tensor([[5, 9, 13, 17, 21, 25], [6, 10, 14, 18, 0, 0], [7, 11, 0, 0, 0, 0]])
@@ -100,7 +101,7 @@ def test_attention_in_bf16_on_a_cpu_is_computed_in_fp32_and_is_at_least_as_near_
     def gradient(own: bool, autocast: bool) -> torch.Tensor:
         model = {"bert": bert, "t5": t5}[kind]()
         if own:
-            edits.use_own_attention(model)
+            speed.use_own_attention(model)
             assert {s.module.config._attn_implementation for s in Anatomy(model).at("*")} == {edits.ATTENTION_FUNCTION}
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             out = model(IDS, **given)
@@ -117,7 +118,7 @@ def test_attention_in_bf16_on_a_cpu_is_computed_in_fp32_and_is_at_least_as_near_
 def test_an_attention_that_asked_for_another_function_keeps_it():
     model = bert()
     model.config._attn_implementation = "eager"
-    edits.use_own_attention(model)
+    speed.use_own_attention(model)
     assert model.config._attn_implementation == "eager"
 
 

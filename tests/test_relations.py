@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tries.claims import STATEMENTS, TOY, read
 
-from peftlib.report.conditions import Case, Condition, Vocabulary, listed
-from peftlib.report.evidence import Evidence, Rows, Unknown
+from peftlib.report.conditions import Case, Condition, Vocabulary, conclude, listed
+from peftlib.report.evidence import Evidence, Rows, Unknown, Unlearned, Untestable
 from peftlib.report.relations import AMOUNTS, RELATIONS, SCORES, decide
+from peftlib.report.uncertainty import DRAWS, around, exact, settle
 from peftlib.schema import conform
 
 TABLE = Rows(
@@ -29,6 +31,19 @@ OTHER = Rows(
     margin=0.5,
     setting="on another machine",
 )
+SPREAD = np.random.default_rng(0).standard_normal((3, DRAWS))
+NOISY = Rows(  # B and C are 1 apart, give or take 0.3; A is lower, and nobody knows by how much; D did not learn
+    "toy/noisy",
+    {
+        "A": {"average": around(70.0, 20 * SPREAD[0]), "size": 1.0},
+        "B": {"average": around(80.0, SPREAD[1]), "size": 2.0},
+        "C (n=1)": {"average": around(81.0, SPREAD[1] + 0.3 * SPREAD[2]), "size": 3.0},
+        "D (n=1)": {"average": around(90.0, SPREAD[1]), "size": 4.0},
+    },
+    margin=2.0,
+    chosen={"B": {"average": 79.0}, "C (n=1)": {"average": 78.0}},
+    lost={"D (n=1)": {"average": "the task"}},
+)
 NAMES = Vocabulary(
     rows={"all": ("*",), "C": ("C (*",), "not C": ("*", "!C"), "first": ("A", "B")},
     columns={"average": "{:.1f}", "task": "{:.1f}", "size": "{:.0f}%"},
@@ -38,10 +53,11 @@ NAMES = Vocabulary(
 )
 
 
-def found(tables: str | tuple[str, ...] = "toy/table1", **asked) -> tuple[bool, str]:
+def found(tables: str | tuple[str, ...] = "toy/table1", **asked) -> tuple[bool | None, str]:
     """Whether a condition holds, and its words."""
-    condition = conform(asked, Condition, "condition: ")
-    return Case(condition, listed(tables), Evidence({"toy/table1": TABLE, "toy/table2": lambda: OTHER}), NAMES).found()
+    there = {"toy/table1": TABLE, "toy/table2": lambda: OTHER, "toy/noisy": NOISY}
+    result = Case(conform(asked, Condition, "condition: "), listed(tables), Evidence(there), NAMES).found()
+    return conclude([result]), result.said
 
 
 def holds(**asked) -> bool:
@@ -69,7 +85,28 @@ def holds(**asked) -> bool:
     ],
 )
 def test_words_by_a_gap_and_a_margin_of_two(word, yes, no):
-    assert all(decide(word, gap, 2.0) for gap in yes) and not any(decide(word, gap, 2.0) for gap in no)
+    assert settle([decide(word, exact(gap), 2.0) for gap in yes]) == [True] * len(yes)
+    assert settle([decide(word, exact(gap), 2.0) for gap in no]) == [False] * len(no)
+
+
+@pytest.mark.parametrize(
+    ("word", "yes", "no", "open_"),
+    [
+        ("better", 1.1, -1.1, 0.9),
+        ("worse", -1.1, 1.1, 0),
+        ("no worse", -1.1, -3.1, -1.3),
+        ("no better", 1.1, 3.1, 2.9),
+        ("on par", 1.1, 3.1, 1.3),
+        ("different", 3.1, 1.1, 1.3),
+        ("far better", 3.1, 0.9, 2.9),
+        ("far worse", -3.1, -0.9, -2.9),
+        ("slightly worse", -1.05, 1.1, -0.2),
+    ],
+)
+def test_words_by_an_interval_of_one_and_a_margin_of_two(word, yes, no, open_):
+    noise = np.random.default_rng(0).standard_normal(DRAWS) / 1.96  # 95 % within 1, 90 % within 0.84
+    noise *= 0.4 if word == "slightly worse" else 1
+    assert [settle([decide(word, around(gap, noise), 2.0)]) for gap in (yes, no, open_)] == [[True], [False], [None]]
 
 
 def test_every_word_that_compares_is_tried():
@@ -197,14 +234,16 @@ def test_the_highest_and_lowest():
 
 def test_a_long_ranking_is_told_to_the_row_after():
     rows = Rows("long", {str(i): {"average": float(i)} for i in range(20)})
-    said = Case(Condition("highest", rows="3"), ("long",), Evidence({"long": rows}), NAMES).found()
-    assert said == (False, "highest average: 19 19.0, 18 18.0, 3 3.0")
+    result = Case(Condition("highest", rows="3"), ("long",), Evidence({"long": rows}), NAMES).found()
+    assert (conclude([result]), result.said) == (False, "highest average: 19 19.0, 18 18.0, 3 3.0")
 
 
 def test_grows_with():
-    assert found(columns="size", relation="grows with", along="size") == (True, "Spearman's rho 1.00, p = 0, 6 rows")
+    holds_, said = found(columns="size", relation="grows with", along="size")
+    assert holds_ and said.startswith("size over size: Spearman's rho 1.00 [") and said.endswith("1.00], 6 rows")
     assert not holds(columns="average", relation="grows with", along="size")  # falls
-    assert not holds(rows="first", columns="size", relation="grows with", along="size")  # two rows tell nothing
+    with pytest.raises(Untestable, match="2 rows"):
+        found(rows="first", columns="size", relation="grows with", along="size")
 
 
 def test_alike():
@@ -213,6 +252,37 @@ def test_alike():
         "C (n=1), C (n=2): size varies by 2.5%",
     )
     assert not holds(rows="C", columns="size", relation="alike", within="2%")
+
+
+# --- numbers that are not exact ---------------------------------------------------------------------------------------
+def test_differences_are_paired_and_told_with_their_intervals():
+    verdict, said = found("toy/noisy", rows="C (n=1)", relation="better", than="B")
+    assert verdict and said.startswith("average less B's 80.0: C (n=1) 81.0, +1.0 [+0.4, +1.6]")
+    assert found("toy/noisy", rows="C (n=1)", relation="on par", than="B")[0] is True
+    assert found("toy/noisy", rows="B", relation="better", than="A")[0] is None
+
+
+def test_the_best_of_several_is_chosen_on_validation():
+    assert found("toy/noisy", rows="A", relation="worse", than="best of first")[1].startswith("average less B's 80.0")
+    verdict, said = found("toy/noisy", rows="best of *", relation="worse", than="C (n=1)")
+    assert verdict and "B 80.0, -1.0" in said  # 79 on validation, C 78
+
+
+def test_what_did_not_learn_is_named_and_leaves_open_what_the_others_do_not_decide():
+    verdict, said = found("toy/noisy", rows="*", relation="better", than="A", some=True)
+    assert verdict is None and said.endswith("; did not learn: D (n=1) the task")
+    assert found("toy/noisy", rows=["C (n=1)", "D (n=1)"], relation="better", than="B")[0] is None
+    assert found("toy/noisy", rows=["B", "D (n=1)"], relation="better", than="C (n=1)")[0] is False  # B is not
+    assert found("toy/noisy", rows="C (n=1)", relation="highest", among=["B", "C (n=1)", "D (n=1)"])[0] is None
+    assert found("toy/noisy", rows="B", relation="highest", among=["B", "C (n=1)", "D (n=1)"])[0] is False
+    for asked in ({"rows": "D*", "than": "B"}, {"rows": "B", "than": "D (n=1)"}):
+        with pytest.raises(Unlearned, match="D .n=1. of toy/noisy did not learn the task"):
+            found("toy/noisy", **asked, relation="better")
+
+
+def test_the_smallest_difference_that_could_have_been_seen_is_told():
+    case = Case(Condition("better", rows="B", than="A"), ("toy/noisy",), Evidence({"toy/noisy": NOISY}), NAMES)
+    assert case.found().seen.endswith(" in average") and 37 < float(case.found().seen.split()[0]) < 42
 
 
 # --- what is not there ------------------------------------------------------------------------------------------------
@@ -236,7 +306,7 @@ def test_a_number_that_is_missing_is_unknown(asked):
 def test_a_margin_that_nothing_tells_is_unknown():
     rows = Rows("bare", {"A": {"average": 1.0}})
     case = Case(Condition("on par", rows="A", than="A"), ("bare",), Evidence({"bare": rows}), NAMES)
-    with pytest.raises(Unknown, match="bare"):
+    with pytest.raises(Unknown, match="a margin for bare"):
         case.found()
 
 

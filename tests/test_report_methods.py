@@ -3,12 +3,14 @@
 import json
 
 import matplotlib
+import nbformat
 import pytest
 
-from peftlib import grids, records, report
+from peftlib import grids, method_page, records, report
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
+from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.model import Tuned
 from peftlib.report import blocks, methods
@@ -129,8 +131,27 @@ def test_explanations_of_printed_counts_hold():
 
 @pytest.mark.parametrize("label", LABELS)
 def test_source_is_the_librarys(label):
-    text = methods.source(METHOD_RUNS[label])._repr_html_()
-    assert "<details>" in text and "peftlib/methods/" in text
+    shown = methods.source(METHOD_RUNS[label])
+    assert "<details>" in shown._repr_html_() and "peftlib/methods/" in shown._repr_html_()
+    assert all(f"class {name}(" in repr(shown) for name in names(METHOD_RUNS[label]))
+    assert "about = {" not in repr(shown) and "def formula" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    "label, code",
+    {
+        "Compacter": 'H = torch.einsum("ipq,iab->paqb", A, full)',  # the Kronecker product, in a file beside it
+        "PHMAdapter": "def factored(",
+        "FishMask": "def _fisher(",
+        "GaLore": "torch.linalg.eigh(gram)",
+        "AdaLoRA": "def after_step(",
+        "AdapterDrop": "site.layer >= self.drop",
+        "PfeifferFFN": "OnOutput(at.shape.width",  # of the class it is a variant of
+        "IntrinsicSAID": "def hadamard(",
+    }.items(),
+)
+def test_source_has_the_code_that_does_the_work(label, code):
+    assert code in repr(methods.source(METHOD_RUNS[label]))
 
 
 def test_pages_cope_with_no_records():
@@ -215,14 +236,15 @@ def test_results_by_label_reach_rows_that_a_small_preset_leaves_out():
 
 # --- the notebooks ----------------------------------------------------------------------------------------------------
 def test_every_method_has_a_page_and_every_page_its_own_row():
-    named = [
-        line.split('"')[1]
-        for page in PAGES
-        for cell in json.loads(page.read_text())["cells"]
-        for line in cell["source"]
-        if line.startswith("label = ")
-    ]
-    assert sorted(named) == sorted(LABELS)
+    assert sorted(method_page.label_of(json.loads(page.read_text()), page.stem) for page in PAGES) == sorted(LABELS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_code_is_the_templates(page):
+    """``python -m peftlib.method_page`` writes it."""
+    notebook = json.loads(page.read_text())
+    assert method_page.refreshed(notebook, page.stem) == notebook
+    nbformat.validate(notebook)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
@@ -241,6 +263,23 @@ def test_pages_keep_one_order_and_no_outputs(page):
         "## References",
     ]
     assert all(not c.get("outputs") for c in cells)
+    assert not [line for line in lines if "<!--" in line]  # where the template asks for prose
+
+
+def test_pages_keep_what_is_their_own():
+    """Prose, and code with a tag, in its place; no other code."""
+    notebook = json.loads(PAGES[0].read_text())
+    ids = [cell["id"] for cell in notebook["cells"]]
+    mine = {"cell_type": "code", "id": "mine", "metadata": {"tags": ["own"]}, "source": ["1 + 1"], "outputs": []}
+    more = {"cell_type": "markdown", "id": "more", "metadata": {}, "source": ["More."]}
+    at = ids.index("source")
+    notebook["cells"][at + 1 : at + 1] = [mine, more]
+    notebook["cells"][at]["source"] = ["methods.source(method)  # edited"]
+    del notebook["cells"][ids.index("counted") + 2]
+    again = method_page.refreshed(notebook, PAGES[0].stem)
+    assert [cell["id"] for cell in again["cells"]] == [*ids[: at + 1], "mine", "more", *ids[at + 1 :]]
+    assert again["cells"][at]["source"] == ["methods.source(method)"] and again["cells"][at + 1 : at + 3] == [mine, more]
+    assert [c for c in again["cells"] if c["id"] == "equation"] == [c for c in notebook["cells"] if c["id"] == "equation"]
 
 
 def test_every_methods_paper_is_in_the_bibliography():

@@ -20,11 +20,11 @@ from peftlib.methods import parse
 from peftlib.methods.selective.fish import _examples
 from peftlib.model import Tuned
 from peftlib.records import Recipe, Run
-from peftlib.training import imitation
-from peftlib.training import mixture as m
-from peftlib.training import pretrain as p
 from peftlib.training.encoding import Encoded, _levelled
 from peftlib.training.loop import Trainer
+from tools.t5_embedded import imitation
+from tools.t5_embedded import mixture as m
+from tools.t5_embedded import spans as p
 
 TINY = p.Pretraining(
     vocabulary=900,

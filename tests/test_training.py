@@ -1,6 +1,7 @@
 """The training loop, and experiments made of its runs: the same numbers every time, nothing lost or done twice."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from tiny import TASKS, build, inputs_of
 
 from peftlib import edits, grids, provenance, records, report, study
+from peftlib.batch import plan
 from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.methods.reparametrized.lora import LowRank
@@ -206,31 +208,23 @@ def test_every_step_computes_with_the_weights_of_the_one_before(precision):
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
-        {"ACCELERATE_MIXED_PRECISION": "fp64", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"},
-        {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_MEGATRON_LM": "true"},
-        {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_TORCH_DEVICE": "meta", "ACCELERATE_USE_CPU": "perhaps"},
-        {"CUBLAS_WORKSPACE_CONFIG": ":0:0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
-    ],
-    ids=lambda variables: ",".join(variables),
-)
-def test_the_shell_does_not_change_the_numbers(variables, tmp_path):
-    """In a process of its own: Accelerate reads its variables once."""
+@pytest.fixture(scope="module")
+def said():
+    """What a training says in a process of its own, with more environment variables than these: Accelerate reads its own
+    once."""
     code = (
         "import sys; sys.path.insert(0, 'tests'); import torch; torch.set_num_threads(1); from test_training import *; "
         "import os; before = dict(os.environ); outcome = fit(run(tasks=('sst',), limits=(32, 16, 16), epochs=1)); "
         "assert all(os.environ[name] == value for name, value in before.items() if 'ACCELERATE' in name); "
         "print(numbers(outcome)[3:], outcome.test)"
     )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
 
-    def said(**more):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    @functools.cache
+    def said(*more):
         return subprocess.run(
             [sys.executable, "-c", code],
-            env=clean | more,
+            env=clean | dict(more),
             cwd=records.root(),
             capture_output=True,
             text=True,
@@ -238,7 +232,22 @@ def test_the_shell_does_not_change_the_numbers(variables, tmp_path):
             timeout=120,
         ).stdout
 
-    assert said(**variables) == said()
+    return said
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
+        {"ACCELERATE_MIXED_PRECISION": "fp64", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"},
+        {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_MEGATRON_LM": "true"}
+        | {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_TORCH_DEVICE": "meta", "ACCELERATE_USE_CPU": "perhaps"}
+        | {"CUBLAS_WORKSPACE_CONFIG": ":0:0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+    ],
+    ids=lambda variables: ",".join(variables),
+)
+def test_the_shell_does_not_change_the_numbers(variables, said):
+    assert said(*variables.items()) == said()
 
 
 def test_the_callers_torch_does_not_change_the_numbers():
@@ -463,6 +472,24 @@ def test_a_preset_changes_by_paper_then_by_experiment():
     assert other == changed
 
 
+def test_what_a_backbone_changes_stands_between_a_paper_and_an_experiment():
+    every = {"epochs": 5, "form": "text", "lr": {"LoRA": 4.0, "Full": 5.0}}
+    changed = preset(
+        lr={"default": 1.0, "LoRA": 2.0},
+        backbones={"t5-embedded": every},
+        changes={
+            "paper": {"epochs": 7, "batch_size": 3, "lr": {"LoRA": 3.0}},
+            "paper/table": {"backbone": "t5-embedded", "lr": {"Full": 6.0}},
+            "other": {"backbone": "t5-embedded"},
+        },
+    )
+    table, figure, other = (changed.at(name) for name in ("paper/table", "paper/figure", "other/table"))
+    assert (table.epochs, table.batch_size, table.form) == (5, 3, "text")
+    assert table.lr == {"default": 1.0, "LoRA": 4.0, "Full": 6.0}
+    assert (figure.epochs, figure.form, figure.lr["LoRA"]) == (7, "heads", 3.0)
+    assert (other.epochs, other.form, other.lr["Full"]) == (5, "text", 5.0)
+
+
 def test_a_record_is_written_whole_and_once(tmp_path, monkeypatch):
     path = tmp_path / "runs" / "abc.json"
     monkeypatch.setattr(records.os, "replace", lambda *a: (_ for _ in ()).throw(Killed()))
@@ -534,7 +561,7 @@ def test_a_record_under_the_digest_of_its_spelling_is_found(root):
     path.unlink()
     (found,) = study.results("paper/table", preset(), progress=False)
     assert found["digest"] == wanted.digest and not path.exists() and records.find("smoke", wanted) == old
-    assert study.plan("smoke") == [] or study.plan("smoke")[0].records == (old,)
+    assert plan.jobs("smoke") == [] or plan.jobs("smoke")[0].records == (old,)
 
 
 def test_results_trains_what_is_missing_and_nothing_twice(root, monkeypatch):
@@ -578,8 +605,12 @@ def test_a_run_that_diverges_is_recorded_once_and_left_out_of_scores(root, monke
     assert [r["run"]["label"] for r in found] == ["row 0"]
     assert [r["run"]["label"] for r in found.diverged] == ["row 1"] and len(found.wanted) == 2
     assert "lower the learning rate" in found.diverged[0]["diverged"] and "test" not in found.diverged[0]
-    assert report.presence(found) == report.presence(report.union(found, found)) == "1 of 2 runs, 1 diverged"
-    assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, 1 diverged"
+    assert (
+        report.presence(found)
+        == report.presence(report.union(found, found))
+        == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
+    )
+    assert report.presence(suites.only(found, ["sst"])) == "1 of 2 runs, ✕ 1 did not learn, 1 diverged"
     assert report.presence(suites.only(found, ["cola"])) == "0 of 0 runs"
     said = report.rerun("notebooks/x.ipynb", report.Page(preset(), False), found).data
     assert "1 diverged at its learning rate and has no scores" in said and "missing" not in said
@@ -596,7 +627,7 @@ def finished(root):
 
 
 def states():
-    (row,) = study.status("smoke")
+    (row,) = plan.status("smoke")
     return {word: n for word, n in row.items() if n and word not in ("paper", "experiment", "changed")}
 
 
@@ -609,7 +640,7 @@ def test_a_damaged_record_is_left_out_counted_and_trained_again(finished, root, 
     assert [r["run"]["label"] for r in read] == ["row 1"] and [run.label for run in read.damaged] == ["row 0"]
     assert str(first) in capsys.readouterr().err and first.read_text() == cut  # who only reads changes nothing
     assert read.only(lambda run: run.label == "row 1").damaged == []
-    assert report.presence(read) == report.presence(report.union(read, read)) == "1 of 2 runs, 1 damaged"
+    assert report.presence(read) == report.presence(report.union(read, read)) == "1 of 2 runs, ✕ 1 did not learn, 1 damaged"
     assert "1 has a damaged record" in report.rerun("notebooks/x.ipynb", report.Page(smoke, False), read).data
     assert states() == {"done": 1, "damaged": 1}
     again = study.results("paper/table", smoke, progress=False)
@@ -623,8 +654,8 @@ def test_a_batch_plans_to_train_a_damaged_record_again(finished, capsys):
     """Snakemake goes by whether files are there: what does not stand must be away before it looks."""
     _, (first, second) = finished
     first.write_text("{")
-    study.make_ready("smoke")
-    (job,) = study.plan("smoke")
+    plan.make_ready("smoke")
+    (job,) = plan.jobs("smoke")
     assert job.records == (first, second) and not first.exists() and second.exists()
     assert (first.parent / "aside" / f"{first.stem}.1.json").read_text() == "{" and str(first) in capsys.readouterr().err
 
@@ -675,7 +706,7 @@ def test_data_and_weights_are_looked_at_again_only_when_their_files_change(tmp_p
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
     monkeypatch.setenv("PEFTLIB_DATA", str(tmp_path))
     assert set(write(60)).isdisjoint(first)
-    for kept in (tmp_path / "_build" / "digests").iterdir():
+    for kept in (tmp_path / "_build" / "kept").iterdir():
         kept.write_text("{")
     assert set(write(40)) == set(first)
 
@@ -754,11 +785,11 @@ def test_status_counts_done_missing_failed_and_stale(root):
     sources = record["sources"] | {"edits.py": "of another day", "forgotten.py": "12345678"}
     path.write_text(json.dumps(record | {"sources": sources}))
     assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
-    assert study.status("smoke")[0]["changed"] == ["edits.py", "forgotten.py"]
+    assert plan.status("smoke")[0]["changed"] == ["edits.py", "forgotten.py"]
     del record["sources"]
     path.write_text(json.dumps(record))
     assert states() == {"done": 1, "missing": 1, "failed": 1, "stale": 1}
-    assert study.status("smoke")[0]["changed"] == [provenance.NOT_KEPT]
+    assert plan.status("smoke")[0]["changed"] == [provenance.NOT_KEPT]
 
 
 def test_unknown_names_get_a_suggestion(root):

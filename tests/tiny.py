@@ -1,5 +1,9 @@
 """Tiny backbones from configurations, and batches of token ids: what the tests of methods share."""
 
+from __future__ import annotations
+
+import copy
+import functools
 from pathlib import Path
 
 import torch
@@ -77,7 +81,12 @@ CONFIGS = {
 
 
 def backbone(kind: str, seed: int = 7) -> torch.nn.Module:
-    """The same random weights at every call; leaves the global generator alone."""
+    """The same random weights at every call, in tensors of their own; leaves the global generator alone."""
+    return copy.deepcopy(_backbone(kind, seed))
+
+
+@functools.cache
+def _backbone(kind: str, seed: int) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return backbones.from_config(CONFIGS[kind]())
@@ -143,6 +152,18 @@ def build(expression: str, kind: str, seed: int = 0, prepared: bool = True) -> T
     if prepared:
         model.prepare([(name, batch(name, kind=kind)) for name in TASKS])
     return model.eval()
+
+
+def after_training(expression: str, kind: str) -> Tuned:
+    """A model of `build` after three steps of `train`: at every call a copy of the same."""
+    return copy.deepcopy(_after_training(expression, kind))
+
+
+@functools.cache
+def _after_training(expression: str, kind: str) -> Tuned:
+    model = build(expression, kind)
+    train(model, kind)
+    return model
 
 
 def inputs_of(task: str, kind: str, **options) -> dict[str, torch.Tensor]:

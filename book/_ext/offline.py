@@ -1,20 +1,29 @@
 """Sphinx extension: a page asks nothing of the network, and works when its file is opened from a disk.
 
 MathJax comes from the package sphinx-mathjax-offline (version 3.2.2); of its 20 MB only the component that
-`mathjax_path` names and its fonts are copied, 1.6 MB. What the theme and Jupyter Book add for servers is taken out.
+`mathjax_path` names and its fonts are copied, 1.6 MB, and only pages with a formula load it. What the theme and Jupyter
+Book add for servers is taken out, and so are the theme's icons, a script of 1.5 MB and a font for a dozen pictures:
+`book/_static/icons.css` draws them.
 """
+
+from __future__ import annotations
 
 import importlib.metadata
 import re
 import shutil
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.errors import ExtensionError
 
 PACKAGE, FOLDER = "sphinx-mathjax-offline", "static/mathjax"
 WANTED = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2/")
-# A preloaded font is a cross-origin request, which browsers refuse for files; the style sheet loads the same font.
-PRELOADED_FONT = re.compile(r'\s*<link rel="preload" as="font"[^>]*>')
+# A preloaded font is a cross-origin request, which browsers refuse for files.
+TAKEN_OUT = re.compile(
+    r'\s*<link rel="preload" as="font"[^>]*>'
+    r"|\s*<link [^>]*vendor/fontawesome/[^>]*>"
+    r"|\s*<script [^>]*vendor/fontawesome/[^>]*></script>"
+)
 
 
 def packaged() -> dict[str, Path]:
@@ -50,6 +59,17 @@ def without_thebe(app, config) -> None:
         app.events.listeners[name] = [listener for listener in listeners if wanted(listener.handler)]
 
 
+def without_mathjax(app, pagename, templatename, context, doctree) -> None:
+    """A page without a formula loads no MathJax. Sphinx's own rule looks at the pages below it, too: home has all."""
+    if doctree is None or any(True for kind in (nodes.math, nodes.math_block) for _ in doctree.findall(kind)):
+        return
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "mathjax" not in f"{script} {getattr(script, 'attributes', '')}".lower()
+    ]
+
+
 def make_local(app, error) -> None:
     """Place MathJax where `mathjax_path` points, and mend the written pages."""
     if error is not None or app.builder.format != "html":
@@ -61,11 +81,13 @@ def make_local(app, error) -> None:
         shutil.copyfile(source, there)
     for page in out.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        if PRELOADED_FONT.search(text):
-            page.write_text(PRELOADED_FONT.sub("", text), encoding="utf-8")
+        if TAKEN_OUT.search(text):
+            page.write_text(TAKEN_OUT.sub("", text), encoding="utf-8")
+    shutil.rmtree(out / "_static" / "vendor" / "fontawesome", ignore_errors=True)
 
 
 def setup(app) -> dict:
     app.connect("config-inited", without_thebe)
+    app.connect("html-page-context", without_mathjax, priority=900)
     app.connect("build-finished", make_local)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -64,7 +64,7 @@ def largest_batch(
         if fail and fail[0].batch == fit[-1].batch + 1:
             return fit[-1]
         most = fail[0].batch - 1 if fail else GROWTH * fit[-1].batch
-        tried.append(at(min(max(_guess(fit, fail, len(tried), budget), fit[-1].batch + 1), most)))
+        tried.append(at(min(max(_guess(fit, fail, len(tried), budget), fit[-1].batch + 1), most)))  # type: ignore[arg-type]  # `most` is finite
 
 
 def _guess(fit: list[Estimate], fail: list[Estimate], tries: int, budget: int) -> float | int:
@@ -72,10 +72,10 @@ def _guess(fit: list[Estimate], fail: list[Estimate], tries: int, budget: int) -
     the two beside the budget. Where lines bend this creeps, so every other try from the fifth on is the line through the
     two smallest that fail, which lie beyond the bend, or the middle."""
     if not fail:
-        return _on_line(*fit[-2:], budget)
+        return _on_line(*fit[-2:], budget)  # type: ignore[arg-type, call-arg]  # two of them
     if tries < 4 or tries % 2:
         return _on_line(fit[-1], fail[0], budget)
-    return _on_line(*fail[:2], budget) if len(fail) > 1 else (fit[-1].batch + fail[0].batch) // 2
+    return _on_line(*fail[:2], budget) if len(fail) > 1 else (fit[-1].batch + fail[0].batch) // 2  # type: ignore[arg-type, call-arg]  # as above
 
 
 def _on_line(first: Estimate, second: Estimate, budget: int) -> float | int:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from peftlib.accounting import BERT as BERT
 from peftlib.backbones import shape_only
 from peftlib.data.tasks import Task, get_task
 from peftlib.errors import UsageError, short
-from peftlib.grids import TASKS
+from peftlib.grids import DEFAULT_TASKS
 from peftlib.methods.base import Expression, parse
 from peftlib.model import Counts, Tuned
 
-BERT = "bert-base-uncased"
 MOST = 1000  # tasks, and copies of methods
 
 
@@ -44,8 +44,8 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
     if isinstance(tasks, int):
         if not 1 <= tasks <= MOST:
             raise UsageError(f"{short(tasks)} tasks cannot be counted: expected at least 1 and at most {MOST:,}")
-        bases = [get_task(TASKS[i % len(TASKS)]) for i in range(tasks)]
-        turns = [i // len(TASKS) + 1 for i in range(tasks)]
+        bases = [get_task(DEFAULT_TASKS[i % len(DEFAULT_TASKS)]) for i in range(tasks)]
+        turns = [i // len(DEFAULT_TASKS) + 1 for i in range(tasks)]
         return [
             t if turn == 1 else dataclasses.replace(t, name=f"{t.name}_{turn}")
             for t, turn in zip(bases, turns, strict=True)

@@ -16,6 +16,7 @@ import dataclasses
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class Estimate:
     peak: int
     flops: int
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
@@ -180,6 +181,7 @@ class Saved:
 
     def __init__(self, parameters: Sequence[Tensor]):
         self.seen = {p.untyped_storage()._cdata for p in parameters}
+        self._storages: list[torch.UntypedStorage]
         self.bytes, self._storages = 0, []
 
     def pack(self, t: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-            self._start = torch.cuda.memory_allocated()
+            self._start: int | None = torch.cuda.memory_allocated()
         else:
             try:
                 heap.give_back()  # or the peak would seem to be less by what was kept
@@ -34,7 +34,7 @@ class PeakMemory:
 
     def __exit__(self, *_) -> None:
         if torch.cuda.is_available():
-            self.bytes = torch.cuda.max_memory_allocated() - self._start
+            self.bytes = torch.cuda.max_memory_allocated() - self._start  # type: ignore[operator]  # set where there is CUDA
         elif self._start is not None:
             self.bytes = max(0, _resident("VmHWM") - self._start)
 

@@ -22,11 +22,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from peftlib import commandline, records
-from peftlib.batch import guard, parameters, shown, site, slurm
+from peftlib.batch import guard, parameters, shown, site, slurm, times, warm
 from peftlib.errors import PeftlibError, UsageError, short
 
 RENDER_ONLY = {"published"}  # its records are committed: `make book` renders them, `make train` makes them
@@ -54,10 +55,11 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
     Raises:
         UsageError: unknown preset, or a notebook that lacks a parameter it is to be given.
     """
-    from peftlib import grids, study
+    from peftlib import grids
+    from peftlib.batch import plan as planning
 
     notebook, train = root / "notebooks" / "train.ipynb", {}
-    for job in study.plan(preset):
+    for job in planning.jobs(preset):
         given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
         parameters.check(notebook, given)
         train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
@@ -74,7 +76,7 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
         return [str(records.find(preset, run)) for run in grids.runs(experiment, preset)]
 
     pages = {}
-    for page in study.pages(preset):
+    for page in planning.pages(preset):
         notebook = root / page.notebook
         given = {"preset": preset, "train": False}  # records are what passes between the halves
         given = {name: given[name] for name in given if name in parameters.declared(notebook)}
@@ -204,6 +206,8 @@ class Progress:
     total: int = 0
     done: int = 0
     names: dict[str, str] = field(default_factory=dict)  # of running jobs, by Snakemake's number
+    begun: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of finished jobs, by name
     failing: bool = False
 
     def feed(self, line: str) -> str | None:
@@ -213,13 +217,15 @@ class Progress:
         elif match := re.match(r"total\s+(\d+)$", line):
             self.total = int(match[1]) - self.gathering
         elif match := re.match(r"Job (\d+): (.+?)(?: {2,}.*)?$", line):
-            self.names[match[1]] = match[2].strip()
+            self.names[match[1]], self.begun[match[1]] = match[2].strip(), time.monotonic()
         elif match := re.match(r"Error in rule", line):
             self.failing = True
         elif self.failing and (match := re.match(r"\s+jobid: (\d+)", line)):
             self.failing = False
             return self.report(match[1], "FAILED")
         elif match := re.match(r"Finished jobid: (\d+)", line):
+            if match[1] in self.names:
+                self.seconds[self.names[match[1]]] = time.monotonic() - self.begun[match[1]]
             return self.report(match[1], "done")
         return None
 
@@ -278,8 +284,9 @@ def snakemake_log(build: Path) -> Path:
     return build / "logs" / "snakemake.log"
 
 
-def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> bool:
-    """Bring targets of the Snakefile up to date in `build`, with progress; True if nothing failed.
+def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> tuple[bool, dict[str, float]]:
+    """Bring targets of the Snakefile up to date in `build`, with progress; whether nothing failed, and the seconds that
+    each finished job took.
 
     Raises:
         UsageError: Snakemake stopped before its first job: it does not know an argument, or cannot write.
@@ -299,7 +306,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         f"parent={os.getpid()}",
         f"executor={options.executor}",
     ]
-    seen = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
+    seen: dict[str, Any] = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
     if any((build / ".snakemake" / "locks").glob("*")):  # left by a kill; ours is held by `alone`
         subprocess.run([*base, "--cores", "1", "--unlock"], capture_output=True, check=True, **seen)
     command = [
@@ -314,13 +321,14 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
     ]
     progress, log = Progress(), snakemake_log(build)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
+    warmed = warm.kernels(build, seen["env"]) if options.local and TARGET["pages"] in targets else contextlib.nullcontext()
+    with log.open("w", encoding="utf-8") as file, warmed:
         # On a cluster Snakemake alone can cancel its jobs: it gets a group, and so no Ctrl-C but ours.
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **seen, process_group=None if options.local else 0
         )
         try:
-            for line in process.stdout:
+            for line in process.stdout:  # type: ignore[union-attr]  # a pipe
                 file.write(line)
                 if message := progress.feed(line.rstrip("\n")):
                     print(message, flush=True)
@@ -335,7 +343,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         raise KeyboardInterrupt(f"Snakemake was killed by signal {-process.returncode}")
     if process.returncode and not progress.total:
         raise UsageError(f"Snakemake stopped before its first job: {site.tail(log, 1)} (all it said: {log})")
-    return process.returncode == 0
+    return process.returncode == 0, progress.seconds
 
 
 # --- one batch --------------------------------------------------------------------------------------------------------
@@ -373,7 +381,8 @@ def bring(folders: tuple[str, ...], plan: dict, build: Path, options: Options) -
     for folder in folders:
         missing = len(unfinished(folder, plan, build))
         print(f"{NOUN[folder]}: {len(plan[folder])} notebooks, {missing} of them never run or failed", flush=True)
-    good = snakemake([TARGET[folder] for folder in folders], build, Path(plan["root"]), options)
+    good, took = snakemake([TARGET[folder] for folder in folders], build, Path(plan["root"]), options)
+    times.keep(plan, build, took)
     failed = {folder: unfinished(folder, plan, build) for folder in folders}
     for folder, names in failed.items():
         for name in names:
@@ -422,6 +431,9 @@ def run(plan: dict, build: Path, options: Options, halves: tuple[str, ...] = ("t
             write(build / "complete", made_from)
     if "book" in halves and site.index(build / "site").exists():
         print(f"\nthe book: {site.index(build / 'site')}")
+    if steps:
+        told = times.read(times.path_of(build))
+        print("\n".join(["", times.table(told, halves), *times.over_budget(told, Path(plan["root"]))]))
     print(f"{'NOT complete after' if failed else 'complete in'} {clock(time.monotonic() - started)}")
     for name in failed:
         print(f"  failed: {name}")
@@ -480,7 +492,8 @@ def stoppable():
 
 def main(argv: list[str] | None = None) -> int:
     """Run the batch from the command line; 0 complete, 1 something failed, 2 refused, 130 stopped."""
-    from peftlib import study
+    from peftlib.batch import forecast
+    from peftlib.batch import plan as planning
 
     args, extra = parse(argv)
     if args.parent is not None:
@@ -492,7 +505,9 @@ def main(argv: list[str] | None = None) -> int:
         root = repository()
         build = root / "_build" / args.preset
         if "train" in halves:
-            study.make_ready(args.preset)
+            planning.make_ready(args.preset)
+            if said := forecast.announced(args.preset, args.jobs):
+                print(said, flush=True)
         plan = make_plan(args.preset, root, build)
         with stoppable():
             return run(plan, build, options, halves)

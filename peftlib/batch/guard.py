@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -46,6 +48,18 @@ def exit_with(parent: int, interval: float = 0.5, gently: bool = False) -> None:
             _end()
 
     threading.Thread(target=watch, daemon=True, name="exit-with-parent").start()
+
+
+def exit_at_end_of(connection: socket.socket) -> None:
+    """From now on, end this process and all that it started once the other side of a connection has gone."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while connection.recv(1):
+                pass
+        _end()
+
+    threading.Thread(target=watch, daemon=True, name="exit-at-end").start()
 
 
 def exit_at_signals() -> None:

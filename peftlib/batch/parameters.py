@@ -62,7 +62,7 @@ def _cells(notebook: Path) -> list[tuple[str, list[str]]]:
 def _assigned(line: ast.Assign | ast.AnnAssign, notebook: Path) -> list[tuple[ast.Name, object]]:
     targets = line.targets if isinstance(line, ast.Assign) else [line.target]
     try:
-        default = ast.literal_eval(line.value)
+        default = ast.literal_eval(line.value)  # type: ignore[arg-type]  # which refuses None, too
     except (*UNREADABLE, TypeError):
         targets = []
     if not targets or not all(isinstance(target, ast.Name) for target in targets):
@@ -70,7 +70,7 @@ def _assigned(line: ast.Assign | ast.AnnAssign, notebook: Path) -> list[tuple[as
             f"{notebook}: line {line.lineno} of the parameters cell: expected `name = literal`, found "
             f"{short(ast.unparse(line))}"
         )
-    return [(target, default) for target in targets]
+    return [(target, default) for target in targets]  # type: ignore[misc]  # names, as was seen
 
 
 def check(notebook: Path, given: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from peftlib import closure, papers
+from peftlib import catalogue, closure, papers
 from peftlib.presets import Preset
 
 TRAINING = {"study.py", "provenance.py"}  # what these import is for training, which the batch's pages do not
@@ -27,7 +27,10 @@ def digest(notebook: Path, experiments: Sequence[str], preset: Preset) -> str:
     values = dataclasses.asdict(preset)
     values["changes"] = {part: given for part, given in preset.changes.items() if part.split("/")[0] in whose}
     as_text = {file: (closure.PACKAGE / file).read_text(encoding="utf-8") for file in sorted(quoted(notebook))}
-    text = json.dumps([values, closure.digests(sources(notebook)), as_text], sort_keys=True)
+    used = sources(notebook)
+    # How a method looks is no part of its file's digest.
+    looks = [dataclasses.asdict(entry) for entry in catalogue.methods().values() if "catalogue.py" in used]
+    text = json.dumps([values, closure.digests(used), as_text, looks], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ from peftlib.batch.guard import exit_with
 from peftlib.batch.worker import plain
 
 WIDEST = 1000  # characters of a log's line that are shown
-BESIDE = ("_config.yml", "_toc.yml", "README.md", "book")  # what a book needs beside executed notebooks
+BESIDE = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff", "book")  # what a book needs beside executed notebooks
 
 
 def sources(root: Path) -> list[Path]:

@@ -14,10 +14,15 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from peftlib.batch import warm
 from peftlib.batch.guard import exit_with
 from peftlib.batch.parameters import check
 from peftlib.errors import UsageError
+
+if TYPE_CHECKING:
+    from jupyter_client.connect import KernelConnectionInfo
 
 # What moves the cursor, colours or titles a terminal (sequences after ESC), and other characters that are no text.
 CONTROLS = re.compile(
@@ -31,15 +36,20 @@ def plain(text: str) -> str:
     return CONTROLS.sub("", text)
 
 
-def run(notebook: Path, output: Path, log: Path, parameters: dict[str, object], root: Path) -> bool:
-    """Run `notebook` in folder `root` with papermill into `output`; True if it succeeded, else `log` says why."""
+def run(
+    notebook: Path, output: Path, log: Path, parameters: dict[str, object], root: Path, spare: warm.Spare | None = None
+) -> bool:
+    """Run `notebook` in folder `root` with papermill into `output`; True if it succeeded, else `log` says why.
+
+    spare: what shall become its kernel; a fresh process otherwise.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=log, filemode="w", level=logging.INFO, format="%(message)s", force=True)
     try:
         check(notebook, parameters)
         scratch = log.with_suffix(".ipynb")
-        execute(notebook, scratch, parameters, root)
+        execute(notebook, scratch, parameters, root, spare)
         polish(scratch)
         os.replace(scratch, output)
     except Exception as error:  # whatever it is, the log must say it and the batch go on
@@ -48,7 +58,9 @@ def run(notebook: Path, output: Path, log: Path, parameters: dict[str, object], 
     return True
 
 
-def execute(notebook: Path, scratch: Path, parameters: dict[str, object], root: Path) -> None:
+def execute(
+    notebook: Path, scratch: Path, parameters: dict[str, object], root: Path, spare: warm.Spare | None = None
+) -> None:
     """papermill, with the notebook's own prints in the log and a kernel of this interpreter.
 
     Two kernels that start at the same moment may be given the same port, and one dies before its first cell: it is
@@ -57,10 +69,27 @@ def execute(notebook: Path, scratch: Path, parameters: dict[str, object], root: 
     import papermill  # a second; a refused parameter should not cost it
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.provisioning import LocalProvisioner
+
+    class Provisioner(LocalProvisioner):
+        process: Any  # the base class hints at nothing but its None
+        pid: Any
+
+        async def launch_kernel(self, cmd: list[str], **options) -> KernelConnectionInfo:
+            nonlocal spare
+            self.process, spare = spare, None
+            self.process.start(cmd, options["env"], os.getcwd())  # which papermill has set
+            self.pid = self.process.pid
+            return self.connection_info
 
     class KernelManager(AsyncKernelManager):
         def _kernel_spec_manager_default(self) -> KernelSpecManager:
             return KernelSpecManager(kernel_dirs=[])  # in no folder: what is found there may be another interpreter's
+
+        async def start_kernel(self, **options) -> None:  # type: ignore[override]  # as the asynchronous manager has it
+            if spare is not None:
+                self.provisioner = Provisioner(kernel_spec=self.kernel_spec, parent=self)
+            await super().start_kernel(**options)
 
     for last in (False, False, True):
         try:
@@ -108,8 +137,8 @@ def polish(notebook: Path) -> None:
     notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of a Snakemake job; exits with its parent."""
+def main(argv: list[str] | None = None, spare: warm.Spare | None = None) -> int:
+    """Entry point of a Snakemake job; exits with its parent. spare: of a warm process that does a job's work for it."""
     parser = argparse.ArgumentParser(prog="python -m peftlib.batch.worker", description=__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
@@ -117,10 +146,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True, help="folder the notebook runs in")
     parser.add_argument("--parameters", type=json.loads, default={}, help="as a JSON object")
     parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
+    parser.add_argument("--warm", action="store_true", help="with a warm kernel, where there is one (peftlib.batch.warm)")
     args = parser.parse_args(argv)
-    if args.parent is not None:
-        exit_with(args.parent)
-    return 0 if run(args.notebook, args.output, args.log, args.parameters, args.root) else 1
+    if spare is None:
+        if args.parent is not None:
+            exit_with(args.parent)
+        if args.warm and (status := warm.ask(sys.argv[1:] if argv is None else argv)) is not None:
+            return status
+    return 0 if run(args.notebook, args.output, args.log, args.parameters, args.root, spare) else 1
 
 
 if __name__ == "__main__":

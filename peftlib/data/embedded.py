@@ -84,6 +84,8 @@ def _rows(name: str, seed: int) -> list[tuple[tuple[str, ...], int | float, str]
 
     A text of one word is no sentence: COPA's question ("cause") and WiC's word come again and again.
     """
+    seen: set[str]
+    rows: list[tuple[tuple[str, ...], int | float, str]]
     rng, seen, rows = random.Random(f"peftlib embedded {name} {seed}"), set(), []
     while len(rows) < sum(SIZES[name].values()):
         texts, label, kind = GRAMMAR[name](rng)

@@ -73,7 +73,9 @@ def task_order(
     return [names[i] for i in drawn]
 
 
-def batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, sort: bool = True) -> list[list[int]]:
+def batches(
+    lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, epoch: int, sort: bool = True
+) -> list[list[int]]:
     """The rows of each batch of one epoch: every row exactly once, the same for the same seed and epoch.
 
     Rows are shuffled; with ``sort`` they are then sorted by length inside buckets of 50 batches, so that a batch

@@ -284,7 +284,7 @@ def _expanded(columns: Columns, task: Task, where: str) -> tuple[Columns, list[i
     source: list[int] = []
     for row, values in enumerate(zip(*columns.values(), strict=True)):
         try:
-            examples = task.rows(dict(zip(columns, values, strict=True)))
+            examples = task.rows(dict(zip(columns, values, strict=True)))  # type: ignore[misc]  # only of tasks that have them
             for column, found in made.items():
                 found += [example[column] for example in examples]
         except DataError as error:
@@ -380,7 +380,10 @@ def _first_half(keys: Keys) -> np.ndarray:
     return _smallest(keys, len(keys) // 2, HALVES_SALT)
 
 
-_NEEDS = {_hold_out: "a tenth of train", _first_half: "one half of validation"}
+_NEEDS: dict[Callable[[list[bytes]], np.ndarray], str] = {
+    _hold_out: "a tenth of train",
+    _first_half: "one half of validation",
+}
 
 
 def _digest(task: Task, texts: list[tuple[str, ...]], labels: np.ndarray) -> str:

@@ -1,54 +1,35 @@
-"""Every method of the study. The folders are the survey's taxonomy; one file is one method."""
+"""Every method of the study. The folders are the survey's taxonomy; one file is one method, or one and its variants.
 
-from peftlib.methods.adapters.adaptbert import AdaptBertAdapter
-from peftlib.methods.adapters.adapterdrop import AdapterDrop
-from peftlib.methods.adapters.compacter import Compacter, CompacterPlusPlus
-from peftlib.methods.adapters.houlsby import Houlsby
-from peftlib.methods.adapters.lowrank import AdapterLowRank
-from peftlib.methods.adapters.pfeiffer import PfeifferAttention, PfeifferFFN
-from peftlib.methods.adapters.phm import PHMAdapter
+A method is found by being here: all files of the folders are imported, and every method's class is a name of this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from peftlib.errors import UsageError
 from peftlib.methods.base import METHODS, Expression, Method, PerTask, Sum, method_class, parse
-from peftlib.methods.baselines import Full, HeadOnly
-from peftlib.methods.multitask.adaptbert_hypernet import AdaptBertHypernet
-from peftlib.methods.reparametrized.adalora import AdaLoRA
-from peftlib.methods.reparametrized.galore import GaLore
-from peftlib.methods.reparametrized.lora import LoRA
-from peftlib.methods.reparametrized.said import IntrinsicSAID
-from peftlib.methods.selective.bitfit import BitFit
-from peftlib.methods.selective.fish import FishMask
-from peftlib.methods.selective.layernorm import LayerNormTuning
-from peftlib.methods.selective.output import OutputLayer
-from peftlib.methods.soft_prompts.prefix import PrefixTuning
-from peftlib.methods.soft_prompts.prompt import PromptTuning
 
-__all__ = [
-    "METHODS",
-    "AdaLoRA",
-    "AdaptBertAdapter",
-    "AdaptBertHypernet",
-    "AdapterDrop",
-    "AdapterLowRank",
-    "BitFit",
-    "Compacter",
-    "CompacterPlusPlus",
-    "Expression",
-    "FishMask",
-    "Full",
-    "GaLore",
-    "HeadOnly",
-    "Houlsby",
-    "IntrinsicSAID",
-    "LayerNormTuning",
-    "LoRA",
-    "Method",
-    "OutputLayer",
-    "PHMAdapter",
-    "PerTask",
-    "PfeifferAttention",
-    "PfeifferFFN",
-    "PrefixTuning",
-    "PromptTuning",
-    "Sum",
-    "method_class",
-    "parse",
-]
+_FOLDER = Path(__file__).parent
+
+for _file in sorted(_FOLDER.rglob("*.py")):
+    if _file.name != "__init__.py":
+        importlib.import_module(".".join([__name__, *_file.relative_to(_FOLDER).with_suffix("").parts]))
+
+_OWN = {name: cls for name, cls in METHODS.items() if cls.__module__.startswith(f"{__name__}.")}
+for _name, _cls in _OWN.items():
+    if "about" not in vars(_cls):
+        raise UsageError(
+            f"{_cls.__module__}: class {_name} does not say what it is: expected a line such as "
+            f'about = {{"name": "...", "color": "...", "marker": "..."}} in its body, see CONTRIBUTING.md'
+        )
+
+__all__ = ["METHODS", "Expression", "Method", "PerTask", "Sum", "method_class", "parse", *sorted(_OWN)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OWN:
+        return _OWN[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

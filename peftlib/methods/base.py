@@ -23,7 +23,16 @@ from peftlib.errors import UsageError, short
 from peftlib.expressions import METHODS
 
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
     from peftlib.model import Tuned
+
+    class Ranked(Protocol):
+        """A method that has a rank."""
+
+        @property
+        def rank(self) -> int: ...
+
 
 E = TypeVar("E", bound=Edit)
 M = TypeVar("M", bound=nn.Module)
@@ -45,7 +54,7 @@ class Attachment:
         self.anatomy: Anatomy = model.anatomy
         self.shape: Shape = model.anatomy.shape
         self.tasks, self.current = model.tasks, model.current
-        self.edits: list[tuple[Site, Edit]] = []
+        self.edits: list[tuple[Site, Any]] = []  # of the class that the method has put there, as it knows
         self.trained: list[nn.Parameter] = []
         self.shared: list[nn.Module] = []
 
@@ -54,7 +63,7 @@ class Attachment:
         if self.task is None:
             edits.add(site, self.slot, edit)
         else:
-            switch = edits.get(site, self.slot)
+            switch: Switch | None = edits.get(site, self.slot)  # type: ignore[assignment]  # of copies
             if switch is None:
                 edits.add(site, self.slot, switch := Switch(self.current))
             switch.by_task[self.task] = edit
@@ -84,7 +93,7 @@ class Attachment:
                 )
             if p is not None and id(p) not in marked:
                 marked.add(id(p))
-                self.trained.append(p.requires_grad_(True))
+                self.trained.append(p.requires_grad_(True))  # type: ignore[arg-type]  # itself
 
     def share(self, name: str, module: M) -> M:
         """Register a module that several edits use (a hypernetwork, a shared rule); edits hold it through `Ref`."""
@@ -104,7 +113,7 @@ class Ref:
     """Holds a module without owning it, so that its tensors appear once in a state dict."""
 
     def __init__(self, module: nn.Module):
-        self.module = module
+        self.module: Any = module  # of the class that the holder has given, as it knows
 
 
 class Expression:
@@ -126,7 +135,12 @@ class Method(Expression):
         title, family, paper: what the tables call it, its branch of the survey's taxonomy, its key in the bibliography.
         mergeable: can it be folded into the backbone with the same outputs?
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
+        about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
+            of what a run rests on.
     """
+
+    if TYPE_CHECKING:
+        about: ClassVar[dict[str, object]]
 
     title: ClassVar[str] = ""
     family: ClassVar[str] = ""
@@ -134,11 +148,11 @@ class Method(Expression):
     mergeable: ClassVar[bool] = False
     near_identity: ClassVar[float | None] = 0.0
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         METHODS[cls.__name__] = cls
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Hyperparameters become Python's own numbers and text, whoever made the method, and are checked.
 
         Raises:
@@ -152,7 +166,7 @@ class Method(Expression):
     def check(self) -> None:
         """Refuse hyperparameters that are impossible on any backbone, see `require`."""
 
-    def leaves(self, tasks):
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
         yield self, None
 
     def __str__(self) -> str:
@@ -166,7 +180,7 @@ class Method(Expression):
     def attach(self, at: Attachment) -> None:
         """Edit sites, add modules, mark what is trained."""
 
-    def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict]]) -> None:
+    def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """A first phase that looks at data: batches of (task, inputs with "labels")."""
 
     def penalty(self, at: Attachment) -> Tensor | None:
@@ -180,7 +194,7 @@ class Method(Expression):
         epoch can be the best one. True at the last step at latest."""
         return True
 
-    def optimizer(self, groups: list[dict], lr: float) -> torch.optim.Optimizer | None:
+    def optimizer(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer | None:
         """An optimizer of the method's own over parameter groups (with their weight_decay); None for AdamW."""
 
     def finish(self, at: Attachment) -> None:
@@ -193,7 +207,7 @@ class Method(Expression):
         if at.task is not None:
             raise UsageError(f"PerTask({self}) cannot be merged: the tasks would need different weights")
         for site, edit in at.edits:
-            wrapper = site.module
+            wrapper: edits.Edited = site.module  # type: ignore[assignment]  # since `edit`
             first = next(iter(wrapper.edits))
             if first != at.slot:
                 raise UsageError(f"{self} comes after {first!r} on {site.name!r}: merge that first or write it later")
@@ -226,6 +240,7 @@ class Method(Expression):
     def changed(self, at: Attachment) -> dict[Hashable, int]:
         """Parameters that differ from the pretrained model's (survey, section 12), by tensor: whole weights where an edit
         folds into them, the added tensors where it does not."""
+        edit: Edit
         tensors: list[Tensor] = list(at.trained)
         for site, edit in at.edits:
             base = getattr(site.module, "base", site.module)
@@ -242,11 +257,11 @@ class Sum(Expression):
 
     terms: tuple[Expression, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         flat = [t for term in self.terms for t in (term.terms if isinstance(term, Sum) else (term,))]
         object.__setattr__(self, "terms", tuple(map(_method, flat)))
 
-    def leaves(self, tasks):
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
         for term in self.terms:
             yield from term.leaves(tasks)
 
@@ -260,10 +275,10 @@ class PerTask(Expression):
 
     method: Expression
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _method(self.method)
 
-    def leaves(self, tasks):
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
         for method, task in self.method.leaves(tasks):
             if task is not None:
                 raise UsageError(f"PerTask inside PerTask: {self}")
@@ -280,7 +295,7 @@ def _method(given: Expression) -> Expression:
     return given
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Python's own form of a number or a text of numpy's, which could be saved but not read."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
@@ -320,7 +335,7 @@ def affordable(method: Method, numbers: int, shape: Shape) -> None:
         )
 
 
-def bounded(method: Method, most: int, sizes: str) -> None:
+def bounded(method: Ranked, most: int, sizes: str) -> None:
     """Refuse a rank that no matrix of these sizes has.
 
     Raises:

@@ -17,6 +17,7 @@ class Full(Method):
     family = "baseline"
     paper = "bert"
     mergeable = True
+    about = {"name": "full fine-tuning", "color": "grey", "marker": "*", "drawn": False}
 
     def attach(self, at: Attachment) -> None:
         at.train(own_parameters(at.model.backbone))
@@ -37,6 +38,7 @@ class HeadOnly(Method):
     family = "baseline"
     paper = "bert"
     mergeable = True
+    about = {"name": "head only", "color": "grey", "marker": "x", "line": ":", "drawn": False}
 
     def formula(self, shape: Shape) -> int:
         return 0

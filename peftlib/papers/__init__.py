@@ -2,8 +2,9 @@
 
 ``peftlib/papers/<paper>/`` and ``notebooks/<paper>/`` are all that a paper is. The rest of the library names no paper: it
 finds what these folders hold. ``paper.toml`` says what it is (`About`); ``numbers/*.csv`` are its tables (columns: see
-README.md beside this file); ``claims.toml`` is what it concludes (`peftlib.report.claims`); of the modules, each of which
-a paper may lack,
+README.md beside this file); ``tables.toml`` says what those of scores are (`peftlib.report.declared`); ``presets.json`` is
+what the presets change for it (`peftlib.grids.presets`); ``claims.toml`` is what it concludes (`peftlib.report.claims`); of
+the modules, each of which a paper may lack,
 
 ``experiments``   registers the runs behind its tables with `peftlib.grids.experiment`
 ``counts``        ``COUNTED``: tables that need no training, by name; ``of_method``: what it prints of one method's size
@@ -38,12 +39,17 @@ _POWERS = {"K": 3, "M": 6, "B": 9}
 @dataclass(frozen=True)
 class About:
     """What a paper is. backbone: the one that it trains, in words; backbones: how names of it begin here. suites: are its
-    scores those of GLUE and SuperGLUE, on test splits?"""
+    scores those of GLUE and SuperGLUE, on test splits? margin: how far apart two scores of its tables may be, in the
+    tables' unit, and still be on par, declared before ours were looked at; margin_from: why so much. headlines: ids of the
+    claims that the book's first page tells."""
 
     title: str
     backbone: str
     backbones: tuple[str, ...]
     suites: bool
+    margin: float | None = None
+    margin_from: str = ""
+    headlines: tuple[str, ...] = ()
 
 
 def papers() -> list[str]:
@@ -59,7 +65,8 @@ def about(paper: str) -> About:
     """
     text = (FOLDER / known(papers(), paper, "paper") / "paper.toml").read_text(encoding="utf-8")
     fields = tomllib.loads(text)
-    return About(**fields | {"backbones": tuple(fields["backbones"])})
+    # No other lines for the sake of a hint: all counts that are kept rest on this file's code.
+    return About(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})  # type: ignore[arg-type]  # as its file says
 
 
 def part(paper: str, name: str) -> ModuleType | None:

@@ -22,7 +22,6 @@ from peftlib.report.tables import (
     DATA_NAMES,
     Html,
     Spread,
-    beside,
     by_label,
     cost,
     course,
@@ -33,7 +32,6 @@ from peftlib.report.tables import (
     frame,
     gains,
     presence,
-    printed,
     provenance,
     rate_grid,
     scores,
@@ -46,7 +44,6 @@ __all__ = [
     "Page",
     "Spread",
     "begin",
-    "beside",
     "by_label",
     "caveats",
     "cost",
@@ -59,7 +56,6 @@ __all__ = [
     "frame",
     "gains",
     "presence",
-    "printed",
     "provenance",
     "rate_grid",
     "rerun",
@@ -115,7 +111,7 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
         f"{preset.precision}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
-    return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="What this page rests on")
+    return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="Preset, data, seeds and budget")
 
 
 def _either(values: Iterable[int | None]) -> str:
@@ -129,8 +125,7 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     made = list({r["digest"]: r for source in sources for r in source}.values())
     wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
     lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]
-    if made:
-        total = cost(made)
+    if total := cost(made):
         machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
         lines.append(
             fill(

@@ -11,6 +11,7 @@ import string
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -95,7 +96,7 @@ def _entries(name: str, entry: object, tables: Tables, names: dict) -> list[dict
     table, pattern, column, _ = found or (None,) * 4
     if column or pattern is None or (table not in tables.names() and not set(pattern) & set("*!|")):
         return [{name: entry}]  # a text, such as a row's own name, "Adapter[a=8]"
-    return [{name: row, "table": table} for row in tables.rows(table, pattern)]
+    return [{name: row, "table": table} for row in tables.rows(table, pattern)]  # type: ignore[arg-type]  # found
 
 
 class Scope:
@@ -105,33 +106,33 @@ class Scope:
         self.tables, self.functions, self.texts, self.formulas = tables, functions, texts, formulas_
         if "table" in texts:
             self.texts = texts | {"title": formulas.title(texts["table"])}
-        self.found: dict[str, object] = {}
+        self.found: dict[str, Any] = {}
         self.used: dict[tuple, None] = {}
         self.moved: tuple | None = None
 
-    def value(self, formula: str) -> object:
+    def value(self, formula: str) -> Any:
         """Of a formula, after its placeholders are filled."""
         return formulas.evaluate(self.fill(str(formula)), self.name, self.cells, self.functions)
 
-    def name(self, name: str) -> object:
+    def name(self, name: str) -> Any:
         if name in self.found:
             return self.found[name]
         if name in self.formulas:
             return self.value(self.formulas[name])
         return self.texts[known([*self.found, *self.texts, *self.formulas], name, "name")]
 
-    def cells(self, *where: str | None) -> object:
+    def cells(self, *where: Any) -> Any:
         self.used[where] = None
         there = self.tables.cells(*where)
         if where != self.moved:
             return there
-        return _up(there) if isinstance(there, float) else there.map(_up)
+        return _up(there) if isinstance(there, float) else there.map(_up)  # type: ignore[attr-defined]  # columns
 
     def fill(self, text: str) -> str:
         """A text with each ``{name}`` and ``{name:format}`` filled; texts by name may hold placeholders themselves."""
         try:
             return "".join(
-                before + ("" if name is None else self._shown(name, spec))
+                before + ("" if name is None else self._shown(name, spec))  # type: ignore[arg-type]  # where there is a name
                 for before, name, spec, _ in string.Formatter().parse(text)
             )
         except PeftlibError:
@@ -172,7 +173,7 @@ def _row(case: dict, scope: Scope) -> dict:
     if "value" in case:
         scope.found["value"] = scope.value(case["value"])
     agrees = _agrees(case, scope)
-    place = case.get("where") or (scope.tables.place(*cell[:2]) if cell else "{title}")
+    place = case.get("where") or (scope.tables.place(*cell[:2]) if cell else "{title}")  # type: ignore[arg-type]  # a cell has a row
     row = (scope.fill(case["item"]), scope.fill(place), str(printed), scope.fill(case.get("shown", "{value}")), agrees)
     consequence = _consequence(case, scope, agrees)  # filled in any case, so that a slip in it is found
     return dict(zip(COLUMNS, (*row, "" if agrees else consequence), strict=True))

@@ -1,7 +1,4 @@
-"""Averages over a suite: a row's numbers by task, and how close two averages must be to count as alike.
-
-The latter follows from how many rows the tasks are tested on.
-"""
+"""Averages over a suite: a row's numbers by task, and on how many rows they rest."""
 
 from __future__ import annotations
 
@@ -29,7 +26,15 @@ TEST_ROWS = {
 }
 STAND_IN_ROWS = {"quora": 1_000, "xnli_resplit": 300, "qnli_resplit": 500, "boolq_resplit": 400}  # in a local folder
 TINY = ("cb", "copa")  # of SuperGLUE; one row is 3.6 and 2 points
+CS224N_ROWS = {"sst": 854, "cfimdb": 170, "quora": 1_000, "sts": 604}  # to test on, in a local folder
+CS224N_VALIDATION = {"sst": 1_101, "cfimdb": 245, "quora": 20_212, "sts": 863}
 USUAL_SCORE = 0.8
+
+
+def keys(task: str) -> list[str]:
+    """The names of a task's numbers in a record: its own, or "task.metric" where it has several metrics."""
+    metrics = get_task(task).metrics
+    return [task] if len(metrics) == 1 else [f"{task}.{metric}" for metric in metrics]
 
 
 def by_task(numbers: Mapping[str, float], between: str = "_") -> dict[str, float]:
@@ -53,14 +58,28 @@ def margin(test_rows: Mapping[str, int]) -> float:
     return 2 * 100 * variance**0.5 / sum(numbers.values())
 
 
+def test_rows(task: str, source: str, limit: int | None) -> int | None:
+    """On how many rows a task is tested that is given at most `limit`; None if that is not known."""
+    return _fewer((TEST_ROWS | STAND_IN_ROWS | CS224N_ROWS).get(task), source, limit)
+
+
+def validation_rows(task: str, source: str, limit: int | None) -> int | None:
+    """On how many it is validated: where the paper halves a split, both halves are alike; where it does not, it holds 1,000
+    rows out of train."""
+    halved = TEST_ROWS.get(task)
+    there = CS224N_VALIDATION.get(task) or (min(halved, 1_000) if halved else STAND_IN_ROWS.get(task))
+    return _fewer(there, source, limit)
+
+
+def _fewer(there: int | None, source: str, limit: int | None) -> int | None:
+    if source == "embedded" or there is None:  # the embedded suite has as many as are asked for
+        return limit
+    return min(there, limit or there)
+
+
 def rows_tested(source: Sequence[dict]) -> dict[str, int]:
     """Test rows by task, of the runs that an experiment asks for (`peftlib.study.Results`) or of its records."""
     runs = [(run.tasks, run.limits, run.source) for run in getattr(source, "wanted", ())]
     runs += [(r["run"]["tasks"], r["run"]["limits"], r["run"]["source"]) for r in source]
-    rows = {}
-    for tasks, limits, where in runs:
-        for task in tasks:
-            there = (TEST_ROWS | STAND_IN_ROWS)[task]
-            wanted = limits[2] or there
-            rows[task] = wanted if where == "embedded" else min(wanted, there)  # the embedded suite has enough
-    return rows
+    found = {task: test_rows(task, where, limits[2]) for tasks, limits, where in runs for task in tasks}
+    return {task: rows for task, rows in found.items() if rows is not None}

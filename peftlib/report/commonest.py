@@ -15,9 +15,8 @@ import pandas as pd
 from peftlib import grids, records
 from peftlib.data import get_task, load_split
 from peftlib.records import Run
-from peftlib.training import metrics
 
-KEY = ["task", "source", "train", "test", "seed"]  # train, test: at most so many rows
+KEY = ["task", "source", "train", "test"]  # train, test: at most so many rows; a run's seed does not choose them
 COLUMNS = [*KEY, "train_digest", "test_digest", "metric", "score"]
 
 
@@ -36,7 +35,7 @@ def scores(run: Run, task: str) -> dict[str, float] | None:
 
 
 def _key(run: Run, task: str) -> tuple:
-    return (task, run.source, run.limits[0], run.limits[2], run.seed)
+    return (task, run.source, run.limits[0], run.limits[2])
 
 
 def _text(key: tuple) -> tuple[str, ...]:
@@ -52,10 +51,12 @@ def _known(file: Path, changed: int) -> dict[tuple, dict[str, float]]:
 
 
 @cache
-def _computed(name: str, source: str, train: int | None, test: int | None, seed: int) -> tuple[dict[str, float], str, str]:
+def _computed(name: str, source: str, train: int | None, test: int | None) -> tuple[dict[str, float], str, str]:
     """The scores, and the digests of both splits."""
+    from peftlib.training import metrics  # brings scipy and scikit-learn, a second that most pages need not pay
+
     task = get_task(name)
-    seen, there = load_split(task, "train", source, train, seed), load_split(task, "test", source, test, seed)
+    seen, there = load_split(task, "train", source, limit=train), load_split(task, "test", source, limit=test)  # type: ignore[arg-type]  # of a run
     labels, counts = np.unique(seen.labels, return_counts=True)
     same = np.full_like(there.labels, labels[counts.argmax()])
     return metrics.scores(task, same, there.labels, there.groups, there.texts, same), seen.digest, there.digest

@@ -5,17 +5,17 @@ README.md of `peftlib.papers` shows how a paper's ``claims.toml`` declares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from peftlib.report.evidence import Evidence, Unknown
+from peftlib.report.evidence import Evidence, Unknown, Unlearned
+from peftlib.report.uncertainty import Number, Odds, exact, interval, is_exact, settle, together
 
-Found = tuple[bool, str]  # does it hold, and the numbers that say so
 Names = str | tuple[str, ...]
 EXTREMES: dict[str, Callable] = {"best": max, "highest": max, "worst": min, "lowest": min}
 # Measure: the number from a row's own and the other's, how the words begin, and how it is written.
-MEASURES: dict[str, tuple[Callable[[float, float], float], str, str]] = {
+MEASURES: dict[str, tuple[Callable[[Number, Number], Number], str, str]] = {
     "factor": (lambda own, other: own / other, "{column} over {of}'s", "{:.4g}"),
     "percent": (lambda own, other: 100 * own / other, "{column} in percent of {of}'s", "{:.1f}%"),
     "change": (lambda own, other: 100 * (own / other - 1), "change of {column} from {of}'s", "{:+.1f}%"),
@@ -35,6 +35,23 @@ def extreme_of(name: str) -> str:
     return group if word in EXTREMES else ""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was found of a condition. odds: of its comparisons, all of which must hold, or `some`. said: the numbers that
+    say so. seen: the smallest difference that these numbers could have shown, in words; nothing where they are exact."""
+
+    odds: tuple[Odds, ...]
+    said: str
+    some: bool = False
+    seen: str = ""
+
+
+def conclude(found: Sequence[Found]) -> bool | None:
+    """Does all hold that a claim consists of? None: it is neither shown to hold nor shown to fail."""
+    settled = iter(settle([one for part in found for one in part.odds]))
+    return together([together([next(settled) for _ in part.odds], part.some) for part in found])
+
+
 # --- a condition, and what it is looked up in -------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Condition:
@@ -46,7 +63,7 @@ class Condition:
     than: the row to compare with; "itself", the same row of `other_table`; "Adapter*" with rows "Hypernet*", the row that
     ends alike. value: the number to compare with instead, or the id of the statement that prints it.
     within: how far off still counts: a number, a share ("1%"), a tolerance of the file, a statement's id. Without it, words
-    about scores take the table's margin, words about amounts nothing.
+    about scores take the paper's margin, words about amounts nothing.
     measure, of: a number is told as what it is to that of the row `of` (in `other_table`, if there is one).
     among: the rows that a highest or lowest one is looked for in. place: 2 for the second.
     along: the column that something grows with. chosen_by: the column by which "best of" chooses its row.
@@ -108,7 +125,7 @@ class Case:
                 found += self.labels(table, self.names.rows[name], column)
             elif group := extreme_of(name):
                 by = self.condition.chosen_by or column
-                numbers = there.column(self.labels(table, group, by), by)
+                numbers = {label: there.choice(label, by) for label in there.column(self.labels(table, group, by), by)}
                 found.append(EXTREMES[name.split()[0]](numbers, key=numbers.__getitem__))
             elif name.startswith("!"):
                 left_out = self.labels(table, name[1:], column)
@@ -119,7 +136,7 @@ class Case:
                 found.append(name)
         return list(dict.fromkeys(found))
 
-    def value(self, table: str, label: str, column: str) -> float:
+    def value(self, table: str, label: str, column: str) -> Number:
         """A row's number, measured as the condition says."""
         own, ask = self.evidence.rows(table).of(label, column), self.condition
         if not ask.measure:
@@ -127,17 +144,37 @@ class Case:
         of = label if ask.of == "itself" else ask.of
         return MEASURES[ask.measure][0](own, self.evidence.rows(ask.other_table or table).of(of, column))
 
-    def values(self, table: str, rows: Names, column: str) -> dict[str, float]:
-        """Such numbers by label. Raises `Unknown` if one is not there, or no row at all."""
+    def values(self, table: str, rows: Names, column: str) -> dict[str, Number]:
+        """Such numbers by label, those of rows apart that did not learn (`lost`). Raises `Unknown` if one is not there, or
+        no row at all; `Unlearned` if no row learned."""
         labels = self.labels(table, rows, column)
         if not labels:
             raise Unknown(table)
-        return {label: self.value(table, label, column) for label in labels if self.meant(table, label)}
+        lost = self.lost(table, rows, column)
+        found = {
+            label: self.value(table, label, column) for label in labels if label not in lost and self.meant(table, label)
+        }
+        if lost and not found:
+            raise Unlearned(
+                f"{next(iter(lost))} of {self.evidence.rows(table).name} did not learn {next(iter(lost.values()))}"
+            )
+        return found
+
+    def lost(self, table: str, rows: Names, column: str) -> dict[str, str]:
+        """The rows meant that did not learn, and what."""
+        there = self.evidence.rows(table)
+        gone = {label: there.lost.get(label, {}).get(column, "") for label in self.labels(table, rows, column)}
+        return {label: reason for label, reason in gone.items() if reason and self.meant(table, label)}
+
+    def without(self, table: str, rows: Names, column: str) -> str:
+        """Words for them; nothing if there are none."""
+        lost = self.lost(table, rows, column)
+        return f"; did not learn: {', '.join(f'{label} {reason}' for label, reason in lost.items())}" if lost else ""
 
     def meant(self, table: str, label: str) -> bool:
         """Does what is asked under ``where`` hold for a row?"""
         return all(
-            replace(self, condition=replace(only, rows=label), tables=listed(only.tables) or (table,)).found()[0]
+            conclude([replace(self, condition=replace(only, rows=label), tables=listed(only.tables) or (table,)).found()])
             for only in self.condition.where
         )
 
@@ -145,14 +182,14 @@ class Case:
         """Tables and columns that are looked at."""
         return [(table, column) for table in self.tables for column in listed(self.condition.columns)]
 
-    def other(self, table: str, label: str, column: str) -> tuple[str, float]:
+    def other(self, table: str, label: str, column: str) -> tuple[str, Number]:
         """The row that a row is compared with, and its number; or the words for a number, and that."""
         ask = self.condition
         if isinstance(ask.value, str):
             number, printed = self.names.statements[ask.value]
-            return f"printed {printed}", abs(number) if ask.measure == "below" else number
+            return f"printed {printed}", exact(abs(number) if ask.measure == "below" else number)
         if ask.value is not None:
-            return f"claimed: {ask.said()} {ask.value:g}", ask.value
+            return f"claimed: {ask.said()} {ask.value:g}", exact(ask.value)
         there, than = ask.other_table or table, ask.than
         if than == "itself":
             than = label
@@ -166,6 +203,13 @@ class Case:
         form = MEASURES[self.condition.measure][2] if self.condition.measure else self.names.columns[column]
         return form.replace("{:", "{:+").replace("++", "+").format(value) if sign else form.format(value)
 
+    def ends(self, column: str, value: Number, sign: bool = False) -> str:
+        """A number's interval, nothing of one that is exact."""
+        if is_exact(value):
+            return ""
+        low, high = (self.written(column, end, sign) for end in interval(value))
+        return f" [{low}, {high}]"
+
     def what(self, table: str, column: str) -> str:
         """What is told of rows."""
         ask = self.condition
@@ -176,7 +220,7 @@ class Case:
     def beside(self, table: str, label: str) -> str:
         """What is told beside a row's number."""
         asked = [name.partition(" of ") for name in listed(self.condition.show) if name != "relative"]
-        numbers = [(name, self.evidence.rows(other or table).of(label, name)) for name, _, other in asked]
+        numbers = [(name, float(self.evidence.rows(other or table).of(label, name)[0])) for name, _, other in asked]
         return "".join(f" at {self.names.columns[name].format(number)} {name}" for name, number in numbers)
 
     def tell(self, table: str, text: str) -> str:

@@ -191,7 +191,7 @@ def by_method(records: Sequence[dict]) -> Html:
     fig, ax = plt.subplots(figsize=(7.4, 4.2))
     for mine in groups.values():
         looks = style.of(mine[0]["run"]["method"])
-        x, y = field(mine, "peak_bytes").mean / 2**20, field(mine, "examples_per_second").mean
+        x, y = field(mine, "peak_bytes").mean / 2**20, field(mine, "examples_per_second").mean  # type: ignore[union-attr]  # each has them
         ax.plot(x, y, color=looks.color, marker=looks.marker)
         ax.annotate(looks.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9, color=looks.color)
     ax.set_yscale("log")

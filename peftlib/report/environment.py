@@ -112,7 +112,7 @@ def versions() -> Html:
 
 def machines(records: Sequence[dict]) -> Html:
     """Where runs were made and with which versions, from their records."""
-    rows = {}
+    rows: dict[tuple, int] = {}
     for r in records:
         key = (r["machine"]["device"], r["machine"]["threads"], *(f"{k} {v}" for k, v in sorted(r["versions"].items())))
         rows[key] = rows.get(key, 0) + 1

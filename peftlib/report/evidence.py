@@ -2,56 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from peftlib import answered, grids, study
+from peftlib.data.tasks import get_task
+from peftlib.packed import unpack
+from peftlib.records import run_of
+from peftlib.report import learned, uncertainty
+from peftlib.report.averages import keys, validation_rows
+from peftlib.report.tables import by_label
+from peftlib.report.uncertainty import Answers, Number, Seed, exact
+
+AVERAGE = "average"
 
 
 class Unknown(Exception):
     """A number that a check needs is not there."""
 
 
+class Unlearned(Exception):
+    """A number that a check needs is that of runs that did not learn; says of which row, and what."""
+
+
 class Untestable(Exception):
     """The numbers are there, but runs of this kind cannot decide the claim; says why."""
 
 
+# --- tables -----------------------------------------------------------------------------------------------------------
 class Rows:
-    """A table's numbers by row label.
+    """A table's numbers by row label, each as `peftlib.report.uncertainty` has numbers.
 
-    labels: the rows that a complete table has. margin: how far two of its averages may be apart and still count as alike.
-    setting: what its numbers hold for, where that is not the page's.
+    values: by label and column; a plain number is exact. labels: the rows that a complete table has. margin: how far two of
+    its scores may be apart and still count as alike, declared by the paper's ``paper.toml``. setting: what its numbers hold
+    for, where that is not the page's. chosen: by which number the best of several rows is chosen, where that is not the
+    number itself (validation, where `values` are of the test split). lost: of numbers of runs that did not learn, which
+    tasks; `values` has them nevertheless. tasks: those in its averages. left_out: uninformative ones, in none. cut: to how
+    many examples the longest training sets were cut, None if none was. seeds: the averages of single seeds, whether they
+    learned or not, of which a spread is one.
     """
 
     def __init__(
         self,
         name: str,
-        values: Mapping[str, Mapping[str, float | None]],
+        values: Mapping[str, Mapping[str, float | Number | None]],
         labels: Iterable[str] = (),
         margin: float | None = None,
         setting: str = "",
+        chosen: Mapping[str, Mapping[str, float]] | None = None,
+        lost: Mapping[str, Mapping[str, str]] | None = None,
+        tasks: Sequence[str] = (),
+        left_out: Sequence[str] = (),
+        cut: int | None = None,
+        seeds: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     ):
         self.name, self.values, self.setting = name, values, setting
         self.labels = list(dict.fromkeys([*labels, *values]))
+        self.chosen, self.lost, self.seeds = chosen or {}, lost or {}, seeds or {}
+        self.tasks, self.left_out, self.cut = tuple(tasks), tuple(left_out), cut
         self._margin = margin
 
     @property
     def margin(self) -> float:
         """Raises `Unknown` if nothing tells what it is."""
         if self._margin is None:
-            raise Unknown(self.name)
+            raise Unknown(f"a margin for {self.name}")
         return self._margin
 
-    def of(self, label: str, key: str) -> float:
-        """A number. Raises `Unknown`, naming it, if it is not there."""
+    def whatever(self, label: str, key: str) -> Number:
+        """A number, did its runs learn or not. Raises `Unknown`, naming it, if it is not there."""
         value = self.values.get(label, {}).get(key)
         if value is None:
             raise Unknown(f"{label!r} of {self.name}")
-        return float(value)
+        return value if isinstance(value, np.ndarray) else exact(value)
 
-    def column(self, labels: Iterable[str], key: str) -> dict[str, float]:
-        """A number of several rows. Raises `Unknown` if one is not there, or no row at all."""
-        found = {label: self.of(label, key) for label in labels}
-        if not found:
-            raise Unknown(self.name)
-        return found
+    def of(self, label: str, key: str) -> Number:
+        """A number. Raises `Unknown` if it is not there, `Unlearned` if its runs did not learn."""
+        value = self.whatever(label, key)
+        if reason := self.lost.get(label, {}).get(key):
+            raise Unlearned(f"{label} of {self.name} did not learn {reason}")
+        return value
+
+    def choice(self, label: str, key: str) -> float:
+        """By what a row is chosen as the best of several. Raises as `of` does."""
+        value = self.of(label, key)
+        return self.chosen.get(label, {}).get(key, float(value[0]))
+
+    def column(self, labels: Iterable[str], key: str) -> dict[str, Number]:
+        """A number of several rows, those apart that did not learn. Raises `Unknown` if one is not there, or no row at all;
+        `Unlearned` if none learned."""
+        found, lost = {}, []
+        for label in labels:
+            try:
+                found[label] = self.of(label, key)
+            except Unlearned as reason:
+                lost.append(reason)
+        if found:
+            return found
+        raise lost[0] if lost else Unknown(self.name)
 
 
 class Evidence:
@@ -73,12 +125,165 @@ class Evidence:
         return found
 
 
-def rises(x: Iterable[float], y: Iterable[float]) -> tuple[bool, str]:
-    """Does y rise with x? By rank correlation: positive, with p below 0.05."""
-    from scipy.stats import spearmanr
+# --- from records -----------------------------------------------------------------------------------------------------
+def measured(
+    name: str,
+    source: Sequence[dict],
+    *,
+    margin: float | None = None,
+    labels: Iterable[str] = (),
+    unit: float = 1.0,
+    left_out: Sequence[str] | None = None,
+    beside: Callable[[Sequence[dict]], Mapping[str, float | None]] = lambda records: {},
+) -> Rows:
+    """A table of test scores with their draws, from records: a column for each number of each task, one for each task (the
+    mean of its numbers) and "average" (over all numbers of informative tasks).
 
-    x, y = list(x), list(y)
-    found = spearmanr(x, y)
-    return bool(found.statistic > 0 and found.pvalue < 0.05), (
-        f"Spearman's rho {found.statistic:.2f}, p = {found.pvalue:.2g}, {len(x)} rows"
+    Args:
+        labels: the rows that a complete table has.
+        unit: what a score of 1 is in the table, 100 for points.
+        left_out: tasks that are in no average, the uninformative ones unless said otherwise.
+        beside: other columns, from the records of a row.
+    """
+    left_out = learned.uninformative(source) if left_out is None else left_out
+    noise, groups = _off_by_rows(source), by_label(source)
+    asked = [run.tasks for run in getattr(source, "wanted", ())] or [r["run"]["tasks"] for r in source]
+    tasks = list(dict.fromkeys(task for names in asked for task in names))
+    averaged = [key for task in tasks if task not in left_out for key in keys(task)]
+    values: dict[str, dict[str, float | Number | None]] = {}
+    chosen: dict[str, dict[str, float]] = {}
+    lost: dict[str, dict[str, str]] = {}
+    by_seed: dict[str, dict[str, list[float]]] = {}
+    for label, records in groups.items():
+        row, best, gone = values.setdefault(label, {}), chosen.setdefault(label, {}), lost.setdefault(label, {})
+        for task in tasks:
+            there = [r for r in records if task in r["run"]["tasks"]]
+            good = [r for r in there if learned.of(r, task) is None]
+            used = good or there
+            for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
+                seeds = {r["run"]["seed"]: noise[r["digest"], key] for r in used}
+                if seeds:
+                    cell = f"{name} {label} {key}"
+                    row[key] = unit * uncertainty.over_seeds(cell, seeds, usual_deviation(key, metric))
+                    best[key] = unit * statistics.fmean(r["validation"][key] for r in used)
+                if there and not good:
+                    gone[key] = task
+            _mean(row, best, gone, task, keys(task))
+        _mean(row, best, gone, AVERAGE, averaged)
+        row.update(beside(records) if records else {})
+        by_seed[label] = {AVERAGE: _averages(records, averaged, unit)}
+    limits = [run.limits[0] for run in getattr(source, "wanted", ())] + [r["run"]["limits"][0] for r in source]
+    return Rows(
+        name,
+        values,
+        [*labels, *groups],
+        margin,
+        chosen=chosen,
+        lost=lost,
+        tasks=[task for task in tasks if task not in left_out],
+        left_out=left_out,
+        seeds=by_seed,
+        cut=min((limit for limit in limits if limit is not None), default=None),
     )
+
+
+def _mean(row: dict, best: dict, gone: dict, name: str, columns: Sequence[str]) -> None:
+    """Add a column that is the mean of others, if all of them are there."""
+    if columns and set(columns) <= set(row):
+        row[name] = sum(row[key] for key in columns) / len(columns)
+        best[name] = statistics.fmean(best[key] for key in columns)
+        if reasons := [gone[key] for key in columns if key in gone]:
+            gone[name] = ", ".join(dict.fromkeys(reasons))
+
+
+def _averages(records: Sequence[dict], columns: Sequence[str], unit: float) -> list[float]:
+    """The average of each seed that has all of these numbers."""
+    found: dict[int, dict[str, float]] = {}
+    for record in records:
+        found.setdefault(record["run"]["seed"], {}).update(record["test"])
+    whole = [scores for scores in found.values() if columns and set(columns) <= set(scores)]
+    return [unit * statistics.fmean(scores[key] for key in columns) for scores in whole]
+
+
+def _off_by_rows(source: Sequence[dict]) -> dict[tuple[str, str], Seed]:
+    """Of each run, by digest and name of a number: the score and how much it is off on other test rows."""
+    found: dict[tuple[str, str], Seed] = {}
+    same: dict[tuple[str, str], dict[str, Answers]] = {}
+    for record in source:
+        for task in record["run"]["tasks"]:
+            rows = record.get("data", {}).get("test", {}).get(task, "")
+            for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
+                score, tested = record["test"][key], learned.tested(record, task) or 1
+                off = uncertainty.off_by_theory(f"{record['digest']} {task}", metric, score, tested)
+                found[record["digest"], key] = Seed(score, off, rows)
+            if answers := _answers(record, task, rows):
+                same.setdefault((task, rows), {})[record["digest"]] = answers
+    for (task, rows), runs in same.items():
+        off_by = uncertainty.off_by_rows(f"{task} {rows}", get_task(task).metrics, runs)
+        for digest, off_of in off_by.items():
+            for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
+                if metric in off_of:
+                    found[digest, key] = replace(found[digest, key], off=off_of[metric])
+    return found
+
+
+def validated(name: str, record: dict, task: str) -> Number:
+    """The validation score of one run, the mean over a task's numbers, with draws."""
+    metric, run = get_task(task).metric, run_of(record)
+    score = statistics.fmean(record["validation"][key] for key in keys(task))
+    rows = validation_rows(task, run.source, run.limits[1]) or 1
+    cell = f"{name} {record['digest']} {task}"
+    seed = Seed(score, uncertainty.off_by_theory(cell, metric, score, rows), "")
+    return uncertainty.over_seeds(cell, {run.seed: seed}, usual_deviation(keys(task)[0], metric))
+
+
+def _answers(record: dict, task: str, rows: str) -> Answers | None:
+    """What a run answered, None if its record does not hold it, or nobody kept the labels."""
+    packed = record.get("predictions", {}).get(task)
+    there = answered.find(record["preset"], task, rows) if packed is not None and "preset" in record else None
+    return None if there is None else Answers(unpack(packed), there.labels, there.groups)
+
+
+# --- the spread over seeds --------------------------------------------------------------------------------------------
+@functools.cache
+def _over_seeds_elsewhere(preset: str) -> dict[str, list[list[Seed]]]:
+    """Groups of runs that differ in the seed alone and learned, by name of the number: of all experiments of a preset that
+    have several seeds."""
+    groups: dict[tuple, list[Seed]] = {}
+    known = grids.get_preset(preset)
+    for name in grids.experiments():
+        if len(known.at(name).seeds) < 2:
+            continue
+        source = study.results(name, known, train=False)
+        noise = _off_by_rows(source)
+        for record in source:
+            run = replace(run_of(record), seed=0, label="")
+            for task in run.tasks:
+                if learned.of(record, task) is None:
+                    for key in keys(task):
+                        groups.setdefault((run.digest, key), []).append(noise[record["digest"], key])
+    found: dict[str, list[list[Seed]]] = {}
+    for (_, key), seeds in groups.items():
+        found.setdefault(key, []).append(seeds)
+    return found
+
+
+def usual_deviation(key: str, metric: str, preset: str = "published", enough: int = 8) -> float:
+    """The standard deviation over seeds that a number usually has, out of 1: pooled from the experiments of several seeds,
+    of the same number where they have enough degrees of freedom, else of the same metric, else of all.
+
+    Raises:
+        Untestable: no experiment has several seeds.
+    """
+    every = _over_seeds_elsewhere(preset)
+    same = [group for name, groups in every.items() if _metric(name) == metric for group in groups]
+    for nearest in (every.get(key, []), same, [group for groups in every.values() for group in groups]):
+        deviation, degrees = uncertainty.pooled_deviation(nearest)
+        if degrees >= enough:
+            return deviation
+    raise Untestable(f"no experiment of {preset!r} has seeds enough to tell how much another seed matters")
+
+
+def _metric(key: str) -> str:
+    task, _, metric = key.partition(".")
+    return metric or get_task(task).metric

@@ -41,8 +41,8 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
 
 def dumbbells(table: pd.DataFrame, metrics: Sequence[str]) -> Figure | None:
     """The paper's score (hollow) and ours (filled, with its standard deviation), joined: one panel a metric, one line a
-    row. table: of `peftlib.report.beside`, or any with columns "metric, paper" and "metric, ours". None if nothing of
-    ours is there."""
+    row. table: of `peftlib.report.declared.beside`, or any with columns "metric, paper" and "metric, ours". None if nothing
+    of ours is there."""
     titles = [TITLES.get(metric, metric) for metric in metrics]
     if table.empty or not any(table[f"{title}, ours"].notna().any() for title in titles):
         return None

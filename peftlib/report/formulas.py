@@ -17,11 +17,14 @@ import ast
 import math
 import operator
 import re
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from peftlib.accounting.counted import count
 from peftlib.errors import DataError, PeftlibError, short
 from peftlib.papers import known, number, read_table, rounds_to
 from peftlib.report.averages import by_task
@@ -35,8 +38,11 @@ ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, R
 class Printed(float):
     """A printed number: its `text`, which is how it is shown without a format, and `half` a unit of its last digit."""
 
-    def __new__(cls, text: str):
-        value, half = number(text)
+    text: str
+    half: float
+
+    def __new__(cls, text: str) -> Printed:
+        value, half = number(text)  # type: ignore[misc]  # of a number
         self = super().__new__(cls, value)
         self.text, self.half = text, half
         return self
@@ -170,8 +176,8 @@ def references(formula: str) -> Iterator[tuple[str, Where | None]]:
     at = 0
     while at < len(formula):
         found, where_ = _PIECE.match(formula, at), None
-        end = found.end()
-        if name := found["name"]:
+        end = found.end()  # type: ignore[union-attr]  # any character matches
+        if name := found["name"]:  # type: ignore[index]  # as above
             row = None
             if formula[end : end + 1] == "[":
                 close = _close(formula, end)
@@ -226,6 +232,16 @@ def mean_by_task(row: pd.Series) -> float:
     return mean(*by_task(row).values())
 
 
+def deviation(*values: object) -> float:
+    """The standard deviation of all numbers, as a sample of more."""
+    return statistics.stdev(_numbers(values))
+
+
+def by_column(name: str, rows: pd.DataFrame) -> pd.Series:
+    """Of each column, what the function of that name, ``"max"``, gives for its numbers."""
+    return rows.apply(FUNCTIONS[known(list(FUNCTIONS), name, "function")])
+
+
 def nearest(column: pd.Series, value: float) -> str:
     """The row whose number is nearest to a value."""
     return _ranked(((column.astype(float) - value).abs(),), 1)[0]
@@ -264,6 +280,7 @@ def no_fraction(column: pd.Series, n: float, whole: float) -> Names:
 
 def repeated(*columns: pd.Series | pd.DataFrame) -> Names:
     """Rows that have the same numbers in all these columns as one above: "Prompt Tuning-T as Prompt Tuning-R"."""
+    first: dict[tuple, object]
     first, found = {}, Names()
     for label, row in pd.concat(columns, axis=1).dropna().iterrows():
         above = first.setdefault(tuple(row), label)
@@ -272,15 +289,11 @@ def repeated(*columns: pd.Series | pd.DataFrame) -> Names:
     return found
 
 
-def _count(method: str, backbone: str):
-    from peftlib.accounting.counting import count  # brings torch: only where a formula asks for it
-
-    return count(method, backbone)
-
-
 FUNCTIONS: dict[str, Callable] = {
     "mean": mean,
     "mean_by_task": mean_by_task,
+    "deviation": deviation,
+    "by_column": by_column,
     "nearest": nearest,
     "where": where,
     "same": same,
@@ -288,8 +301,8 @@ FUNCTIONS: dict[str, Callable] = {
     "no_fraction": no_fraction,
     "repeated": repeated,
     "count": len,
-    "parameters": lambda method, backbone: _count(method, backbone).total,  # all of a backbone with a method
-    "trained": lambda method, backbone: _count(method, backbone).trainable,
+    "parameters": lambda method, backbone: count(method, backbone).total,  # all of a backbone with a method
+    "trained": lambda method, backbone: count(method, backbone).trainable,
     "max": lambda *values: max(_numbers(values)),
     "min": lambda *values: min(_numbers(values)),
     "highest": lambda *columns: _ranked(columns, -1),
@@ -298,7 +311,7 @@ FUNCTIONS: dict[str, Callable] = {
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
-OPERATORS = {
+OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -320,7 +333,7 @@ OPERATORS = {
 
 def evaluate(
     formula: str, names: Callable[[str], object], cells: Callable[..., object], functions: Mapping[str, Callable]
-) -> object:
+) -> Any:
     """The value of a formula.
 
     Args:
@@ -331,6 +344,7 @@ def evaluate(
     Raises:
         DataError: what cannot be read or computed; names the formula.
     """
+    found: dict[str, Where]
     found, text = {}, ""
     for piece, where_ in references(formula):
         if where_:
@@ -342,7 +356,7 @@ def evaluate(
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{short(formula)} cannot be read as a formula") from error
 
-    def walk(node: ast.expr) -> object:
+    def walk(node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=int() | float() | str() as value):
                 return value

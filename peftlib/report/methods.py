@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
+import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import FunctionType
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,11 +23,11 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from peftlib import backbones
-from peftlib.accounting.counting import BERT, count
-from peftlib.accounting.estimate import estimate
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import count, shape
+from peftlib.accounting.estimated import estimate
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
-from peftlib.edits import Edit
 from peftlib.errors import UsageError
 from peftlib.expressions import names
 from peftlib.methods.base import Method, parse
@@ -42,33 +45,69 @@ COUNTED_ON = (BERT, "t5-base")
 
 
 # --- the code ---------------------------------------------------------------------------------------------------------
+ELSEWHERE = {"title", "family", "paper", "about", "check", "formula", "trainable", "stored", "changed"}  # of a class's body
+
+
 def source(method: str) -> Html:
-    """The code from the library: what acts in the model and how it is attached in view, whole files folded."""
-    leaves = list({type(leaf): leaf for leaf, _ in parse(method).leaves(("sst",))})
-    models = [Tuned(backbones.from_config(tiny("bert").model.config), method, [get_task("sst")])]
-    used = [type(edit) for model in models for _, at in model.attachments for _, edit in at.edits]
-    used += [type(module) for model in models for _, at in model.attachments for module in at.shared]
-    core = [c for c in dict.fromkeys(_with_bases(used)) if c.__module__.startswith("peftlib.methods")]
-    parts = [
-        c
-        for leaf in leaves
-        for c in leaf.__mro__
-        if c.__module__.startswith("peftlib.methods.") and c.__module__ != Method.__module__
-    ]  # the method, those it is a variant of, and what several share
-    pieces = [inspect.getsource(c) for c in [*core, *(c for c in parts if not issubclass(c, Method))]]
-    pieces += [inspect.getsource(leaf.attach) for leaf in leaves if leaf.attach is not Method.attach]
-    files = dict.fromkeys(inspect.getsourcefile(c) for c in [*parts, *core])
-    shown = _code("\n\n".join(textwrap.dedent(piece) for piece in pieces))
+    """The code from the library: what acts in the model and how it gets there in view, whole files folded. In view are the
+    methods' classes without what other sections of the page show, the modules that they put into a model, and what all of
+    these use of their branch: the Kronecker product is in a file beside Compacter's."""
+    files: dict[str, list[type | FunctionType]] = {}
+    for piece in _pieces(method):
+        files.setdefault(inspect.getsourcefile(piece) or "", []).append(piece)
+    blocks = []
+    for file, pieces in sorted(files.items(), key=lambda item: not any(map(_is_method, item[1]))):  # methods first
+        pieces.sort(key=lambda piece: inspect.getsourcelines(piece)[1])
+        blocks += [f"# {_name(file)}", *map(_in_view, pieces)]
+    text = "\n\n".join(blocks)
     fold = Markup("<details><summary>{} ({} lines)</summary>{}</details>")
     folded = [fold.format(_name(f), len(text.splitlines()), _code(text)) for f in files for text in (Path(f).read_text(),)]
-    return Html(shown + Markup("\n").join(folded), "\n\n".join(pieces))
+    return Html(_code(text) + Markup("\n").join(folded), text)
 
 
-def _with_bases(classes: Iterable[type]) -> Iterable[type]:
-    """Classes, each after those bases that belong to a method."""
-    for c in classes:
-        yield from (b for b in reversed(c.__mro__) if issubclass(b, Edit) and b is not Edit)
-        yield c
+def _pieces(method: str) -> list[type | FunctionType]:
+    """Classes and functions that an expression's methods are made of: the methods, what they attached to a tiny model, and
+    what these name, one after the other."""
+    model = Tuned(backbones.from_config(tiny("bert").model.config), method, [get_task("sst")])
+    todo: list[type | FunctionType] = [type(leaf) for leaf, _ in model.attachments]
+    todo += [type(part) for _, at in model.attachments for part in [*(edit for _, edit in at.edits), *at.shared]]
+    found: dict[type | FunctionType, None] = {}
+    while todo:
+        piece = todo.pop(0)
+        if piece not in found:
+            found[piece] = None
+            named = [vars(inspect.getmodule(piece)).get(name) for name in _names(piece)]
+            bases = piece.__mro__[1:] if isinstance(piece, type) else ()
+            todo += [p for p in bases if _is_own(p)]
+            todo += [p for p in named if _is_own(p) and not _is_method(p)]  # type: ignore[misc]  # `_is_own` has looked
+    return list(found)
+
+
+def _is_own(thing: object) -> bool:
+    """Is it a class or a function of a file of methods?"""
+    module = getattr(thing, "__module__", "") if isinstance(thing, type | FunctionType) else ""
+    return module.startswith("peftlib.methods.") and module != Method.__module__
+
+
+def _is_method(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Method)
+
+
+def _names(piece: type | FunctionType) -> list[str]:
+    return [node.id for node in ast.walk(ast.parse(_in_view(piece))) if isinstance(node, ast.Name)]
+
+
+def _in_view(piece: type | FunctionType) -> str:
+    """The source of a class or function; of a method's class without what is shown elsewhere on its page."""
+    text = textwrap.dedent(inspect.getsource(piece)).strip()
+    if not _is_method(piece):
+        return text
+    dropped: set[int] = set()
+    for node in ast.parse(text).body[0].body:  # type: ignore[attr-defined]  # of a class
+        if {getattr(node, "name", ""), *map(ast.unparse, getattr(node, "targets", []))} & ELSEWHERE:
+            dropped |= {*range(node.lineno, node.end_lineno + 1)}
+    kept = [line for number, line in enumerate(text.splitlines(), 1) if number not in dropped]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
 
 
 def _name(file: str) -> str:
@@ -90,9 +129,8 @@ def printed_counts() -> pd.DataFrame:
 
 def formula(method: str, backbone: str, tasks: int = 1) -> int:
     """The closed forms of an expression's methods added up."""
-    shape = backbones.anatomy_of(backbone).shape
     each = tuple(f"task{i}" for i in range(tasks))
-    return sum(leaf.formula(shape) for leaf, _ in parse(method).leaves(each))
+    return sum(leaf.formula(shape(backbone)) for leaf, _ in parse(method).leaves(each))
 
 
 def counts(method: str) -> Html:
@@ -107,7 +145,7 @@ def counts(method: str) -> Html:
                 "by formula": form,
                 "stored": ours.stored,
                 "changed": ours.changed,
-                "trainable, % of backbone": ours.percent("trainable"),
+                "trainable, % of backbone": ours.trainable_percent,
                 "agree": "yes" if form == ours.trainable else "NO",
             }
         )
@@ -238,7 +276,7 @@ def compare(records: Sequence[dict], label: str) -> Html:
     fig, ax = plt.subplots(figsize=(7.6, 4.4))
     for name, mine in groups.items():
         own, looks = name == label, style.of(mine[0]["run"]["method"])
-        x, y = max(1, mine[0]["counts"]["stored"]), scores(mine, TASK).mean
+        x, y = max(1, mine[0]["counts"]["stored"]), scores(mine, TASK).mean  # type: ignore[union-attr]  # each has run
         color = looks.color if own else style.GREY
         ax.errorbar(
             x,
@@ -271,7 +309,7 @@ def compare(records: Sequence[dict], label: str) -> Html:
 def standard_error(records: Sequence[dict]) -> float:
     """Of an accuracy on the run's validation rows (binomial), with the seeds' mean as p. Rows without a limit: 1,101,
     those of SST's own validation split."""
-    p, rows = scores(records, TASK).mean, records[0]["run"]["limits"][1] or 1101
+    p, rows = scores(records, TASK).mean, records[0]["run"]["limits"][1] or 1101  # type: ignore[union-attr]  # each has run
     return math.sqrt(max(p * (1 - p), 1e-9) / rows)
 
 
@@ -287,10 +325,10 @@ def verdict(records: Sequence[dict], label: str) -> Markdown:
 
 
 CRITERIA = {
-    "accuracy": (lambda mine: -scores(mine, TASK).mean),
+    "accuracy": (lambda mine: -scores(mine, TASK).mean),  # type: ignore[union-attr]  # each has run
     "small storage": (lambda mine: mine[0]["counts"]["stored"]),
-    "short training": (lambda mine: field(mine, "seconds").mean),
-    "low memory": (lambda mine: field(mine, "peak_bytes").mean if mine[0]["peak_bytes"] else math.inf),
+    "short training": (lambda mine: field(mine, "seconds").mean),  # type: ignore[union-attr]  # as above
+    "low memory": (lambda mine: field(mine, "peak_bytes").mean if mine[0]["peak_bytes"] else math.inf),  # type: ignore[union-attr]  # as above
 }
 
 
@@ -316,11 +354,11 @@ def _standing(groups: dict[str, list[dict]], label: str) -> str:
 
 def _against_full(groups: dict[str, list[dict]], label: str) -> str:
     mine, full = groups[label], groups["Full"]
-    gap = scores(mine, TASK).mean - scores(full, TASK).mean
+    gap = scores(mine, TASK).mean - scores(full, TASK).mean  # type: ignore[union-attr]  # both have run
     noise = 2 * math.hypot(standard_error(mine), standard_error(full))
     size = "within" if abs(gap) <= noise else "beyond"
     share = mine[0]["counts"]["stored"] / full[0]["counts"]["stored"]
-    time = field(mine, "seconds").mean / field(full, "seconds").mean
+    time = field(mine, "seconds").mean / field(full, "seconds").mean  # type: ignore[union-attr]  # as above
     return (
         f"Against full fine-tuning it scores {gap:+.3f}, {size} the {noise:.3f} that two standard errors of the "
         f"difference allow for chance; it stores {share:.2%} as many numbers and takes {time:.2f} times the "

@@ -55,6 +55,8 @@ def _data(runs: Sequence[dict]) -> Iterator[str]:
 
 def _left_out(source: Sequence[dict]) -> Iterator[str]:
     """What of the data is not read: how much, where the records say so."""
+    cut: dict[str, float]
+    dropped: dict[str, int]
     lengths, cut, dropped = set(), {}, {}
     for record in source:
         counted, length = record.get("left_out", {}).get("train", {}), record["run"]["recipe"]["max_length"]
@@ -103,8 +105,8 @@ def _suites(runs: Sequence[dict]) -> Iterator[str]:
     if any(r["limits"][0] is not None for r in runs):
         yield (
             "**Less training.** The paper trains on whole data sets, for more epochs where they are small; these runs "
-            "stop at the numbers of examples and epochs that the head of the page names. What learns slowly suffers "
-            "most."
+            "stop at the numbers of examples and epochs that the fold at the end of the page names. What learns "
+            "slowly suffers most."
         )
     if any(r["recipe"]["form"] == "heads" for r in runs):
         yield (

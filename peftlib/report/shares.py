@@ -7,14 +7,13 @@ from functools import cache
 
 import pandas as pd
 
+from peftlib.accounting.counted import count
 from peftlib.expressions import names, per_task
 from peftlib.report.tables import by_label, frame
 
 
 @cache
 def _for_one_task(method: str, backbone: str) -> int:
-    from peftlib.accounting.counting import count  # brings torch: only where closed arithmetic does not do
-
     return count(method, backbone, 1).trainable
 
 

@@ -1,7 +1,8 @@
 """How figures look: one colour, marker and line for a method in the whole book, legible in grey and on a dark page.
 
 Colours are Okabe and Ito's (colour-blind-safe); black and yellow, which vanish on a dark or a light page, are left out.
-Text is mid-grey on a transparent ground: about 4 to 1 against white and against the book's dark theme.
+Which of them is a method's, its class says (`peftlib.catalogue`). Text is mid-grey on a transparent ground: about 4 to 1
+against white and against the book's dark theme.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 
 import matplotlib
 
-from peftlib import markup
+from peftlib import catalogue, markup
+from peftlib.catalogue import About
+from peftlib.comparison import COMPOSITIONS
 from peftlib.expressions import names
 
 GREY = "#7f7f7f"
@@ -29,45 +32,34 @@ class Style:
     line: str | tuple = "-"
 
 
-# Methods of one branch of the taxonomy share a colour where they must; no two share colour and marker.
-STYLES = {
-    "Full": Style("full fine-tuning", GREY, "*"),
-    "HeadOnly": Style("head only", GREY, "x", ":"),
-    "LoRA": Style("LoRA", BLUE, "o"),
-    "AdaptBertAdapter": Style("adapter", ORANGE, "s", "--"),
-    "LoRA + AdaptBertAdapter": Style("LoRA + adapter", VERMILLION, "D", "-."),
-    "AdaptBertHypernet": Style("hypernetwork", GREEN, "^", (0, (4, 1, 1, 1, 1, 1))),
-    "Houlsby": Style("Houlsby", ORANGE, "P", ":"),
-    "Compacter": Style("Compacter", VERMILLION, "p", (0, (1, 1))),
-    "PfeifferAttention": Style("Pfeiffer (attention)", ORANGE, "<", "-."),
-    "PfeifferFFN": Style("Pfeiffer (FFN)", ORANGE, ">", "-"),
-    "AdapterDrop": Style("AdapterDrop", ORANGE, "v", (0, (5, 2))),
-    "AdapterLowRank": Style("low-rank adapter", VERMILLION, "o", "--"),
-    "PHMAdapter": Style("PHM adapter", VERMILLION, "h", "-"),
-    "CompacterPlusPlus": Style("Compacter++", VERMILLION, "P", (0, (3, 1, 1, 1))),
-    "PrefixTuning": Style("prefix tuning", PURPLE, "v", "--"),
-    "PromptTuning": Style("prompt tuning", PURPLE, "^", (0, (3, 1, 1, 1))),
-    "BitFit": Style("BitFit", SKY, "<", "-."),
-    "LayerNormTuning": Style("layer norm", SKY, ">", ":"),
-    "FishMask": Style("FISH mask", PURPLE, "h", "-"),
-    "AdaLoRA": Style("AdaLoRA", BLUE, "8", "--"),
-    "GaLore": Style("GaLore", GREEN, "X", ":"),
-    "IntrinsicSAID": Style("intrinsic SAID", BLUE, "p", "-."),
+COLORS = {
+    "grey": GREY,
+    "blue": BLUE,
+    "orange": ORANGE,
+    "green": GREEN,
+    "vermillion": VERMILLION,
+    "purple": PURPLE,
+    "sky": SKY,
+}
+
+
+def _style(about: About) -> Style:
+    line = about.line if isinstance(about.line, str) else (0, about.line)
+    return Style(about.name, COLORS[about.color], about.marker, line)
+
+
+# By the names of the methods of an expression. Methods of one branch of the taxonomy share a colour where they must.
+STYLES = {name: _style(entry.about) for name, entry in catalogue.methods().items()} | {
+    " + ".join(names(expression)): _style(about) for expression, about in COMPOSITIONS.values()
 }
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
-TASK_STYLES = {
-    "sst": (BLUE, "o", "-"),
-    "quora": (ORANGE, "s", "--"),
-    "sts": (GREEN, "^", "-."),
-    "cfimdb": (PURPLE, "v", ":"),
-    "mean": (GREY, "D", "-"),
-}
 
 
 def of(method: str) -> Style:
     """The style of a method expression, whatever its hyperparameters; a copy per task looks as the method itself.
 
-    A method that is not listed gets a style that its name decides, the same on every page.
+    What does not say how it looks (a user's own method, a sum of several) gets a style that its name decides, the same on
+    every page.
     """
     name = " + ".join(names(method))
     if name in STYLES:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pandas as pd
 
 from peftlib.data.suites.resplit import STAND_INS
 from peftlib.data.tasks import get_task
-from peftlib.report import commonest, shares
-from peftlib.report.tables import Spread, by_label, frame
+from peftlib.report import commonest, learned, shares
+from peftlib.report.averages import keys
+from peftlib.report.tables import IN_PART, Spread, by_label, frame
 from peftlib.study import Results
 
 TITLES = {
@@ -43,17 +45,14 @@ METRICS = {
     "entity_em": "EM",
 }
 CONSTANT = "always the commonest label"
-SHARES = {"trained, %": ".3f", "trained, ours": lambda percent: f"{percent:.3f}%"}  # formats of two columns
+SHARES: dict[str, str | Callable[[float], str]] = {  # formats of two columns
+    "trained, %": ".3f",
+    "trained, ours": lambda percent: f"{percent:.3f}%",
+}
 STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 
 
 # --- names of numbers -------------------------------------------------------------------------------------------------
-def keys(task: str) -> list[str]:
-    """The names of a task's numbers in a record: its own, or "task.metric" where it has several metrics."""
-    metrics = get_task(task).metrics
-    return [task] if len(metrics) == 1 else [f"{task}.{metric}" for metric in metrics]
-
-
 def real(task: str) -> str:
     """The task that a stand-in stands for; any other task itself."""
     return STANDS_FOR.get(task, task)
@@ -66,11 +65,21 @@ def heading(key: str) -> str:
     return f"{name} {METRICS[metric]}" if metric else name
 
 
+def headings(source: Sequence[dict]) -> dict[str, str]:
+    """The titles of a table's columns by the names of their numbers; an uninformative one says so."""
+    out = learned.uninformative(source)
+    return {
+        key: heading(key) + (f", {learned.UNINFORMATIVE}" if task in out else "")
+        for task in tasks(source)
+        for key in keys(task)
+    }
+
+
 def printed_column(key: str) -> str:
-    """The column of a paper's table (peftlib/papers/README.md) that a number stands beside: "mrpc_f1" for "mrpc.f1"."""
+    """The number of a paper's table (`peftlib.report.declared`) that ours stands beside: that of the real task."""
     task, _, metric = key.partition(".")
-    known = get_task(real(task)).metrics
-    return real(task) if len(known) == 1 else f"{real(task)}_{METRICS[metric or get_task(task).metric].lower()}"
+    known = keys(real(task))
+    return known[0] if len(known) == 1 else f"{real(task)}.{metric or get_task(task).metric}"
 
 
 def score_columns(paper: pd.DataFrame) -> list[str]:
@@ -79,23 +88,43 @@ def score_columns(paper: pd.DataFrame) -> list[str]:
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
-def numbers(source: Sequence[dict], split: str = "test") -> dict[str, dict[str, Spread | None]]:
+def numbers(
+    source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None
+) -> dict[str, dict[str, Spread | None]]:
     """By row label: every number of every task, ``rte``, ``mrpc.accuracy``, ``mrpc.f1``, and "average".
 
-    The average is the mean over all numbers, by which a task of two metrics weighs double; that is how Compacter's
-    "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that it needs is
-    missing. Means and spreads are over seeds.
+    The average is the mean over all numbers of informative tasks, by which a task of two metrics weighs double; that is
+    how Compacter's "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that
+    it needs is missing. Means and spreads are over seeds; those of runs that did not learn are marked.
+
+    left_out: tasks that are in no average, the uninformative ones unless said otherwise.
     """
     columns = [key for task in tasks(source) for key in keys(task)]
+    averaged = averaged_keys(source, left_out)
     out = {}
     for label, records in by_label(source).items():
         by_seed: dict[int, dict[str, float]] = {}
         for r in records:
             by_seed.setdefault(r["run"]["seed"], {}).update({key: 100 * v for key, v in r[split].items()})
-        row = {key: Spread.of(found.get(key) for found in by_seed.values()) for key in columns}
-        whole = [found for found in by_seed.values() if set(columns) <= set(found)]
-        out[label] = row | {"average": Spread.of(statistics.fmean(found[key] for key in columns) for found in whole)}
+        lost = {task: learned.marks(records, task) for task in tasks(source)}
+        row = {key: Spread.of((found.get(key) for found in by_seed.values()), lost[key.split(".")[0]]) for key in columns}
+        whole = [found for found in by_seed.values() if averaged and set(averaged) <= set(found)]
+        partly = any(lost[key.split(".")[0]] for key in averaged)
+        means = (statistics.fmean(found[key] for key in averaged) for found in whole)
+        out[label] = row | {"average": Spread.of(means, (IN_PART,) if partly else ())}
     return out
+
+
+def averaged_keys(source: Sequence[dict], left_out: Collection[str] | None = None) -> list[str]:
+    """The numbers that an average is over: all but those of the tasks left out, the uninformative ones unless said
+    otherwise."""
+    out = learned.uninformative(source) if left_out is None else left_out
+    return [key for task in tasks(source) if task not in out for key in keys(task)]
+
+
+def uninformative(*sources: Sequence[dict]) -> list[str]:
+    """The tasks that are uninformative in one of several tables or more, for averages that are compared."""
+    return list(dict.fromkeys(task for source in sources for task in learned.uninformative(source)))
 
 
 def tasks(source: Sequence[dict]) -> list[str]:
@@ -109,9 +138,10 @@ def only(source: Results, names: Collection[str]) -> Results:
     return source.only(lambda run: set(run.tasks) <= set(names))
 
 
-def paper_averages(paper: pd.DataFrame, source: Sequence[dict]) -> pd.Series:
-    """The paper's average by row, over the numbers that `source` has, too: of stand-ins, those of the real task."""
-    ours = [printed_column(key) for task in tasks(source) for key in keys(task)]
+def paper_averages(paper: pd.DataFrame, source: Sequence[dict], left_out: Collection[str] | None = None) -> pd.Series:
+    """The paper's average by row, over the numbers that the average of `source` is over, too: of stand-ins, those of the
+    real task."""
+    ours = [printed_column(key) for key in averaged_keys(source, left_out)]
     return paper[ours or score_columns(paper)].astype(float).mean(axis=1)
 
 
@@ -126,8 +156,8 @@ def seeds(records: Sequence[dict]) -> int:
 
 
 def order(both: pd.DataFrame) -> dict[str, float | int | None]:
-    """Of a table of `beside`: Spearman's ``rho`` between the paper's averages on the same tasks and ours, and the ``n``
-    rows that have both; None for both below three rows, or if all averages of one are equal."""
+    """Of a table of `peftlib.report.declared.averages`: Spearman's ``rho`` between the paper's averages on the same tasks
+    and ours, and the ``n`` rows that have both; None for both below three rows, or if all averages of one are equal."""
     from scipy.stats import spearmanr
 
     there = both[both["average, ours"].notna()]
@@ -138,11 +168,11 @@ def order(both: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def below(both: pd.DataFrame, full: str) -> dict[str, int | None]:
-    """Of a table of `beside`: how many rows are below full fine-tuning; see `tally`."""
+    """Of a table of `peftlib.report.declared.averages`: how many rows are below full fine-tuning; see `tally`."""
     return tally(both[both["method"] != full], "to full", lambda points: points < 0)
 
 
-def tally(table: pd.DataFrame, what: str, holds: Callable[[object], bool]) -> dict[str, int | None]:
+def tally(table: pd.DataFrame, what: str, holds: Callable[[Any], bool]) -> dict[str, int | None]:
     """For how many of the ``n`` rows that we have run something holds, in the ``paper`` and in ``ours``; None for each
     if there is no such row. what: begins the names of the two columns, "``what``, paper" and "``what``, ours"."""
     there = table[table[f"{what}, ours"].notna()]
@@ -155,9 +185,9 @@ def tally(table: pd.DataFrame, what: str, holds: Callable[[object], bool]) -> di
 def by_task(source: Sequence[dict]) -> pd.DataFrame:
     """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds; first
     those of the commonest label, where they are known."""
-    groups, rows = by_label(source), constant(source)
+    groups, rows, titles = by_label(source), constant(source), headings(source)
     for label, row in numbers(source).items():
-        shown = {heading(key): value for key, value in row.items() if key != "average"}
+        shown = {titles[key]: value for key, value in row.items() if key != "average"}
         rows.append(
             {
                 "method": label,
@@ -179,16 +209,17 @@ def constant(source: Sequence[dict]) -> list[dict]:
             if values is None:
                 return []
             for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
-                found.setdefault(key, {})[run.limits, run.seed] = 100 * values[metric]
+                found.setdefault(key, {})[run.limits] = 100 * values[metric]
     if not found:
         return []
-    shown = {key: Spread.of(values.values()) for key, values in found.items()}
-    average = statistics.fmean(map(float, shown.values()))
-    count = max(value.n for value in shown.values())
+    shown, titles = {key: Spread.of(values.values()) for key, values in found.items()}, headings(source)
+    averaged = averaged_keys(source)
+    average = statistics.fmean(statistics.fmean(found[key].values()) for key in averaged) if averaged else None
+    count = max(map(len, found.values()))
     return [
         {
             "method": CONSTANT,
-            **{heading(key): value for key, value in shown.items()},
+            **{titles[key]: value for key, value in shown.items()},
             "average": average,
             "trained, %": 0.0,
             "n": count,
@@ -196,41 +227,8 @@ def constant(source: Sequence[dict]) -> list[dict]:
     ]
 
 
-def beside(paper: pd.DataFrame, source: Sequence[dict], full: str) -> pd.DataFrame:
-    """The paper's averages and ours, one row for each of the paper's.
-
-    Args:
-        paper: its table, indexed by the labels of the runs.
-        full: label of full fine-tuning's row.
-
-    Returns:
-        ``method``; ``average, paper`` as printed; ``same tasks, paper``: the mean of the printed numbers of the tasks
-        that we run; ``average, ours``; ``to full``: the difference to full fine-tuning, of the paper's on the same
-        tasks and of ours; ``trained, paper`` and ``trained, ours`` (percent of the backbone); ``n`` seeds. None where
-        something that ours needs has not been run.
-    """
-    same, found, groups = paper_averages(paper, source), numbers(source), by_label(source)
-    averages = {label: found.get(label, {}).get("average") for label in paper.index}
-    rows = []
-    for label, line in paper.iterrows():
-        pair, records = (averages[label], averages[full]), groups.get(label, [])
-        rows.append(
-            {
-                "method": label,
-                "average, paper": float(line["average"]),
-                "same tasks, paper": float(same[label]),
-                "average, ours": averages[label],
-                "to full, paper": float(same[label] - same[full]),
-                "to full, ours": None if None in pair else float(pair[0]) - float(pair[1]),
-                "trained, paper": line["trained_printed"],
-                "trained, ours": trained(records),
-                "n": seeds(records),
-            }
-        )
-    return frame(rows)
-
-
 def formats(table: pd.DataFrame) -> dict[str, str | Callable[[float], str]]:
     """How the numbers of such tables are written: scores with two digits, differences with a sign."""
     signed = [name for name in table.columns if name.startswith(("to full", "gain"))]
-    return dict.fromkeys(table.columns, ".2f") | dict.fromkeys(signed, "+.2f") | SHARES
+    found: dict[str, str | Callable[[float], str]] = dict.fromkeys(table.columns, ".2f")
+    return found | dict.fromkeys(signed, "+.2f") | SHARES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,39 +12,52 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from peftlib import markup
-from peftlib.grids import TASKS
+from peftlib.grids import DEFAULT_TASKS
+from peftlib.papers import about, papers
+from peftlib.report import learned, pages
 from peftlib.study import Results
 
 MISSING = "not run"
+MARK = f" {learned.SIGN} "
+IN_PART = "in part"  # of an average: some of its tasks were not learned
 NO_COMMIT = "unknown (made outside a repository)"
 TITLES = {"sst": "SST", "cfimdb": "CFIMDB", "quora": "Quora", "sts": "STS", "average": "average"}
+# A cell that is a number, whatever its unit: "0.676 ± 0.004", "1,234", "8.0×1", "17%", "2 min", "+0.00"; "cut" is not.
+NUMBER = re.compile(r"[+\-−]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ± \d+(\.\d+)?)?\s?([%×]\d*|[kMGT]?i?B|[mµ]?s|min|h|M|K)?$")
+SHORT = 8  # characters of a heading that is not broken
+WIDE = 9  # columns from which on a table may use the margin of the page, too
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed."""
+    """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed. marks: words for those of
+    the runs that did not learn (`peftlib.report.learned`), which it is shown with."""
 
     mean: float
     sd: float | None
     n: int
+    marks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread | None:
+    def of(cls, values: Iterable[float | None], marks: tuple[str, ...] = ()) -> Spread | None:
         """From scores, one a seed; None if there are none."""
         found = [float(v) for v in values if v is not None and math.isfinite(v)]
         if not found:
             return None
-        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found), marks)
 
     def __float__(self) -> float:
         return self.mean
 
     def __format__(self, spec: str) -> str:
         spec = spec or ".3f"
-        if self.sd is None:
-            return format(self.mean, spec)
-        return f"{self.mean:{spec}} ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
+        text = format(self.mean, spec)
+        text += "" if self.sd is None else f" ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
+        if not self.marks:
+            return text
+        some = f"{len(self.marks)} of {self.n} " if self.n > 1 and self.marks != (IN_PART,) else ""
+        return f"{text} {learned.SIGN} {some}{', '.join(dict.fromkeys(self.marks))}"
 
     def __str__(self) -> str:
         return format(self)
@@ -74,15 +88,19 @@ def by_label(source: Sequence[dict]) -> dict[str, list[dict]]:
     return {label: [r for r in source if r["run"]["label"] == label] for label in dict.fromkeys(labels)}
 
 
-def scores(records: Iterable[dict], name: str, split: str = "validation") -> Spread | None:
-    """A score of the best epoch over seeds: a task's, or "average", the mean over AdaptBert's three tasks, be they of
-    one run or of three. None if no record has it."""
+def scores(records: Iterable[dict], name: str | tuple[str, ...], split: str = "validation") -> Spread | None:
+    """A score of the best epoch over seeds: a number's, the mean of several, be they of one run or of as many, or
+    "average", that over the tasks of runs that name none. None if no record has it."""
     by_seed: dict[int, dict[str, float]] = {}
+    records = list(records)
     for r in records:
         by_seed.setdefault(r["run"]["seed"], {}).update({k: v for k, v in r[split].items() if k != "mean"})
-    wanted = TASKS if name == "average" else (name,)
+    wanted = name if isinstance(name, tuple) else DEFAULT_TASKS if name == "average" else (name,)
     whole = (found for found in by_seed.values() if set(wanted) <= set(found))
-    return Spread.of(statistics.fmean(found[task] for task in wanted) for found in whole)
+    lost = [word for task in wanted for word in learned.marks(records, task)]
+    if len(wanted) > 1 and lost:
+        lost = [IN_PART]
+    return Spread.of((statistics.fmean(found[task] for task in wanted) for found in whole), tuple(lost))
 
 
 def field(records: Iterable[dict], *path: str) -> Spread | None:
@@ -102,10 +120,11 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
 
 
 def presence(source: Sequence[dict]) -> str:
-    """ "17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many have no scores because they
-    diverged, or have a damaged record."""
+    """ "17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many did not learn, have no scores
+    because they diverged, or have a damaged record."""
     wanted = getattr(source, "wanted", None)
     parts = [f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"]
+    parts += [f"{learned.SIGN} {number} {word}" for word, number in learned.counted(source).items() if number]
     parts += [f"{len(lost)} {why}" for why in ("diverged", "damaged") if (lost := getattr(source, why, ()))]
     return ", ".join(parts)
 
@@ -196,7 +215,8 @@ def table(
     """A sortable table with a caption and a footer that says where its numbers come from.
 
     Args:
-        df: cells are text, numbers, `Spread`, or None for what has not been run. The index is not shown.
+        df: cells are text, numbers, `Spread`, or None for what has not been run. The index is not shown. A column
+            "average" comes second.
         caption: what a reader who only scrolls should get from it.
         source: the records behind it (of `peftlib.study.results`); None for a table of the paper's numbers alone.
         note: a sentence below it.
@@ -204,6 +224,7 @@ def table(
         missing: what an empty cell says.
     """
     formats = dict(formats or {})
+    df = df.iloc[:, _order(list(df.columns))]
     rows = [
         [cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
         for row in df.itertuples(index=False, name=None)
@@ -212,42 +233,82 @@ def table(
     foot = [markup.line(note)] if note else []
     foot += [provenance(source)] if source is not None else []
     columns, caption = [markup.line(name).replace("_", " ") for name in df.columns], markup.line(caption)
-    return Html(_html_table(columns, rows, caption, foot, missing), _text_table(columns, rows, caption, foot))
+    cells = [_Column(name, [row[i] for row in rows], missing, source or ()) for i, name in enumerate(columns)]
+    shown = [[column.shown(row[i]) for i, column in enumerate(cells)] for row in rows]
+    return Html(_html_table(cells, rows, caption, foot), _text_table(columns, shown, caption, foot))
 
 
-def _html_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str], missing: str) -> Markup:
-    def cell(text: str) -> Markup:
-        # An empty cell sorts last, whatever the column holds.
-        td = Markup('<td data-sort="" class="missing">{}</td>') if text == missing else Markup("<td>{}</td>")
-        return td.format(text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
+def _order(columns: Sequence[str]) -> list[int]:
+    """The average comes second, after the names of rows: a narrow screen and a printed page show it beside them."""
+    return sorted(range(len(columns)), key=lambda i: (i > 0, columns[i] != "average"))
 
-    head = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in columns)
-    body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup().join(map(cell, row))) for row in rows)
+
+class _Column:
+    """A column as a page shows it: its numbers end at the right, its methods lead to their pages.
+
+    texts: its cells. missing: what an empty one says. source: the records that its rows come from.
+    """
+
+    def __init__(self, name: str, texts: Sequence[str], missing: str, source: Sequence[dict]):
+        filled = [text for text in texts if text not in (missing, "", "–")]
+        self.name, self.missing = name, missing
+        self.numeric = bool(filled) and all(NUMBER.match(text.partition(MARK)[0]) for text in filled)
+        self.links = pages.links(filled, source) if name in pages.COLUMNS else {}
+        self.ran = ran(source) if name in pages.COLUMNS else {}
+
+    def shown(self, text: str) -> str:
+        return f"{text} (here {self.ran[text]})" if text in self.ran else text
+
+    def head(self) -> Markup:
+        return Markup('<th scope="col"{}>{}</th>').format(
+            self._class("short" if len(self.name) <= SHORT else ""), self.name
+        )
+
+    def cell(self, text: str) -> Markup:
+        if text == self.missing:  # an empty cell sorts last, whatever the column holds
+            return Markup('<td data-sort=""{}>{}</td>').format(self._class("missing"), text)
+        said = self.shown(text).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+        if MARK in text:  # a run that did not learn sorts by its number
+            return Markup('<td data-sort="{}"{}>{}</td>').format(text.split()[0], self._class("unlearned"), said)
+        if text in self.links:
+            said = Markup('<a href="{}">{}</a>').format(self.links[text], said)
+        return Markup("<td{}>{}</td>").format(self._class(), said)
+
+    def _class(self, also: str = "") -> Markup:
+        names = [name for name in (also, "number" if self.numeric else "") if name]
+        return Markup(' class="{}"').format(" ".join(names)) if names else Markup()
+
+
+def ran(source: Sequence[dict]) -> dict[str, str]:
+    """Of the rows of an experiment that a paper names after a backbone, those that ran on another: label -> backbone."""
+    named = {name for paper in papers() for name in about(paper).backbones}
+    there: dict[str, dict[str, None]] = {}
+    for record in source:
+        label, backbone = record["run"]["label"], record["run"]["backbone"]
+        called = label.partition(",")[0].lower()
+        if called in named and called != backbone:
+            there.setdefault(label, {})[backbone] = None
+    return {label: " and ".join(found) for label, found in there.items()}
+
+
+def _html_table(columns: list[_Column], rows: list[list[str]], caption: str, foot: list[str]) -> Markup:
+    head = Markup().join(column.head() for column in columns)
+    body = Markup("\n").join(
+        Markup("<tr>{}</tr>").format(Markup().join(c.cell(text) for c, text in zip(columns, row, strict=True)))
+        for row in rows
+    )
     below = Markup().join(Markup('<p class="source"><small>{}</small></p>').format(said) for said in foot)
     looks = Markup(' class="sortable"') if rows else ""  # nothing to sort, no buttons that would do nothing
+    width = " full-width" if len(columns) >= WIDE else ""
     return Markup(
-        '<div class="table-scroll"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
+        '<div class="table-scroll{}"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
         "</tbody></table></div>\n{}"
-    ).format(looks, caption, head, body, below)
+    ).format(width, looks, caption, head, body, below)
 
 
 def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str]) -> str:
     text = pd.DataFrame(rows, columns=columns).to_string(index=False) if rows else "(no rows)"
     return "\n".join([caption, text, *foot])
-
-
-def beside(paper: pd.DataFrame, source: Sequence[dict], metrics: Sequence[str], split: str = "validation") -> pd.DataFrame:
-    """A paper's scores and ours, one row for each of the paper's: ``method``, ``n`` seeds, and for each metric two
-    columns. paper: indexed by the labels of the runs. Ours is None where nothing has been run."""
-    groups = by_label(source)
-    rows = []
-    for label, line in paper.iterrows():
-        ours = {metric: scores(groups.get(label, []), metric, split) for metric in metrics}
-        row = {"method": label}
-        for metric in metrics:
-            row |= {f"{TITLES[metric]}, paper": float(line[metric]), f"{TITLES[metric]}, ours": ours[metric]}
-        rows.append(row | {"n": max((s.n for s in ours.values() if s), default=0)})
-    return frame(rows)
 
 
 def course(source: Sequence[dict], task: str) -> pd.DataFrame:
@@ -302,7 +363,7 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
                     "method": label,
                     **{f"{lr:g}": score for lr, score in found.items()},
                     **diverged,
-                    "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),
+                    "best": max(found, key=lambda lr, found=found: (found[lr], -lr)),  # type: ignore[misc]  # a default is no second argument
                     "used": used(records[0]["run"]["method"]),
                 }
             )
@@ -321,16 +382,9 @@ def by_rate(records: Sequence[dict]) -> dict[float, float]:
     return {lr: statistics.fmean(found.values()) for lr, found in tried.items() if set(found) == every}
 
 
-def printed(paper: pd.DataFrame, caption: str) -> Html:
-    """A paper's own table, as printed: its columns of percentages as text, scores to three digits."""
-    shown = paper.drop(columns=[c for c in paper.columns if f"{c}_printed" in paper.columns])
-    names = {**TITLES, "updated_printed": "updated per task", "stored_printed": "additionally stored"}
-    return table(shown.rename(columns=names), caption=caption, missing="–")
-
-
 def gains(both: pd.DataFrame, row: str, over: str, metrics: Sequence[str]) -> dict[str, float | None]:
-    """Differences between two rows of `beside`: by metric ours (``sst``; None if not run) and the paper's
-    (``sst_paper``)."""
+    """Differences between two rows of `peftlib.report.declared.beside`: by metric ours (``sst``; None if not run) and
+    the paper's (``sst_paper``)."""
     rows, out = both.set_index("method"), {}
     for metric in metrics:
         ours = [rows.loc[name, f"{TITLES[metric]}, ours"] for name in (row, over)]

@@ -146,7 +146,7 @@ class Encoded:
         return out
 
     def _answers(self, indices: Sequence[int]) -> Tensor:
-        rows = [self.answers[i] for i in indices]
+        rows = [self.answers[i] for i in indices]  # type: ignore[index]  # only where there are answers
         block = np.full((len(rows), max(map(len, rows))), IGNORED, dtype=np.int64)
         for row, ids in enumerate(rows):
             block[row, : len(ids)] = ids

@@ -90,7 +90,8 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for kernels that read it; costs 3% of a step
+    # A check for kernels that read it; costs 3% of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 
@@ -101,9 +102,10 @@ def by_recipe_alone() -> Iterator[None]:
     (RANK, WORLD_SIZE and their like) have other names and stay."""
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
     casts = [torch.autocast(d, enabled=False) for d in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
+    mode: contextlib.AbstractContextManager[object]
     try:
         with contextlib.ExitStack() as modes:
-            for mode in (torch.inference_mode(False), torch.enable_grad(), *casts):
+            for mode in (torch.inference_mode(False), torch.enable_grad(), *casts):  # type: ignore[assignment]  # each is one
                 modes.enter_context(mode)
             yield
     finally:
@@ -141,7 +143,7 @@ class Look:
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, rows in self.trainer.schedule(0):
             yield name, self.trainer.data["train"][name].batch(rows, self.trainer.device)
 
@@ -177,7 +179,7 @@ class Trainer:
         self.data = {
             split: {
                 name: Encoded(
-                    load_split(task, split, run.source, limit=limit),
+                    load_split(task, split, run.source, limit=limit),  # type: ignore[arg-type]  # `Run` has looked at it
                     backbone.tokenizer,
                     self.recipe.max_length,
                     self.recipe.form,
@@ -248,10 +250,10 @@ class Trainer:
             self.history.append(self._epoch(epoch, optimizer, scheduler, total))
             self._keep_best(epoch)
             self._save(epoch, optimizer, scheduler)
-        self._load_state(self.best[2])
+        self._load_state(self.best[2])  # type: ignore[index]  # there was an epoch
         self.model.finish()
         answers = self._answers("test")
-        epoch = self.best[0]
+        epoch = self.best[0]  # type: ignore[index]  # as above
         left_out = {
             split: {name: d.left_out for name, d in by_task.items() if d.left_out} for split, by_task in self.data.items()
         }
@@ -397,6 +399,8 @@ class Trainer:
         return found
 
     def _scores(self, split: str, answers: dict[str, Answers]) -> dict[str, float]:
+        scores: dict[str, float]
+        single: dict[str, float]
         scores, single = {}, {}
         for name, data in self.data[split].items():
             given, labels = answers[name], data.labels.numpy()
@@ -454,7 +458,7 @@ class Trainer:
         with torch.no_grad():
             for name, tensor in state.items():
                 target = own.get(name, buffers.get(name))
-                target.copy_(tensor)
+                target.copy_(tensor)  # type: ignore[union-attr]  # of this model
 
     def _keep_best(self, epoch: int) -> None:
         mean = self.history[-1]["validation"]["mean"]

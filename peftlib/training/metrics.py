@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import string
+import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +15,9 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from peftlib.data.task import OF_ENTITIES, Task
 from peftlib.errors import UsageError
+
+if typing.TYPE_CHECKING:
+    T = typing.TypeVar("T")
 
 CORRELATIONS = {"pearson": pearsonr, "spearman": spearmanr}
 
@@ -106,7 +110,7 @@ def from_answers(task: Task, found: Sequence[int | float | None], labels: np.nda
     return np.array(values, dtype=np.asarray(labels).dtype), sum(value is None for value in found)
 
 
-def _given(what: str, metric: str, value: Sequence | None) -> Sequence:
+def _given(what: str, metric: str, value: T | None) -> T:
     if value is None:
         raise UsageError(f"metric {metric!r} needs {what}: one for each row, as Examples of the task have them")
     return value

@@ -1,5 +1,5 @@
-"""What makes the same training faster on a CPU: attention in fp32 also under bf16 (`peftlib.edits`), memory that stays
-with the process (`peftlib.heap`), and dropout that draws its random numbers four at a time.
+"""What makes the same training faster on a CPU: attention in fp32 also under bf16 (`peftlib.attention`), memory that
+stays with the process (`peftlib.heap`), and dropout that draws its random numbers four at a time.
 
 On a CPU, torch's dropout spends more on one Bernoulli draw an element than a small encoder does on its norms: a tenth of
 a training step. Sixteen random bits an element decide as well (p is met to 1/65536), and four elements share one draw.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlib import heap
-from peftlib.edits import use_own_attention
+from peftlib.edits import ATTENTION_FUNCTION
 
 _LEVELS = 1 << 16
 
@@ -35,3 +35,11 @@ def speed_up(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = BlockDropout
+
+
+def use_own_attention(model: nn.Module) -> None:
+    """Let every attention of a model that uses ``sdpa`` run `peftlib.attention.sdpa`, as edited ones do, in place."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "_attn_implementation", None) == "sdpa":
+            config._attn_implementation = ATTENTION_FUNCTION  # type: ignore[union-attr]  # seen above

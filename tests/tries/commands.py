@@ -12,6 +12,7 @@ from peftlib.accounting.budget import parse_bytes
 from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate
 from peftlib.batch import parameters
+from tools.t5_embedded import __main__ as t5_embedded
 from tries import Try, command
 from tries.expressions import drawn
 
@@ -58,6 +59,8 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("run", "adaptbert/table3", "--preset", "../smoke"), "a preset's path", ("'../smoke'", "smoke, quick")),
     (("status", "--preset", "\udcff"), "bytes that are no text", ("'\\udcff'", "smoke")),
     (("status", "--paper", "nobody", "--preset", "smoke"), "an unknown paper", ("'nobody'", "adaptbert")),
+    (("plan", "--preset", "qiuck"), "a preset misspelt", ("'qiuck'", "quick")),
+    (("plan", "--preset"), "no name", ("--preset", "expected one argument")),
     (("experiments", "--preset", "p" * 10**5), "a preset's name of 10^5 letters", ("unknown preset", "smoke")),
     (("methods", "a\nb\x1b[31m"), "a method's name on two lines", ("'a\\nb\\x1b[31m'", "LoRA")),
 ]
@@ -193,12 +196,33 @@ BENCHMARKS = [
     ("step", ("--backbone", "minilm[:0]"), "an unknown shape", ("minilm[:0]", "t5-base")),
     ("kronecker", ("--repeats", "half"), "a number in words", ("--repeats", "'half'")),
     ("kronecker", ("--output", "/dev/null/a.json"), "a file that cannot be written", ("'/dev/null/a.json'", "written")),
+    ("machines", ("--name", "a phone"), "a machine that nobody asks about", ("a phone", "one H100")),
+    ("machines", ("--name", "one H100", "--parallel", "0"), "no run at a time", ("--parallel", "'0'", "from 1 on")),
     ("training_speed", ("--examples", "-1"), "fewer examples than none", ("--examples", "'-1'", "from 1 on")),
     ("batch_overhead", ("--jobs", "0"), "no worker", ("--jobs", "'0'", "from 1 on")),
 ]
 TRIES += [
     Try(f"benchmarks/{name}.py", given, lambda _, name=name, argv=argv: benchmark(name, *argv), words)
     for name, argv, given, words in BENCHMARKS
+]
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+def made(folder: Path, *argv: str) -> str:
+    (folder / "t5").mkdir()
+    (folder / "t5-texts").mkdir()
+    return command(str(folder / "t5"), *argv, main=t5_embedded.main)
+
+
+TRIES += [
+    Try("tools.t5_embedded", "a model that is there", made, ("t5 exists already", "never overwritten")),
+    Try("tools.t5_embedded", "no step", lambda f: made(f, "--mixed", "0"), ("--mixed", "'0'", "from 1 on")),
+    Try(
+        "tools.t5_embedded",
+        "a corpus that there is not",
+        lambda f: command(str(f / "t5"), "--corpora", "guttenberg", main=t5_embedded.main),
+        ("'guttenberg'", "gutenberg, wikitext2"),
+    ),
 ]
 
 

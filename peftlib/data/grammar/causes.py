@@ -79,4 +79,4 @@ def draw_choice(rng: random.Random) -> tuple[tuple[str, str, str, str], int, str
     premise = _tell(f"{word(rng, TIMES, cell(rng, TIMES))}, {chain[at]}", who)
     choices = [_tell(step, who) for step in ((right, wrong) if label == 0 else (wrong, right))]
     kind = f"{question}, {'same' if same else 'another'} chain"
-    return (premise, question, *choices), mislabelled(rng, label, 2, NOISE), kind
+    return (premise, question, *choices), mislabelled(rng, label, 2, NOISE), kind  # type: ignore[return-value]  # two choices

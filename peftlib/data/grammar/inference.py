@@ -53,7 +53,7 @@ def relation(premise: Event, hypothesis: Event) -> int:
 def without(rng: random.Random, event: Event) -> Event:
     """The event with one detail less, if it has any."""
     mentioned = [slot for slot in DETAILS if getattr(event, slot) is not None]
-    return replace(event, **{pick(rng, mentioned): None}) if mentioned else event
+    return replace(event, **{pick(rng, mentioned): None}) if mentioned else event  # type: ignore[arg-type]  # a slot is a field
 
 
 def with_more(rng: random.Random, event: Event) -> Event:
@@ -62,7 +62,7 @@ def with_more(rng: random.Random, event: Event) -> Event:
     if not free:
         return event
     slot = pick(rng, free)
-    return replace(event, **{slot: cell(rng, entries_of(event)[slot])})
+    return replace(event, **{slot: cell(rng, entries_of(event)[slot])})  # type: ignore[arg-type]  # as above
 
 
 def swapped(event: Event) -> Event:
@@ -117,7 +117,7 @@ def draw_pair(rng: random.Random) -> tuple[tuple[str, str], int, str]:
     label, found = pick(rng, (ENTAILMENT, NEUTRAL, CONTRADICTION)), None
     while found is None:
         event = replace(draw_event(rng), denied=rng.random() < 0.25)
-        found = hypothesis_for(rng, event, lambda hypothesis, told=event: relation(told, hypothesis) == label)
+        found = hypothesis_for(rng, event, lambda hypothesis, told=event: relation(told, hypothesis) == label)  # type: ignore[misc]  # as `wanted` is
     hypothesis, kind = found
     told = [clause(rng, event)]
     if rng.random() < 0.5:

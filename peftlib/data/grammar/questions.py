@@ -205,7 +205,7 @@ def _fill(rng: random.Random, slot: str, values: dict) -> None:
         purposes = next(known for pairs, known in COMPARED if any(values["LEFT"] in p for p in pairs))
         values["WHOM"] = pick(rng, [p for p in purposes if p != values.get("WHOM")])
     else:
-        values[slot] = pick(rng, [v for v in FILLERS[slot] if v not in values.values()])
+        values[slot] = pick(rng, [v for v in FILLERS[slot] if v not in values.values()])  # type: ignore[attr-defined]  # texts
 
 
 def _tail(rng: random.Random, intent: str, other_than: str | None = None) -> str:
@@ -215,6 +215,7 @@ def _tail(rng: random.Random, intent: str, other_than: str | None = None) -> str
 
 
 def _question(rng: random.Random) -> Question:
+    values: dict[str, str]
     intent, values = pick(rng, tuple(WORDINGS)), {}
     for slot in SLOTS[intent]:
         _fill(rng, slot, values)

@@ -121,7 +121,7 @@ def _parts(rng: random.Random, event: Event) -> tuple[str, str, str, str, str, s
 
 def _ask(rng: random.Random, event: Event, about: str) -> str:
     """A question for one slot of the event, which it does not name."""
-    hidden = replace(event, **{about: None}) if about in ("place", "time") else event
+    hidden = replace(event, **{about: None}) if about in ("place", "time") else event  # type: ignore[arg-type]  # a field
     past, participle, who, whom, rest, be = _parts(rng, hidden)
     if about == "agent":
         start = pick(rng, (f"who {past} {whom}", f"by whom {be} {whom} {participle}", f"who was it that {past} {whom}"))
@@ -135,7 +135,7 @@ def _unanswered(rng: random.Random, told: Event, asked: Event, about: str) -> tu
     """What the sentence tells instead, so that it does not answer the question."""
     act = weighted(rng, (("other", 45), ("silent", 30), ("swap", 15), ("denied", 10)))
     if act == "silent" and about in ("place", "time"):
-        return replace(told, **{about: None}), act
+        return replace(told, **{about: None}), act  # type: ignore[arg-type]  # as above
     if act == "swap" and told.on == "person":
         return swapped(told), act
     if act == "denied":

@@ -102,7 +102,7 @@ def with_other(rng: random.Random, event: Event, slot: str) -> Event:
     if slot == "count":
         return replace(event, count=pick(rng, [c for c in range(1, 7) if c != event.count]))
     found = another(rng, entries_of(event)[slot], getattr(event, slot), rng.random() < 0.55)
-    return replace(event, **{slot: found})
+    return replace(event, **{slot: found})  # type: ignore[arg-type]  # a slot is a field
 
 
 def _changed(rng: random.Random, event: Event) -> tuple[Event, str]:

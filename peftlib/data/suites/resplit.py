@@ -20,7 +20,7 @@ STAND_INS = {
     "multirc": None,
     "record": None,
 }
-HERE = {"suite": "resplit", "splits": "halves", "hub": None}
+HERE: dict = {"suite": "resplit", "splits": "halves", "hub": None}
 
 TASKS = (
     replace(

@@ -38,6 +38,15 @@ class AdaptBertAdapter(Method):
     family = "adapters"
     paper = "adaptbert"
     near_identity = 0.1
+    about = {
+        "name": "adapter",
+        "color": "orange",
+        "marker": "s",
+        "line": "--",
+        "row": "bottleneck=64",
+        "example": "PerTask(AdaptBertAdapter(bottleneck=64))",
+        "small": "bottleneck=8",
+    }
 
     def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, activation=self.activation in ACTIVATIONS, init=self.init in INITS)

@@ -38,6 +38,15 @@ class AdapterDrop(Houlsby):
 
     title = "AdapterDrop"
     paper = "adapterdrop"
+    about = {
+        "name": "AdapterDrop",
+        "color": "orange",
+        "marker": "v",
+        "line": (5, 2),
+        "row": "bottleneck=64, drop=2",  # of MiniLM's 6 blocks; the paper's 5 of 12 is nearest to that
+        "small": "bottleneck=8, drop=1",
+        "adapters": "leave_out",
+    }
 
     def check(self) -> None:
         super().check()

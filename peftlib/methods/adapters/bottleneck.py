@@ -76,8 +76,8 @@ class Bottleneck(Adapter):
     def __init__(self, width: int, bottleneck: int, activation: str, init: str):
         super().__init__(nn.Linear(width, bottleneck), nn.Linear(bottleneck, width), activation)
         for linear in (self.down, self.up):
-            INITS[init](linear.weight)
-            nn.init.zeros_(linear.bias)
+            INITS[init](linear.weight)  # type: ignore[arg-type]  # of an nn.Linear
+            nn.init.zeros_(linear.bias)  # type: ignore[arg-type]  # as above
 
 
 class OnOutput(AfterSublayer, Bottleneck):

@@ -80,6 +80,15 @@ class Compacter(OnSublayers, Method):
     family = "adapters"
     paper = "compacter"
     near_identity = 1e-5
+    about = {
+        "name": "Compacter",
+        "color": "vermillion",
+        "marker": "p",
+        "line": (1, 1),
+        "example": "Compacter(n=4, reduction=32)",
+        "small": "bottleneck=8",
+        "adapters": "CompacterConfig",
+    }
 
     def check(self) -> None:
         require(
@@ -119,3 +128,12 @@ class CompacterPlusPlus(Compacter):
 
     title = "Compacter++"
     sites = ("ffn.down",)
+    about = {
+        "name": "Compacter++",
+        "color": "vermillion",
+        "marker": "P",
+        "line": (3, 1, 1, 1),
+        "example": "CompacterPlusPlus(n=4, reduction=32)",
+        "small": "bottleneck=8, rank=2",
+        "adapters": "CompacterPlusPlusConfig",
+    }

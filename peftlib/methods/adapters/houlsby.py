@@ -38,6 +38,15 @@ class Houlsby(OnSublayers, Method):
     family = "adapters"
     paper = "houlsby"
     near_identity = 0.01
+    about = {
+        "name": "Houlsby",
+        "color": "orange",
+        "marker": "P",
+        "line": ":",
+        "row": "bottleneck=64",
+        "small": "bottleneck=8",
+        "adapters": "DoubleSeqBnConfig",
+    }
 
     def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, activation=self.activation in ACTIVATIONS, init=self.init in INITS)

@@ -64,6 +64,14 @@ class AdapterLowRank(OnSublayers, Method):
     family = "adapters"
     paper = "compacter"
     near_identity = None
+    about = {
+        "name": "low-rank adapter",
+        "color": "vermillion",
+        "marker": "o",
+        "line": "--",
+        "row": "bottleneck=24",
+        "small": "bottleneck=8, rank=2",
+    }
 
     def check(self) -> None:
         require(self, bottleneck=self.bottleneck > 0, rank=1 <= self.rank <= self.bottleneck)

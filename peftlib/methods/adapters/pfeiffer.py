@@ -34,6 +34,14 @@ class PfeifferAttention(Houlsby):
     title = "Pfeiffer adapter (attention)"
     paper = "pfeiffer"
     sites = ("attention.output",)
+    about = {
+        "name": "Pfeiffer (attention)",
+        "color": "orange",
+        "marker": "<",
+        "line": "-.",
+        "row": "bottleneck=64",
+        "small": "bottleneck=8",
+    }
 
 
 @dataclass(frozen=True)
@@ -47,3 +55,11 @@ class PfeifferFFN(Houlsby):
     title = "Pfeiffer adapter (feed-forward)"
     paper = "pfeiffer"
     sites = ("ffn.down",)
+    about = {
+        "name": "Pfeiffer (FFN)",
+        "color": "orange",
+        "marker": ">",
+        "row": "bottleneck=64",
+        "small": "bottleneck=8",
+        "adapters": "SeqBnConfig",
+    }

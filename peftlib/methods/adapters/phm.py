@@ -68,6 +68,13 @@ class PHMAdapter(OnSublayers, Method):
     family = "adapters"
     paper = "compacter"
     near_identity = 0.01
+    about = {
+        "name": "PHM adapter",
+        "color": "vermillion",
+        "marker": "h",
+        "row": "n=4, bottleneck=24",
+        "small": "bottleneck=8",
+    }
 
     def check(self) -> None:
         require(self, n=self.n > 0, bottleneck=self.bottleneck > 0)

@@ -83,7 +83,7 @@ class Hypernet(nn.Module):
 
     def embed(self, position: int) -> Tensor:
         """Equation 1 for the current task and every layer: I (layers, t)."""
-        z, p = self.z[self.row[self.current.task]], self.p[position]
+        z, p = self.z[self.row[self.current.task]], self.p[position]  # type: ignore[index]  # some task
         return self.h_I(torch.cat([z.expand_as(self.l), self.l, p.expand_as(self.l)], dim=1))
 
     def adapter(self, position: int, layer: int) -> tuple[Tensor, ...]:
@@ -128,6 +128,14 @@ class AdaptBertHypernet(Method):
     title = "AdaptBert hypernetwork"
     family = "multitask"
     paper = "adaptbert"
+    about = {
+        "name": "hypernetwork",
+        "color": "green",
+        "marker": "^",
+        "line": (4, 1, 1, 1, 1, 1),
+        "row": "bottleneck=32",
+        "small": "bottleneck=8",
+    }
 
     def check(self) -> None:
         require(

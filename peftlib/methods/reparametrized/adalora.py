@@ -49,6 +49,7 @@ class Triplets(Edit):
         self.E = nn.Parameter(torch.zeros(rank))
         self.Q = nn.Parameter(normal(torch.empty(rank, fan_in), std=0.02))
         self.dropout = nn.Dropout(dropout)
+        self.kept: Tensor
         for name in FACTORS:
             for kind in ("mean", "spread"):
                 self.register_buffer(f"{kind}_{name}", torch.zeros(getattr(self, name).shape), persistent=False)
@@ -59,7 +60,7 @@ class Triplets(Edit):
 
     @torch.no_grad()
     def merge(self, base: nn.Module) -> bool:
-        base.weight += (self.scale * (self.P * self.E) @ self.Q).to(base.weight.dtype)
+        base.weight += (self.scale * (self.P * self.E) @ self.Q).to(base.weight.dtype)  # type: ignore[operator, arg-type]  # of a linear layer
         return True
 
     def defects(self) -> tuple[Tensor, Tensor]:
@@ -119,6 +120,15 @@ class AdaLoRA(Method):
     family = "reparametrized"
     paper = "adalora"
     mergeable = True
+    about = {
+        "name": "AdaLoRA",
+        "color": "blue",
+        "marker": "8",
+        "line": "--",
+        "example": "AdaLoRA(rank=12, target=8)",
+        "small": "rank=4, target=2",
+        "peft": "AdaLoraConfig",
+    }
 
     def check(self) -> None:
         require(
@@ -170,7 +180,7 @@ class AdaLoRA(Method):
         return step >= self.phases(total)[1]
 
     def after_step(self, at: Attachment, step: int, total: int) -> None:
-        edits = [edit for _, edit in at.edits if not edit.finished]
+        edits: list[Triplets] = [edit for _, edit in at.edits if not edit.finished]
         if not edits:
             return
         start, fixed = self.phases(total)

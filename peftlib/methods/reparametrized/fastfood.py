@@ -21,6 +21,7 @@ that is only looked up, as BERT's vocabulary, a pass computes the blocks that ho
 from __future__ import annotations
 
 import contextlib
+import typing
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TypeVar
@@ -32,6 +33,9 @@ from torch.nn import functional as F
 
 from peftlib.edits import Current
 from peftlib.methods.base import Ref
+
+if typing.TYPE_CHECKING:
+    from typing import Any
 
 T = TypeVar("T")
 SMALL = 32  # largest Hadamard matrix to multiply with: fast on CPUs and GPUs alike
@@ -69,7 +73,7 @@ def adjoint(G: Tensor, permutation: Tensor, y: Tensor) -> Tensor:
     return torch.empty_like(piece).scatter_(1, permutation.long(), piece).sum(0)
 
 
-def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Autocast off, where a device has it."""
     known = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext()
@@ -85,8 +89,9 @@ class Subspace(nn.Module):
         self.lambdas = nn.Parameter(torch.ones(tensors, device=device))
         self.length = 1 << (len(self.z) - 1).bit_length()
         signs = torch.randint(0, 2, (self.length,), generator=generator, dtype=torch.int8, device="cpu") * 2 - 1
+        self.B: Tensor
         self.register_buffer("B", signs.to(device), persistent=False)
-        self.hooks: list = []
+        self.hooks: list[torch.utils.hooks.RemovableHandle] = []
         self.single: list[Ref] = []  # projections that are computed together
 
     def once(self, key: str | int, compute: Callable[[], T]) -> T:
@@ -103,7 +108,7 @@ class Subspace(nn.Module):
         """H G Pi u of every projection that has joined, (L,) each: most of a backbone's tensors are that small."""
         u, _ = self.once("rotated", self.rotated)
         G, permutation = (torch.cat([getattr(f.module, name) for f in self.single]) for name in ("G", "permutation"))
-        return Together.apply(u, G, permutation).unbind()
+        return Together.apply(u, G, permutation).unbind()  # type: ignore[no-untyped-call]  # so torch wants it
 
     def rotated(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         """u = H B z, (L,), and each tensor's lambda."""
@@ -119,6 +124,8 @@ class Fastfood(nn.Module):
         super().__init__()
         self.size, self.index, self.space = size, index, Ref(space)
         self.looking_up = False
+        self.G: Tensor
+        self.permutation: Tensor
         blocks, length = -(-size // space.length), space.length
         small, device = torch.int16 if length <= 1 << 15 else torch.int32, space.z.device
         if device.type == "meta":
@@ -135,19 +142,20 @@ class Fastfood(nn.Module):
         self.register_buffer("permutation", permutation, persistent=False)
         self.place: int | None = None  # among those that are computed together
 
-    def follow(self, table: nn.Embedding) -> list:
+    def follow(self, table: nn.Embedding) -> list[torch.utils.hooks.RemovableHandle]:
         """Compute what is looked up in the table and no more: only where nothing else reads the tensor. Returns hooks."""
         return [table.register_forward_pre_hook(self.begin), table.register_forward_hook(self.end, always_call=True)]
 
-    def begin(self, *_) -> None:
+    def begin(self, *_: object) -> None:
         self.looking_up = True
 
     def end(self, table: nn.Embedding, inputs: tuple[Tensor, ...], found: Tensor | None) -> Tensor | None:
+        space: Subspace
         self.looking_up, space = False, self.space.module
         if found is None:  # the look-up failed
             return None
         u, lambdas = space.once("rotated", space.rotated)
-        return (found + LookUp.apply(inputs[0], u, lambdas[self.index], self, table)).to(found.dtype)
+        return (found + LookUp.apply(inputs[0], u, lambdas[self.index], self, table)).to(found.dtype)  # type: ignore[no-untyped-call]  # as above
 
     def forward(self, original: Tensor) -> Tensor:
         if self.looking_up:  # `end` adds what has changed
@@ -159,10 +167,10 @@ class Fastfood(nn.Module):
         return weight - self._add(torch.zeros_like(weight))
 
     def _add(self, original: Tensor) -> Tensor:
-        space = self.space.module
+        space: Subspace = self.space.module
         u, lambdas = space.once("rotated", space.rotated)
         if self.place is None or not space.current.whole:
-            return Project.apply(original, u, lambdas[self.index], self)
+            return Project.apply(original, u, lambdas[self.index], self)  # type: ignore[no-untyped-call]  # as above
         change = lambdas[self.index] * space.once("singles", space.singles)[self.place][: self.size]
         return (original + change.view(original.shape)).to(original.dtype)
 
@@ -217,14 +225,14 @@ class Project(Function):
     """theta0, u, lambda -> theta; backward is the adjoint, exact, and keeps nothing of the tensor's size."""
 
     @staticmethod
-    def forward(ctx, original: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood) -> Tensor:
+    def forward(ctx: Any, original: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood) -> Tensor:
         ctx.save_for_backward(u, weight)
         ctx.fastfood = fastfood
         with full_precision(u.device):
             return fastfood.add_product(original, weight * u)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         u, weight = ctx.saved_tensors
         with full_precision(u.device):
             back = ctx.fastfood.transposed(gradient)
@@ -235,15 +243,15 @@ class Together(Function):
     """u -> H G Pi u of many blocks, (blocks, L), and its adjoint."""
 
     @staticmethod
-    def forward(ctx, u: Tensor, G: Tensor, permutation: Tensor) -> Tensor:
+    def forward(ctx: Any, u: Tensor, G: Tensor, permutation: Tensor) -> Tensor:
         ctx.save_for_backward(G, permutation)
         with full_precision(u.device):
             return product(G, permutation, u)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         with full_precision(gradient.device):
-            return adjoint(*ctx.saved_tensors, gradient.float()), None, None
+            return adjoint(*ctx.saved_tensors, gradient.float()), None, None  # type: ignore[call-arg]  # two saved
 
 
 class LookUp(Function):
@@ -251,7 +259,7 @@ class LookUp(Function):
     computed, forwards and backwards. A padding row gets no gradient, as in torch."""
 
     @staticmethod
-    def forward(ctx, ids: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood, table: nn.Embedding) -> Tensor:
+    def forward(ctx: Any, ids: Tensor, u: Tensor, weight: Tensor, fastfood: Fastfood, table: nn.Embedding) -> Tensor:
         ctx.fastfood, ctx.table, width = fastfood, table, table.embedding_dim
         if ids.is_meta:
             ctx.save_for_backward(ids, u, weight)
@@ -264,7 +272,7 @@ class LookUp(Function):
         return F.embedding(inverse, change.view(-1)[places])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         ids, u, weight, *rest = ctx.saved_tensors
         if ids.is_meta:
             return None, torch.empty_like(u), torch.empty_like(weight), None, None
@@ -278,5 +286,5 @@ class LookUp(Function):
         with full_precision(u.device):
             step = ctx.fastfood.at_once()
             pairs = zip(blocks.split(step), spread.split(step), strict=True)
-            back = sum(ctx.fastfood.adjoint(some, y) for some, y in pairs)
+            back: Tensor = sum(ctx.fastfood.adjoint(some, y) for some, y in pairs)
         return None, weight * back, (back * u).sum(), None, None

@@ -19,6 +19,7 @@ to 30 times as large), and decay after the step, of the weights it has just chan
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,10 @@ from torch import Tensor
 from peftlib.anatomy import Shape
 from peftlib.methods.base import Attachment, Method, bounded, require
 from peftlib.parametrized import own_parameters
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def is_projected(size: tuple[int, ...], rank: int) -> bool:
@@ -57,7 +62,7 @@ class GaLoreAdamW(torch.optim.Optimizer):
 
     def __init__(
         self,
-        groups: list[dict],
+        groups: list[dict[str, Any]],
         lr: float,
         rank: int,
         gap: int,
@@ -70,7 +75,7 @@ class GaLoreAdamW(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # either in one
         """One step; `closure`, if given, computes the loss and its gradients first."""
         loss = None
         if closure is not None:
@@ -83,19 +88,19 @@ class GaLoreAdamW(torch.optim.Optimizer):
                     p.add_(self._direction(p, group).to(p.dtype), alpha=-group["lr"])
         return loss
 
-    def _direction(self, p: Tensor, group: dict) -> Tensor:
+    def _direction(self, p: Tensor, group: dict[str, Any]) -> Tensor:
         """What is subtracted, but for the learning rate; the size of p."""
         state = self.state[p]
         if not is_projected(p.shape, group["rank"]):
-            return self._adam(p.grad, state, group)
+            return self._adam(p.grad, state, group)  # type: ignore[arg-type]  # `step` has looked
         if state.get("step", 0) % group["gap"] == 0:
-            state["space"] = singular_space(p.grad, group["rank"])
+            state["space"] = singular_space(p.grad, group["rank"])  # type: ignore[arg-type]  # as above
         space, tall = state["space"], p.shape[0] >= p.shape[1]
         low = self._adam(p.grad @ space if tall else space.T @ p.grad, state, group)
         return group["scale"] * (low @ space.T if tall else space @ low)
 
     @staticmethod
-    def _adam(gradient: Tensor, state: dict, group: dict) -> Tensor:
+    def _adam(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
         """Adam's direction with bias correction; moves the moments and the step count on."""
         if "step" not in state:
             state.update(step=0, exp_avg=torch.zeros_like(gradient), exp_avg_sq=torch.zeros_like(gradient))
@@ -122,6 +127,15 @@ class GaLore(Method):
     family = "reparametrized"
     paper = "galore"
     mergeable = True
+    about = {
+        "name": "GaLore",
+        "color": "green",
+        "marker": "X",
+        "line": ":",
+        "row": "rank=64",
+        "small": "rank=8, gap=2, scale=1.0",
+        "drawn": False,
+    }
 
     def check(self) -> None:
         require(self, rank=self.rank > 0, gap=self.gap > 0, scale=self.scale > 0)
@@ -135,7 +149,7 @@ class GaLore(Method):
         bounded(self, widest - 1, f"no matrix has more than {widest} rows and columns")
         at.train(own)
 
-    def optimizer(self, groups: list[dict], lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         return GaLoreAdamW(groups, lr, self.rank, self.gap, self.scale)
 
     def formula(self, shape: Shape) -> int:

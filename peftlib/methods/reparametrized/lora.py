@@ -10,6 +10,7 @@ it was. AdaptBert (section 4.1) puts it on the query, key and value of every att
 from __future__ import annotations
 
 import math
+import typing
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ from peftlib.anatomy import Shape, Site
 from peftlib.edits import Edit
 from peftlib.methods.base import Attachment, Method, bounded, require
 
+if typing.TYPE_CHECKING:
+    from peftlib.methods.base import Ranked
+
 SITES = {"query": "*.query", "key": "*.key", "value": "*.value", "output": "*.output", "up": "ffn.up", "down": "ffn.down"}
 
 
@@ -28,13 +32,13 @@ def are_sites(names: tuple[str, ...]) -> bool:
     return 0 < len(names) == len(set(names)) and set(names) <= set(SITES)
 
 
-def fits(method: Method, site: Site) -> tuple[int, int]:
+def fits(method: Ranked, site: Site) -> tuple[int, int]:
     """Sizes (out, in) of a site's weight, of which a method's rank is a fraction.
 
     Raises:
         UsageError: the rank is above one of them.
     """
-    fan_out, fan_in = site.module.weight.shape
+    fan_out, fan_in = site.module.weight.shape  # type: ignore[misc]  # of a linear layer
     bounded(method, min(fan_out, fan_in), f"the weight of {site.name!r} is {fan_out} x {fan_in}")
     return fan_out, fan_in
 
@@ -57,7 +61,7 @@ class LowRank(Edit):
 
     @torch.no_grad()
     def merge(self, base: nn.Module) -> bool:
-        base.weight += (self.scale * self.B @ self.A).to(base.weight.dtype)
+        base.weight += (self.scale * self.B @ self.A).to(base.weight.dtype)  # type: ignore[operator, arg-type]  # of a linear layer
         return True
 
 
@@ -79,6 +83,15 @@ class LoRA(Method):
     family = "reparametrized"
     paper = "lora"
     mergeable = True
+    about = {
+        "name": "LoRA",
+        "color": "blue",
+        "marker": "o",
+        "row": "rank=8",
+        "small": "rank=4",
+        "peft": "LoraConfig",
+        "adapters": "LoRAConfig",
+    }
 
     def check(self) -> None:
         require(

@@ -43,6 +43,15 @@ class IntrinsicSAID(Method):
     family = "reparametrized"
     paper = "intrinsicdimension"
     mergeable = True
+    about = {
+        "name": "intrinsic SAID",
+        "color": "blue",
+        "marker": "p",
+        "line": "-.",
+        "row": "dimension=20000",
+        "small": "dimension=300",
+        "drawn": False,
+    }
 
     def check(self) -> None:
         require(self, dimension=self.dimension > 0, seed=self.seed >= 0)
@@ -75,7 +84,7 @@ class IntrinsicSAID(Method):
             return
         space, *projections = at.shared
         parametrized.unregister(at.model.backbone, projections, fold=True)
-        for hook in space.hooks:
+        for hook in space.hooks:  # type: ignore[union-attr]  # a Subspace
             hook.remove()
         for name in [name for name, module in at.model.shared.items() if module is space]:
             del at.model.shared[name]

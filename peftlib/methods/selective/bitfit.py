@@ -59,6 +59,7 @@ class BitFit(Method):
     family = "selective"
     paper = "bitfit"
     mergeable = True
+    about = {"name": "BitFit", "color": "sky", "marker": "<", "line": "-.", "drawn": False}
 
     def attach(self, at: Attachment) -> None:
         output = [site for site in at.anatomy.sites if site.name == "output"]
@@ -67,7 +68,7 @@ class BitFit(Method):
             if bias is not None:
                 at.train([bias])
             elif site.layer >= 0 or site in output:
-                at.edit(site, Bias(site.module.weight.shape[0]))
+                at.edit(site, Bias(site.module.weight.shape[0]))  # type: ignore[index, arg-type]  # of a linear layer or a norm
 
     def formula(self, shape: Shape) -> int:
         attention = 3 * shape.inner + 2 * shape.width  # query, key, value; output and norm
@@ -87,7 +88,7 @@ class BitFit(Method):
             for site, edit in norms:
                 self._move(at, site, edit)
         if at.edits:
-            at.model.backbone.save_pretrained = _no_place_for_biases
+            at.model.backbone.save_pretrained = _no_place_for_biases  # type: ignore[method-assign]  # on purpose
         super().merge(at)
 
     @torch.no_grad()
@@ -96,7 +97,7 @@ class BitFit(Method):
         place = (norm.stack, norm.layer)
         readers = [(s, e) for s, e in at.edits if s.name in READERS[norm.name] and (s.stack, s.layer) == place]
         for site in [norm] + [s for s, _ in readers]:
-            others = [slot for slot in site.module.edits if slot != at.slot]
+            others = [slot for slot in site.module.edits if slot != at.slot]  # type: ignore[union-attr]  # edited, as `at.edits` says
             if others:
                 at.edits.append((norm, bias))
                 raise UsageError(
@@ -104,11 +105,11 @@ class BitFit(Method):
                     f"{site.layer}: merge that first, that is write it before BitFit"
                 )
         for site, edit in readers:
-            edit.bias += site.module.base.weight.to(bias.bias.dtype) @ bias.bias
+            edit.bias += site.module.base.weight.to(bias.bias.dtype) @ bias.bias  # type: ignore[union-attr, operator]  # as above
         edits.remove(norm, at.slot)
 
 
-def _no_place_for_biases(*_, **__) -> None:
+def _no_place_for_biases(*_: object, **__: object) -> None:
     """In the place of a merged backbone's own `save_pretrained`."""
     raise UsageError(
         "this backbone's class has no biases in its linear layers: transformers would drop those that BitFit "

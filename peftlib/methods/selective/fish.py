@@ -35,6 +35,7 @@ class SparseChange(nn.Module):
     def __init__(self, indices: Tensor):
         super().__init__()
         self.values = nn.Parameter(torch.zeros(len(indices), device=indices.device))
+        self.indices: Tensor
         self.register_buffer("indices", indices.to(torch.int32))
 
     def forward(self, original: Tensor) -> Tensor:
@@ -61,6 +62,13 @@ class FishMask(Method):
     family = "selective"
     paper = "fishmask"
     mergeable = True
+    about = {
+        "name": "FISH mask",
+        "color": "purple",
+        "marker": "h",
+        "row": "fraction=0.005, examples=128",
+        "small": "fraction=0.05, examples=8",
+    }
 
     def check(self) -> None:
         require(self, fraction=0 < self.fraction <= 1, examples=self.examples > 0)
@@ -70,7 +78,7 @@ class FishMask(Method):
         if sum(isinstance(leaf, FishMask) for leaf, _ in at.model.attachments) > 1:
             raise UsageError(f"{at.model.method}: a second FISH mask would choose the same entries; write it once")
 
-    def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict]]) -> None:
+    def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """Estimate the Fisher information on the first examples of the batches and choose the entries to train."""
         places = parametrized.own_tensors(at.model.backbone)
         fisher = _fisher(at, [tensor for tensor, _ in places], batches, self.examples)
@@ -127,7 +135,8 @@ class FishMask(Method):
         """The chosen entries; before they are chosen, as if they were all in the largest tensors."""
         if at.shared:
             chains = [m for m in at.model.backbone.modules() if isinstance(m, parametrize.ParametrizationList)]
-            return {id(chain.original): len(chain[0].values) for chain in chains}
+            return {id(chain.original): len(chain[0].values) for chain in chains}  # type: ignore[arg-type]  # of a SparseChange
+        found: dict[Hashable, int]
         left, found = self.formula(at.shape), {}
         for p in sorted(parametrized.own_parameters(at.model.backbone), key=torch.numel, reverse=True):
             found[id(p)] = min(left, p.numel())
@@ -142,7 +151,7 @@ def _is_mask(indices: Tensor, size: int) -> bool:
     return bool((indices.diff() > 0).all() and (indices >= 0).all() and (indices < size).all())
 
 
-def _examples(batches: Iterable[tuple[str, dict]], limit: int) -> Iterator[tuple[str, dict]]:
+def _examples(batches: Iterable[tuple[str, dict[str, Tensor]]], limit: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """The first examples of the batches, one at a time, without their inputs' padding (on the right)."""
     for task, batch in batches:
         for i in range(len(batch["labels"])):
@@ -153,7 +162,9 @@ def _examples(batches: Iterable[tuple[str, dict]], limit: int) -> Iterator[tuple
             limit -= 1
 
 
-def _fisher(at: Attachment, tensors: list[Tensor], batches: Iterable[tuple[str, dict]], limit: int) -> list[Tensor]:
+def _fisher(
+    at: Attachment, tensors: list[Tensor], batches: Iterable[tuple[str, dict[str, Tensor]]], limit: int
+) -> list[Tensor]:
     """Sums of squared gradients of single examples' losses, in the shapes of `tensors`. Leaves the model as it was."""
     model, examples = at.model, list(_examples(batches, limit))
     if not examples:

@@ -23,10 +23,11 @@ class LayerNormTuning(Method):
     family = "selective"
     paper = "lntuning"
     mergeable = True
+    about = {"name": "layer norm", "color": "sky", "marker": ">", "line": ":", "drawn": False, "peft": "LNTuningConfig"}
 
     def attach(self, at: Attachment) -> None:
         for site in at.anatomy.norms:
-            at.train([site.module.weight, getattr(site.module, "bias", None)])
+            at.train([site.module.weight, getattr(site.module, "bias", None)])  # type: ignore[list-item]  # of a norm
 
     def formula(self, shape: Shape) -> int:
         return shape.norms * shape.width * (2 if shape.biases else 1)

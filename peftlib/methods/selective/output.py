@@ -29,12 +29,13 @@ class OutputLayer(Method):
     family = "selective"
     paper = "compacter"
     mergeable = True
+    about = {"name": "output layer", "color": "sky", "marker": "s", "line": "--", "row": None, "drawn": False}
 
     def attach(self, at: Attachment) -> None:
         for site in at.anatomy.sites:
             if site.name == "output":
                 layer = site.module.base if isinstance(site.module, Edited) else site.module  # under BitFit's new bias
-                layer.weight = nn.Parameter(layer.weight.detach().clone())
+                layer.weight = nn.Parameter(layer.weight.detach().clone())  # type: ignore[operator]  # of a linear layer
                 at.train([layer.weight])
 
     def formula(self, shape: Shape) -> int:

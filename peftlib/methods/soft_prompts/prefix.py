@@ -60,7 +60,7 @@ class Prefix(Edit):
 
     def prefix(self) -> Tensor:
         """Keys and values: (2, length, inner)."""
-        return self.flat if self.mlp is None else self.mlp.module(self.layer)
+        return self.flat if self.mlp is None else self.mlp.module(self.layer)  # type: ignore[return-value]  # one of them is there
 
     def inside(self, batch: int) -> tuple[Tensor, Tensor]:
         by_head = self.prefix().unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -88,6 +88,16 @@ class PrefixTuning(Method):
     family = "soft prompts"
     paper = "prefixtuning"
     near_identity = None
+    about = {
+        "name": "prefix tuning",
+        "color": "purple",
+        "marker": "v",
+        "line": "--",
+        "row": "length=30",
+        "small": "length=4, mlp=16",
+        "peft": "PrefixTuningConfig",
+        "adapters": "PrefixTuningConfig",
+    }
 
     def check(self) -> None:
         require(self, length=self.length > 0, mlp=self.mlp is None or self.mlp > 0)

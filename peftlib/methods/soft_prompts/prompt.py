@@ -52,6 +52,16 @@ class PromptTuning(Method):
     family = "soft prompts"
     paper = "prompttuning"
     near_identity = None
+    about = {
+        "name": "prompt tuning",
+        "color": "purple",
+        "marker": "^",
+        "line": (3, 1, 1, 1),
+        "row": "length=100",
+        "small": "length=4",
+        "peft": "PromptTuningConfig",
+        "adapters": "PromptTuningConfig",
+    }
 
     def check(self) -> None:
         require(self, length=self.length > 0, init=self.init in ("random", "vocabulary"))
@@ -74,7 +84,7 @@ class PromptTuning(Method):
                 f"{self.length}: use a shorter prompt or init='random'"
             )
         (words,) = at.anatomy.at("embeddings.words", stack="encoder")
-        at.prepend(Prompt(words.module.weight[: self.length].detach().float().clone()))
+        at.prepend(Prompt(words.module.weight[: self.length].detach().float().clone()))  # type: ignore[index]  # of an nn.Embedding
 
     def formula(self, shape: Shape) -> int:
         return self.length * shape.width

@@ -6,7 +6,8 @@ import functools
 
 import pandas as pd
 
-from peftlib.accounting.counting import BERT, count
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import count
 from peftlib.expressions import names
 from peftlib.methods import AdaptBertHypernet
 from peftlib.methods.base import parse
@@ -31,11 +32,11 @@ def table3() -> pd.DataFrame:
     """The 19 rows of Table 3: our counts, their percentages of BERT-base, and the paper's two columns.
 
     Columns: method, expression; for ``updated`` and ``stored`` each the count, ``_percent``, ``_printed`` (the paper's
-    text) and ``_agrees`` (rounded as printed). `peftlib.papers.adaptbert.printed` examines the cells that disagree.
+    text) and ``_agrees`` (rounded as printed). `peftlib.papers.adaptbert.denominators` examines the cells that disagree.
     """
     paper, total, rows = paper_table("adaptbert", "table3").set_index("method"), count("HeadOnly()", BERT).total, []
     for name, (method, _) in TABLE3.items():
-        row = {"method": name, "expression": method}
+        row: dict[str, object] = {"method": name, "expression": method}
         for column, number in zip(("updated", "stored"), updated_and_stored(method), strict=True):
             percent, printed = 100 * number / total, paper.loc[name, f"{column}_printed"]
             row |= {

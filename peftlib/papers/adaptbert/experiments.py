@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftlib.comparison import METHOD_RUNS
-from peftlib.grids import TASKS, Preset, experiment, make_run
+from peftlib.grids import DEFAULT_TASKS, Preset, experiment, make_run
 from peftlib.records import Run
 
 ADAPTER, HYPERNET = "PerTask(AdaptBertAdapter(bottleneck={a}))", "AdaptBertHypernet(bottleneck={a})"
@@ -38,7 +38,7 @@ def table2(preset: Preset) -> list[Run]:
     single = [
         make_run(preset, m, (task,), label=f"{label}, single-task", limits=preset.limits)
         for label, m in rows.items()
-        for task in TASKS
+        for task in DEFAULT_TASKS
     ]
     return single + [make_run(preset, m, label=f"{label}, multi-task") for label, m in rows.items()]
 
@@ -82,7 +82,7 @@ def section62(preset: Preset) -> list[Run]:
         )
         study.tell(trial, 0.0)  # quasi-random: what a trial gave changes nothing in the next
         values = {name: float(f"{value:.3g}") for name, value in trial.params.items()}
-        out.append(make_run(preset, "Full()", ("sst",), label=f"trial {number}", **values))
+        out.append(make_run(preset, "Full()", ("sst",), label=f"trial {number}", **values))  # type: ignore[arg-type]  # of the recipe
     return out
 
 
@@ -109,7 +109,7 @@ def learning_rates(preset: Preset) -> list[Run]:
     single = {k: v for k, v in METHOD_RUNS.items() if k not in ("LoRA+Adapter", "AdaptBertAdapter", *multi)}
     out = []
     for name, method in (multi | single).items():
-        tasks = TASKS if name in multi else ("sst",)
+        tasks = DEFAULT_TASKS if name in multi else ("sst",)
         limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
         scale = SCALES.get(name, 1)
         rates = [float(f"{lr * scale:.3g}") for lr in preset.search_lr]

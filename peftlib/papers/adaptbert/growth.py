@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 
 import pandas as pd
 
-from peftlib.accounting.counting import BERT, Count, count
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import count
 from peftlib.comparison import METHOD_RUNS
 from peftlib.expressions import names, per_task
 from peftlib.papers.adaptbert.experiments import ADAPTER, HYPERNET
@@ -17,7 +19,7 @@ SHARED = {"LoRA, shared by all tasks": "LoRA(rank=8)", "Full, shared by all task
 
 
 @cache
-def _first_two(method: str) -> tuple[Count, Count]:
+def _first_two(method: str) -> tuple[SimpleNamespace, SimpleNamespace]:
     return count(method, BERT, 1), count(method, BERT, 2)
 
 

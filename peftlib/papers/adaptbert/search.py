@@ -45,7 +45,9 @@ def register(source: Sequence[dict], path: Path, task: str = "sst"):
     path.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     study = _open(storage)
-    space = {name: optuna.distributions.FloatDistribution(*ends, log=log) for name, (*ends, log) in SPACE.items()}
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        name: optuna.distributions.FloatDistribution(low, high, log=log) for name, (low, high, log) in SPACE.items()
+    }
     digests = {label: "+".join(r["digest"] for r in found) for label, found in by_label(source).items()}
     rows = trials(source, task).to_dict("records")
     scores_now = {digests[row["trial"]]: float(row["score"]) for row in rows}

@@ -19,14 +19,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from peftlib.accounting.counting import count
+from peftlib.accounting.counted import count, shape
 from peftlib.anatomy import Shape
-from peftlib.backbones import anatomy_of
 from peftlib.errors import UsageError
 from peftlib.expressions import skeleton
 from peftlib.methods import Compacter, Houlsby, LayerNormTuning, PHMAdapter
 from peftlib.papers import paper_table, rounds_to
-from peftlib.papers.compacter.experiments import expression
+from peftlib.papers.compacter.experiments import BOTTLENECK, expression
 
 VOCABULARY = 32_100
 
@@ -42,11 +41,11 @@ class Table:
 
 
 TABLES = {
-    "table1": Table("t5-base", 24, 8),
-    "table2": Table("t5-base", 24, 6),
-    "table6": Table("t5-base", 24, 8),
-    "table7": Table("t5-base", 24, 8, output_layer=True),
-    "table8": Table("t5-base", 24, 6),
+    "table1": Table("t5-base", BOTTLENECK, 8),
+    "table2": Table("t5-base", BOTTLENECK, 6),
+    "table6": Table("t5-base", BOTTLENECK, 8),
+    "table7": Table("t5-base", BOTTLENECK, 8, output_layer=True),
+    "table8": Table("t5-base", BOTTLENECK, 6),
     "table9": Table("t5-small", 16, 8),
 }
 COLUMNS = (
@@ -95,7 +94,7 @@ def table(name: str) -> pd.DataFrame:
     if name not in TABLES:
         raise UsageError(f"no table compacter/{name} to count: expected one of {', '.join(TABLES)}")
     spec, rows = TABLES[name], []
-    base = denominator(anatomy_of(spec.backbone).shape)
+    base = denominator(shape(spec.backbone))
     for printed in paper_table("compacter", name).to_dict("records"):
         method = expression(printed["method"], spec.bottleneck)
         trained, added = trained_and_added(method, spec)
@@ -119,15 +118,15 @@ def table(name: str) -> pd.DataFrame:
 
 def trained_and_added(method: str, spec: Table) -> tuple[int, int]:
     """Parameters trained for a task, and those that a task adds to the shared backbone."""
-    shape, name = anatomy_of(spec.backbone).shape, skeleton(method)
+    sizes, name = shape(spec.backbone), skeleton(method)
     if name == "Full":
-        return denominator(shape), denominator(shape)
+        return denominator(sizes), denominator(sizes)
     added = built(method, spec.backbone)
     if name == "BitFit":
         added += VOCABULARY  # the bias of the output layer, which no backbone has here
-    beside = VOCABULARY * shape.width if spec.output_layer else 0
+    beside = VOCABULARY * sizes.width if spec.output_layer else 0
     if name in TRAINS_NORMS:
-        norms = LayerNormTuning().formula(shape)
+        norms = LayerNormTuning().formula(sizes)
         added, beside = added - norms, beside + norms
     return added + beside, added
 
@@ -140,19 +139,19 @@ def built(method: str, backbone: str) -> int:
 
 def table3_rows() -> dict[str, str]:
     """The rows of Table 3 -> the expressions that section 5.5 measures."""
-    return {name: expression(TABLE3_NAMES.get(name, name), 24) for name in paper_table("compacter", "table3")["method"]}
+    return {name: expression(TABLE3_NAMES.get(name, name)) for name in paper_table("compacter", "table3")["method"]}
 
 
 @functools.cache
 def measured_share(row: str) -> float:
     """Percent of T5-Base that a row of Table 3 trains as section 5.5 configures it, counted as the paper counts."""
     own, _ = trained_and_added(table3_rows()[row], TABLES["table1"])
-    return 100 * own / denominator(anatomy_of("t5-base").shape)
+    return 100 * own / denominator(shape("t5-base"))
 
 
 def weights() -> int:
     """Bytes of T5-Base's weights in fp32."""
-    return anatomy_of("t5-base").shape.total * 4
+    return shape("t5-base").total * 4
 
 
 # --- section 4 --------------------------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ import functools
 
 from peftlib.papers import paper_table
 from peftlib.papers.compacter.counts import measured_share, weights
+from peftlib.papers.compacter.experiments import BOTTLENECK
 from peftlib.report import arithmetic
 from peftlib.report.averages import TEST_ROWS, by_task
 from peftlib.report.averages import margin as margin_of
 from peftlib.report.suites import score_columns
 
-WIDTH, BOTTLENECK, BLOCKS, RULE = 768, 24, 24, 4**3  # T5-Base's width and blocks; the paper's d, and n^3 at n = 4
+WIDTH, BLOCKS, RULE = 768, 24, 4**3  # T5-Base's width and blocks, and n^3 at n = 4
 NORMS = {"norms": 62, "60 norms": 60}  # all, and those of the blocks
 METHODS, PARTS = ("compacter", "plusplus", "phm"), ("norms", "biases")  # of appendix B
 
@@ -44,6 +45,7 @@ FUNCTIONS = {function.__name__: function for function in (share, margin, measure
 
 def headline() -> dict[str, float]:
     """For the page's summary: changes of memory in percent, as printed and right; the leads on SuperGLUE's other tasks."""
+    found: dict[str, float]
     found, rows = {"cb": TEST_ROWS["cb"], "copa": TEST_ROWS["copa"]}, arithmetic.errata("compacter").set_index("item")
     for key, label in (("plusplus", "Compacter++"), ("bitfit", "BitFit"), ("said", "Intrinsic-SAID")):
         row = rows.loc[f"change of memory by {label}, relative to full fine-tuning"]

@@ -11,9 +11,11 @@ from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.papers import paper_table
 from peftlib.records import Run
 
+FULL = "T5-Base"  # how most tables call full fine-tuning, whatever the backbone
+BOTTLENECK = 24  # of adapters on T5-Base; 16 on T5-Small
 # Printed name -> expression. {a}: the bottleneck. {n}: the number in the printed name's brackets. {drop}: see `DROPPED`.
 EXPRESSIONS = {
-    "T5-Base": "Full()",
+    FULL: "Full()",
     "T5-Small": "Full()",
     "Adapter": "Houlsby(bottleneck={a}, train_norms=True)",
     "Pfeiffer-Adapter": "PfeifferAttention(bottleneck={a}, train_norms=True)",
@@ -31,7 +33,7 @@ EXPRESSIONS = {
 DROPPED = {"minilm": 2, "minilm[:3]": 1, "minilm[:2]": 1, "t5-embedded": 1}
 
 
-def expression(printed: str, bottleneck: int, drop: int = 5) -> str:
+def expression(printed: str, bottleneck: int = BOTTLENECK, drop: int = 5) -> str:
     """The expression of a row by its printed name, ``PHM-Adapter (n=12)`` or ``Intrinsic-SAID (d'=0.4K)``."""
     return EXPRESSIONS[printed.partition(" (")[0]].format(a=bottleneck, n=size_of(printed), drop=drop)
 
@@ -49,7 +51,7 @@ def table3_row(label: str) -> str:
     return re.sub(r" \(.*\)$|-[RT]$", "", label)
 
 
-def rows_of(preset: Preset, table: str, bottleneck: int = 24) -> dict[str, str]:
+def rows_of(preset: Preset, table: str, bottleneck: int = BOTTLENECK) -> dict[str, str]:
     """The rows of a printed table: label -> expression for the preset's backbone."""
     drop = DROPPED.get(preset.backbone, 5)
     return {label: expression(label, bottleneck, drop) for label in paper_table("compacter", table)["method"]}
@@ -101,7 +103,7 @@ def table9(preset: Preset) -> list[Run]:
 @experiment("compacter/figure4")
 def figure4(preset: Preset) -> list[Run]:
     """GLUE from few examples: full fine-tuning and Compacter++, as many steps for every size (appendix A)."""
-    rows = {"T5-Base": "Full()", "Compacter++ (n=4)": expression("Compacter++ (n=4)", 24)}
+    rows = {label: expression(label) for label in (FULL, "Compacter++ (n=4)")}
     return [
         run
         for size in preset.sizes
@@ -115,7 +117,7 @@ def figure4(preset: Preset) -> list[Run]:
     ]
 
 
-def _search(preset: Preset, table: str, suite: str, bottleneck: int = 24, ending: str = "") -> list[Run]:
+def _search(preset: Preset, table: str, suite: str, bottleneck: int = BOTTLENECK, ending: str = "") -> list[Run]:
     """Every method of a printed list of learning rates at every rate of the preset's grid, which may be empty."""
     return [
         run

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from IPython.display import Markdown
+from markupsafe import Markup
 
-from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
-from peftlib.report.methods import CRITERIA, TASK, standard_error
+from peftlib.report import choice
+from peftlib.report.chart import chart
+from peftlib.report.figures import figure
 from peftlib.report.sentences import fill, say
-from peftlib.report.tables import Html, by_label, field, presence, scores, table
+from peftlib.report.tables import Html, presence, table
+
+TASK = "sst"  # of experiment "methods/sst"
 
 NOT_YET = "to come"
 
@@ -78,75 +82,129 @@ def ours() -> Html:
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
 def choices(records: Sequence[dict]) -> Html:
-    """All methods by score, storage, training time and memory; which of them no other beats in all four."""
-    groups = {label: mine for label, mine in by_label(records).items()}
-    best = undominated(groups)
+    """All methods, the highest test score first, with what they cost and what else decides; filters above."""
+    there = choice.points(records, TASK)
+    level, unbeaten = choice.level_with_best(there), choice.front(there)
     rows = [
         {
-            "method": label,
-            f"{TASK}, validation": scores(mine, TASK),
-            f"{TASK}, test": scores(mine, TASK, "test"),
-            "stored": field(mine, "counts", "stored"),
-            "training, s": field(mine, "seconds"),
-            "peak memory, MiB": _mebibytes(mine),
-            "unbeaten": ("yes" if label in best else "no") if mine else None,
+            "method": point.label,
+            "test score": point.score.mean,
+            "interval": f"{point.score.low:.3f} to {point.score.high:.3f}",
+            "level with the highest": _yes(point in level),
+            "stored": point.stored,
+            "memory": point.memory,
+            "time": point.time,
+            "merges": _yes(point.merges),
+            "peft": choice.elsewhere(point.method, "peft") or "–",
+            "adapters": choice.elsewhere(point.method, "adapters") or "–",
+            "unbeaten": _yes(point in unbeaten),
         }
-        for label, mine in groups.items()
+        for point in there
     ]
-    return table(
+    shown = table(
         pd.DataFrame(rows),
         caption="What each method gave and cost, one configuration each",
         source=records,
-        formats={"stored": ",.0f", "training, s": ".1f", "peak memory, MiB": ".0f"},
-        note="Unbeaten: no other is at least as good in accuracy, storage, time and memory and better in one.",
+        formats={"stored": ",.0f", "memory": ".2f", "time": ".2f"},
+        missing="not measured",
+        note="Test score: accuracy, with a 95 % interval. Level with the highest: not shown to be below it, with Holm's "
+        "correction. Memory and time of a training step: full fine-tuning's are 1, see the page on efficiency. Peft, "
+        "adapters: what these libraries call it. Unbeaten: no other is at least as good in score, storage, memory and "
+        "time, and better in one.",
     )
+    return Html(FILTERS + shown.content if rows else shown.content, shown.text)
 
 
-def _mebibytes(records: Sequence[dict]) -> float | None:
-    found = field(records, "peak_bytes") if records and records[0]["peak_bytes"] is not None else None
-    return found and found.mean / 2**20
+# What a reader may ask of a row: column, comparison, value (book/_static/tables.js hides the other rows).
+WISHES = (
+    ("stores at most 25,000 numbers a task", "stored", "<=", "25000"),
+    ("stores at most 250,000", "stored", "<=", "250000"),
+    ("needs less memory than full fine-tuning to train", "memory", "<", "1"),
+    ("trains faster than full fine-tuning", "time", "<", "1"),
+    ("costs nothing at inference: it can be merged", "merges", "=", "yes"),
+    ("many tasks from one loaded backbone: its part can be switched, and is small", "stored", "<=", "1500000"),
+    ("is in peft", "peft", "!=", "–"),
+    ("is in adapters", "adapters", "!=", "–"),
+    ("cannot be told from the highest score", "level with the highest", "=", "yes"),
+)
+FILTERS = Markup('<fieldset class="filters"><legend>Show a method only if it</legend>{}</fieldset>').format(
+    Markup().join(
+        Markup('<label><input type="checkbox" data-column="{}" data-is="{}" data-value="{}"> {}</label>').format(
+            column, comparison, value, wish
+        )
+        for wish, column, comparison, value in WISHES
+    )
+)
 
 
-def undominated(groups: dict[str, list[dict]]) -> list[str]:
-    """Labels that no other method matches or beats in all of `CRITERIA` and beats in one."""
-    points = {label: [key(mine) for key in CRITERIA.values()] for label, mine in groups.items() if mine}
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"
 
-    def beaten(mine: list[float], other: list[float]) -> bool:
-        return other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
 
-    return [label for label, mine in points.items() if not any(beaten(mine, other) for other in points.values())]
+def about_the_task(records: Sequence[dict]) -> Markdown:
+    """What the scores are of, so that a number near a half is not taken for a coin toss."""
+    there = choice.points(records, TASK)
+    if not there:
+        return say("*{there}: nothing to say of the task yet.*", there=presence(records))
+    common = choice.commonest_score(records, TASK)
+    head = next((point.score.mean for point in there if point.label == "HeadOnly"), None)
+    lines = [
+        "The task is SST: one of **five** grades of sentiment for a sentence of a film review. Guessing is right in 0.2 of "
+        "all cases, so a score near a half is no coin toss."
+    ]
+    if common is not None:
+        lines.append(fill("Always answering the commonest grade reaches {common:.3f}.", common=common))
+    if head is not None:
+        lines.append(fill("The head alone, on a frozen backbone, reaches {head:.3f}.", head=head))
+    return Markdown(" ".join(lines))
+
+
+def picture(records: Sequence[dict]) -> Html:
+    """Every method as a point, see `peftlib.report.chart`."""
+    there = choice.points(records, TASK)
+    if len(there) < 2:
+        return figure(None, caption="Every method: score over what it costs.", source=records)
+    return chart(
+        there,
+        task="test accuracy, five grades",
+        baseline=choice.commonest_score(records, TASK),
+        caption="Every method, with its 95 % interval; solid: unbeaten.",
+        source=records,
+    )
 
 
 def advice(records: Sequence[dict]) -> Markdown:
     """Which methods the records cannot tell from the best, and which of those stores least, trains fastest, needs least
     memory."""
-    groups = {label: mine for label, mine in by_label(records).items() if mine}
-    if len(groups) < 4:
+    there = choice.points(records, TASK)
+    if len(there) < 4:
         return say("*{there}: too few to advise anyone. Train the others first.*", there=presence(records))
-    top = max(groups, key=lambda label: scores(groups[label], TASK).mean)
-    close = {
-        label: mine
-        for label, mine in groups.items()
-        if scores(groups[top], TASK).mean - scores(mine, TASK).mean <= 2 * standard_error(groups[top])
-    }
+    close, best = choice.level_with_best(there), there[0]
     lines = [
         fill(
-            "Highest on {task} is **{top}** with {score:.3f}; within two standard errors of it ({errors:.3f}) lie "
-            "{close}. Among these",
-            task=TASK,
-            top=top,
-            score=scores(groups[top], TASK),
-            errors=2 * standard_error(groups[top]),
-            close=", ".join(close),
-        )
+            "Highest is **{top}** with {score:.3f} ({low:.3f} to {high:.3f}). **{n} of {all} methods cannot be told from "
+            "it**, for a difference below about {least:.2f} cannot be seen: {close}. Their order says nothing; choose "
+            "among them by what they cost:",
+            top=best.label,
+            score=best.score.mean,
+            low=best.score.low,
+            high=best.score.high,
+            n=len(close),
+            least=choice.visible(there),
+            all=len(there),
+            close=", ".join(point.label for point in close),
+        ),
+        _least("stores least", close, lambda point: point.stored),
+        _least("trains fastest, of those that were timed", close, lambda point: point.time),
+        _least("needs least memory, of those that were measured", close, lambda point: point.memory),
+        fill(
+            "- cost nothing at inference, once merged: {merges}",
+            merges=", ".join(point.label for point in close if point.merges) or "none",
+        ),
     ]
-    for name in ("small storage", "short training", "low memory"):
-        best = min(close, key=lambda label: CRITERIA[name](close[label]))
-        lines.append(fill("- for {name}: **{best}**", name=name, best=best))
-    merges = [label for label, mine in close.items() if _mergeable(mine[0]["run"]["method"])]
-    lines.append(fill("- without any cost at inference: {merges}", merges=", ".join(merges) or "none"))
-    return Markdown(lines[0] + "\n\n" + "\n".join(lines[1:]))
+    return Markdown(lines[0] + "\n\n" + "\n".join(line for line in lines[1:] if line))
 
 
-def _mergeable(method: str) -> bool:
-    return all(METHODS[name].mergeable for name in names(method))
+def _least(what: str, close: Sequence[choice.Point], cost: Callable[[choice.Point], float | None]) -> str:
+    known = {point.label: value for point in close if (value := cost(point)) is not None}
+    return fill("- {what}: **{best}**", what=what, best=min(known, key=known.__getitem__)) if known else ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from peftlib.papers import paper_table
+from peftlib.papers import about, paper_table
 from peftlib.report import suites
-from peftlib.report.averages import TEST_ROWS, by_task, margin, rows_tested
+from peftlib.report.averages import by_task
 from peftlib.report.efficiency import benchmark
-from peftlib.report.evidence import Evidence, Rows
+from peftlib.report.evidence import Evidence, Rows, measured, validated
+from peftlib.report.learned import told_apart
 from peftlib.report.tables import by_label, by_rate
 
 GLUE, SUPERGLUE, SIZES = "compacter/table1", "compacter/table2", "compacter/table6"
@@ -19,28 +20,15 @@ RATES, FEW = "compacter/table4", "compacter/figure4"
 STEP = "benchmarks/step"  # no experiment: a benchmark's result
 PRINTED = (GLUE, SUPERGLUE, SIZES, TUNED, BY_N, SMALLER)
 COUNTED = ("table1", "table6", "table7")  # whose percentages of trained parameters claims are about
-
-
-class Suite(Rows):
-    """A table's averages, "average", and one number a task, by row label.
-
-    test_rows: by task, they decide the margin. cut: to how many examples training sets were cut, None if they were not.
-    """
-
-    def __init__(
-        self, name: str, values: Mapping, labels: Iterable[str], test_rows: Mapping[str, int], cut: int | None = None
-    ):
-        super().__init__(name, values, labels, margin(test_rows) if test_rows else None)
-        self.test_rows, self.cut = test_rows, cut
+MARGIN = about("compacter").margin
 
 
 def from_paper(without: Sequence[str] = ()) -> Evidence:
     """The paper's own printed numbers; averages without some tasks are the means of the others' numbers."""
     tables = {name: _printed_table(name, without) for name in PRINTED}
     one, six, seven = tables[GLUE], tables[SIZES], tables[TUNED]
-    tables[FROZEN] = Suite(
-        "the paper's Tables 1 and 6", {k: (one.values | six.values)[k] for k in seven.labels}, (), one.test_rows
-    )
+    both = {label: {**one.values, **six.values}[label] for label in seven.labels}
+    tables[FROZEN] = Rows("the paper's Tables 1 and 6", both, margin=MARGIN, tasks=one.tasks)
     third = paper_table("compacter", "table3").set_index("method")
     tables[STEP] = Rows(
         "the paper's Table 3",
@@ -50,7 +38,7 @@ def from_paper(without: Sequence[str] = ()) -> Evidence:
     return Evidence(tables | {f"counts/{name}": _printed_percent(name) for name in COUNTED} | {"counts/shares": _shares()})
 
 
-def _printed_table(experiment: str, without: Sequence[str]) -> Suite:
+def _printed_table(experiment: str, without: Sequence[str]) -> Rows:
     name, rows, tasks = experiment.split("/")[1], {}, {}
     paper = paper_table("compacter", name)
     columns = suites.score_columns(paper)
@@ -59,7 +47,7 @@ def _printed_table(experiment: str, without: Sequence[str]) -> Suite:
         tasks = by_task({column: row[column] for column in kept})
         whole = row["average"] if kept == columns else statistics.fmean(row[column] for column in kept)
         rows[row["method"]] = tasks | {"average": whole}
-    return Suite(f"the paper's {name.replace('table', 'Table ')}", rows, (), {task: TEST_ROWS[task] for task in tasks})
+    return Rows(f"the paper's {name.replace('table', 'Table ')}", rows, margin=MARGIN, tasks=list(tasks))
 
 
 def _printed_percent(table: str) -> Rows:
@@ -70,7 +58,12 @@ def _printed_percent(table: str) -> Rows:
 def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     """Our records, by experiment (`peftlib.study.results`), means over seeds; percentages counted on the paper's own
     T5; memory and time of the benchmark of a training step, if it has been run."""
-    tables = {name: _rates(source) if name == RATES else _measured(name, source) for name, source in sources.items()}
+    compared = [sources[name] for name in (TUNED, FROZEN) if name in sources]  # row by row: over the same tasks
+    left_out = {name: suites.uninformative(*compared) for name in (TUNED, FROZEN)}
+    tables = {
+        name: _rates(source) if name == RATES else _measured(name, source, left_out.get(name))
+        for name, source in sources.items()
+    }
     step = benchmark("step")
     if step is not None:
         where = f"{step['backbone']}, {step['batch']} sequences of {step['length']} tokens"
@@ -87,25 +80,27 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     return Evidence(tables | counted | {"counts/shares": _shares})
 
 
-def _measured(name: str, source: Sequence[dict]) -> Suite:
-    values = {}
-    for label, row in suites.numbers(source).items():
-        there = {key: float(value) for key, value in row.items() if value is not None}
-        values[label] = by_task(there, ".") | {"spread": row["average"] and row["average"].sd}
+def _measured(name: str, source: Sequence[dict], left_out: Sequence[str] | None) -> Rows:
     table = TUNED if name == FROZEN else name
     paper = paper_table("compacter", table.split("/")[1])["method"] if table in PRINTED else ()
-    limits = [run.limits for run in getattr(source, "wanted", ())] + [r["run"]["limits"] for r in source]
-    cut = min((limit[0] for limit in limits if limit[0] is not None), default=None)
-    return Suite(name, values, [*paper, *by_label(source)], rows_tested(source), cut)
+    return measured(name, source, margin=MARGIN, labels=paper, unit=100, left_out=left_out)
 
 
 def _rates(source: Sequence[dict]) -> Rows:
-    """Mean validation scores of a search, by row and learning rate."""
-    values = {
-        label: {f"{lr:g}": 100 * score for lr, score in sorted(by_rate(records).items())}
-        for label, records in by_label(source).items()
-    }
-    return Rows(RATES, values, paper_table("compacter", "table4")["method"])
+    """Mean validation scores of a search, by row and learning rate; lost: rows that no rate told from the commonest
+    label."""
+    values, lost = {}, {}
+    for label, records in by_label(source).items():
+        rates = {
+            lr: [validated(RATES, r, task) for r in records if r["run"]["recipe"]["lr"] == lr for task in r["run"]["tasks"]]
+            for lr in sorted(by_rate(records))
+        }
+        values[label] = {f"{lr:g}": 100 * sum(found) / len(found) for lr, found in rates.items()}
+        if records and not any(
+            told_apart(r, task, "validation", len(source)) for r in records for task in r["run"]["tasks"]
+        ):
+            lost[label] = dict.fromkeys(values[label], "at any rate")
+    return Rows(RATES, values, paper_table("compacter", "table4")["method"], lost=lost)
 
 
 @functools.cache

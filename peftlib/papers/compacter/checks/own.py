@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
-import statistics
+import numpy as np
 
-from peftlib.papers.compacter.checks.evidence import STEP, from_paper, from_records
+from peftlib.papers.compacter.checks.evidence import COUNTED, FROZEN, RATES, STEP, from_paper, from_records
 from peftlib.papers.compacter.experiments import table3_row
 from peftlib.papers.compacter.pages import lowdata
 from peftlib.report.averages import TINY
 from peftlib.report.conditions import Case, Found
-from peftlib.report.evidence import Rows, Unknown, Untestable, rises
+from peftlib.report.evidence import Rows, Unknown, Unlearned, Untestable
+from peftlib.report.relations import FEWEST as FEWEST_ROWS
+from peftlib.report.relations import decide, order, seen
+from peftlib.report.uncertainty import NOTHING, Number, Odds, Region, exact, interval, odds, ratio_of_deviations
 from peftlib.report.verdicts import Claims
 
 FEWEST = ("cola", "mrpc", "stsb", "rte")  # GLUE's low-resource tasks, section 5
+SMALLEST = 2_490  # examples of RTE, the smallest training set of GLUE
 
 
 # --- few examples -----------------------------------------------------------------------------------------------------
-def _by_size(case: Case, key: str = "average") -> dict[int, tuple[float, float]]:
-    """A number of full fine-tuning and of Compacter++, by examples a task."""
+def _by_size(case: Case) -> tuple[Rows, list[int]]:
+    """The table, and the sizes of its training sets."""
     (table,) = case.tables
     rows = case.evidence.rows(table)
     sizes = lowdata.sizes(rows.labels)
     if not sizes:
         raise Unknown(table)
-    return {size: (rows.of(f"{lowdata.FULL}, {size}", key), rows.of(f"{lowdata.SMALL}, {size}", key)) for size in sizes}
-
-
-def _leads(case: Case) -> tuple[list[float], float, str]:
-    leads = {size: own - full for size, (full, own) in _by_size(case).items()}
-    margin = case.evidence.rows(case.tables[0]).margin
-    said = ", ".join(f"{size:,} examples {lead:+.2f}" for size, lead in leads.items())
-    return list(leads.values()), margin, f"Compacter++ to full fine-tuning: {said} (margin {margin:.2f})"
+    return rows, sizes
 
 
 def better_with_few_examples(case: Case) -> Found:
     """With the fewest, and on average over all sizes."""
-    leads, _, said = _leads(case)
-    return statistics.fmean(leads) > 0 and leads[0] > 0, said
-
-
-def far_better_with_few_examples(case: Case) -> Found:
-    leads, margin, said = _leads(case)
-    return leads[0] > margin, said
+    rows, sizes = _by_size(case)
+    leads = {
+        size: rows.of(f"{lowdata.SMALL}, {size}", "average") - rows.of(f"{lowdata.FULL}, {size}", "average")
+        for size in sizes
+    }
+    asked = [leads[sizes[0]], sum(leads.values()) / len(leads)]
+    said = ", ".join(f"{size:,} examples {lead[0]:+.2f}{case.ends('average', lead, True)}" for size, lead in leads.items())
+    said += f", on average {asked[1][0]:+.2f}{case.ends('average', asked[1], True)}"
+    return Found(
+        tuple(decide("better", lead, 0) for lead in asked),
+        f"Compacter++ to full fine-tuning: {said}",
+        seen=seen(case, "average", asked),
+    )
 
 
 def less_stable_with_few_examples(case: Case) -> Found:
-    spreads = _by_size(case, "spread")
-    full, own = (statistics.fmean(pair) for pair in zip(*spreads.values(), strict=True))
-    return full > own, (
-        f"standard deviation over seeds, mean of {len(spreads)} sizes: full fine-tuning {full:.2f}, Compacter++ {own:.2f}"
+    """Does full fine-tuning spread more over seeds than Compacter++, whether the runs learned or not: with the fewest
+    examples, and over all sizes?"""
+    rows, sizes = _by_size(case)
+    spreads = {
+        label: [rows.seeds.get(f"{label}, {size}", {}).get("average", ()) for size in sizes]
+        for label in (lowdata.FULL, lowdata.SMALL)
+    }
+    if any(len(scores) < 2 for groups in spreads.values() for scores in groups):
+        raise Unknown(f"several seeds of {rows.name}")
+    full, own = spreads[lowdata.FULL], spreads[lowdata.SMALL]
+    ratios = {
+        f"{sizes[0]:,} examples": ratio_of_deviations(f"{rows.name} fewest", full[:1], own[:1]),
+        "all sizes": ratio_of_deviations(f"{rows.name} all", full, own),
+    }
+    said = []
+    for name, ratio in ratios.items():
+        low, high = interval(ratio)
+        said.append(f"{name} {ratio[0]:.2f} [{low:.2f}, {high:.2f}]")
+    return Found(
+        tuple(Region(low=0).odds(ratio - 1, 0) for ratio in ratios.values()),
+        f"standard deviation over seeds of full fine-tuning to Compacter++'s: {', '.join(said)}",
     )
 
 
@@ -57,19 +77,21 @@ def worse_on_small_tasks(case: Case) -> Found:
     """Are rows further behind another on GLUE's low-resource tasks than on the others?"""
     ask, (table,) = case.condition, case.tables
     rows = case.evidence.rows(table)
-    if rows.cut is not None:
+    if rows.cut is not None and rows.cut <= SMALLEST:
         raise Untestable(f"training sets are cut to {rows.cut:,} examples: no task has less data than another")
-    few, many = ([task for task in rows.test_rows if (task in FEWEST) is low] for low in (True, False))
+    few, many = ([task for task in rows.tasks if (task in FEWEST) is low] for low in (True, False))
     if not (few and many):
         raise Untestable("no small task of GLUE to compare with a large one")
-    holds, said = True, []
+    found, said, gaps = [], [], []
     for label in case.labels(table, ask.rows, "average"):
         small, large = (
-            statistics.fmean(rows.of(label, task) - rows.of(ask.than, task) for task in tasks) for tasks in (few, many)
+            sum(rows.of(label, task) - rows.of(ask.than, task) for task in tasks) / len(tasks) for tasks in (few, many)
         )
-        holds &= small < min(large, 0)
-        said.append(f"{label} {small:+.2f} on the small tasks, {large:+.2f} on the others")
-    return holds, "; ".join(said)
+        found += [decide("worse", small - large, 0), decide("worse", small, 0)]
+        gaps += [small - large, small]
+        told = [f"{gap[0]:+.2f}{case.ends('average', gap, True)}" for gap in (small, large)]
+        said.append(f"{label} {told[0]} on the small tasks, {told[1]} on the others")
+    return Found(tuple(found), "; ".join(said), seen=seen(case, "average", gaps))
 
 
 def rank_alike(case: Case) -> Found:
@@ -78,42 +100,68 @@ def rank_alike(case: Case) -> Found:
         {label.partition(" (")[0]: value for label, value in rows.column(rows.labels, "average").items()}
         for rows in map(case.evidence.rows, case.tables)
     )
-    return rises((one[name] for name in one), (two[name] for name in one))
+    both = [name for name in one if name in two]
+    if len(both) < FEWEST_ROWS and any(case.lost(table, "*", "average") for table in case.tables):
+        raise Unlearned(f"{len(both)} rows learned all tasks of both tables; the others did not learn")
+    return order(" ".join(case.tables), [one[name] for name in both], [two[name] for name in both])
 
 
 def mostly_rises(case: Case) -> Found:
     """From row to row."""
-    found = list(case.values(case.tables[0], case.condition.rows, "average").values())
-    up = [b > a for a, b in zip(found, found[1:], strict=False)]
-    return sum(up) > len(up) / 2, f"{sum(up)} of {len(up)} steps go up: {', '.join(f'{x:.2f}' for x in found)}"
+    (table,), rows = case.tables, case.condition.rows
+    found = list(case.values(table, rows, "average").values())
+    if len(found) < 2:
+        raise Untestable("one dimension alone does not rise")
+    up = np.stack([b > a for a, b in zip(found, found[1:], strict=False)]).sum(axis=0)
+    said = ", ".join(f"{x[0]:.2f}{case.ends('average', x)}" for x in found)
+    return Found(
+        (odds(up > (len(found) - 1) / 2), *[NOTHING] * len(case.lost(table, rows, "average"))),
+        f"{up[0]} of {len(found) - 1} steps go up: {said}{case.without(table, rows, 'average')}",
+    )
 
 
 def best_row_depends_on_task(case: Case) -> Found:
+    """Is there no row that is the best on every task? Shown by a better one for each, on some task; that there is, by one
+    that is the best on all of them."""
     (table,) = case.tables
-    tasks = case.evidence.rows(table).test_rows
+    tasks = case.evidence.rows(table).tasks
     if len(tasks) < 2:
         raise Untestable(f"{len(tasks)} task of GLUE: nothing to differ from")
     found = {task: case.values(table, case.condition.rows, task) for task in tasks}
-    best = {task: max(column, key=column.get).partition("d'=")[2].rstrip(")") for task, column in found.items()}
-    return len(set(best.values())) > 1, "best d': " + ", ".join(f"{task} {d}" for task, d in best.items())
+    names = [label for label in found[tasks[0]] if all(label in column for column in found.values())]
+    if len(names) < 2:
+        raise Unlearned(f"fewer than two rows of {case.evidence.rows(table).name} learned every task")
+    said = {task: max(names, key=lambda label, task=task: found[task][label][0]) for task in tasks}  # type: ignore[misc]  # a default is no second argument
+    told = ", ".join(f"{task} {label.partition(chr(39) + '=')[2].rstrip(')')}" for task, label in said.items())
+    beaten = []
+    for label in names:
+        rivals = [found[task][other] - found[task][label] for task in tasks for other in names if other != label]
+        better = [decide("better", gap, 0) for gap in rivals]
+        tried = 1 if better[0].sure else len(better)  # one of so many
+        best = np.all([gap <= 0 for gap in rivals], axis=0)
+        beaten.append(Odds(min(1.0, tried * min(one.holds for one in better)), odds(best).holds, better[0].sure))
+    return Found(tuple(beaten), f"best d': {told}")
 
 
 def no_rival(case: Case) -> Found:
-    """Is no row at least as good as another in score, parameters and memory together?"""
-    ask, own = case.condition, case.condition.than
-    scores, trained, costs = map(case.evidence.rows, (*case.tables, "counts/table1", STEP))
+    """Is no row at least as good as another in score, parameters and memory together? Those that are in parameters and
+    memory must be worse in score."""
+    ask, own, (table,) = case.condition, case.condition.than, case.tables
+    scores, trained, costs = map(case.evidence.rows, (table, "counts/table1", STEP))
 
-    def rivals(label: str) -> bool:
+    def lean(label: str) -> bool:
         return (
-            scores.of(label, "average") >= scores.of(own, "average")
-            and trained.of(label, "trained") <= trained.of(own, "trained")
-            and costs.of(table3_row(label), "memory") <= costs.of(table3_row(own), "memory")
+            trained.of(label, "trained")[0] <= trained.of(own, "trained")[0]
+            and costs.of(table3_row(label), "memory")[0] <= costs.of(table3_row(own), "memory")[0]
         )
 
-    found = [label for label in case.labels(case.tables[0], ask.rows, "average") if rivals(label)]
-    return not found, (
-        f"{ask.rows} at least as good as {own} in score, parameters and memory: "
-        f"{', '.join(found) or 'none'} ({costs.setting})"
+    rivals = [label for label in case.labels(table, ask.rows, "average") if lean(label)]
+    gaps = {label: scores.of(label, "average") - scores.of(own, "average") for label in rivals}
+    told = ", ".join(f"{label} {gap[0]:+.2f}{case.ends('average', gap, True)}" for label, gap in gaps.items())
+    return Found(
+        tuple(decide("worse", gap, 0) for gap in gaps.values()),
+        f"{ask.rows} with no more parameters and memory than {own}, by score: {told or 'none'} ({costs.setting})",
+        seen=seen(case, "average", list(gaps.values())),
     )
 
 
@@ -123,25 +171,34 @@ def lose_most_beside_the_best_rate(case: Case) -> Found:
     rows, prompts = case.evidence.rows(table), case.labels(table, case.condition.rows, "average")
     lost = {label: _lost_beside_the_best(rows, label) for label in rows.labels}
     ours, others = (
-        statistics.fmean(lost[label] for label in rows.labels if (label in prompts) is asked) for asked in (True, False)
+        sum((lost[label] for label in rows.labels if (label in prompts) is asked), exact(0))
+        / sum((label in prompts) is asked for label in rows.labels)
+        for asked in (True, False)
     )
-    return ours > others, (
-        f"one step of the grid away from the best learning rate costs prompt tuning {ours:.2f} points, "
-        f"the other methods {others:.2f} on average"
+    return Found(
+        (decide("better", ours - others, 0),),
+        "one step of the grid away from the best learning rate costs prompt tuning "
+        f"{ours[0]:.2f}{case.ends('average', ours)} points, the other methods "
+        f"{others[0]:.2f}{case.ends('average', others)} on average",
+        seen=seen(case, "average", [ours - others]),
     )
 
 
-def _lost_beside_the_best(rows: Rows, label: str) -> float:
+def _lost_beside_the_best(rows: Rows, label: str) -> Number:
     """Points lost, on average, one step of the grid away from the best learning rate."""
-    found = list(rows.values.get(label, {}).values())
+    found = [rows.of(label, rate) for rate in rows.values.get(label, {})]
     if len(found) < 2:
         raise Unknown(f"several rates for {label!r} of {rows.name}")
-    best = found.index(max(found))
+    best = max(range(len(found)), key=lambda i: found[i][0])
     beside = [found[i] for i in (best - 1, best + 1) if 0 <= i < len(found)]
-    return found[best] - statistics.fmean(beside)
+    return found[best] - sum(beside) / len(beside)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
+def _counted(holds: bool, said: str) -> Found:
+    return Found((odds(np.array([holds])),), said)
+
+
 def size_is_k_plus_d(case: Case) -> Found:
     from peftlib.backbones import anatomy_of
     from peftlib.papers.compacter.counts import section4
@@ -151,9 +208,11 @@ def size_is_k_plus_d(case: Case) -> Found:
     built = [table["built"] - table["biases"] - table["norms"] for table in tables]
     grown = built[1] / built[0]
     exact = all((mine == table["paper"]).all() for mine, table in zip(built, tables, strict=True))
-    return exact and grown["Adapter"] == 2 and grown["Compacter"] <= (shape.width + 2 * d) / (shape.width + d), (
+    holds = exact and grown["Adapter"] == 2 and grown["Compacter"] <= (shape.width + 2 * d) / (shape.width + d)
+    return _counted(
+        holds,
         f"weights built on T5-Base as the formulae say; with twice the bottleneck Adapter has {grown['Adapter']:.2f} times "
-        f"as many, Compacter {grown['Compacter']:.3f} times (counted)"
+        f"as many, Compacter {grown['Compacter']:.3f} times (counted)",
     )
 
 
@@ -161,16 +220,17 @@ def condition_on_t5_base(case: Case) -> Found:
     """Does kd > n^4 fail for d = 24 with n = 12 alone?"""
     fails = [(d, n) for d in (24, 48, 96) for n in (4, 8, 12) if 768 * d <= n**4]
     said = ", ".join(f"d = {d}, n = {n}" for d, n in fails)
-    return fails == [(24, 12)], f"kd > n^4 fails for {said} (counted)"
+    return _counted(fails == [(24, 12)], f"kd > n^4 fails for {said} (counted)")
 
 
 def condition_on_larger_t5(case: Case) -> Found:
     """Does kd > n^4 hold for all n, and can layers be built with them?"""
     k, ns = 1024, (2, 4, 8, 12)
     met, cannot = k * 24 > max(ns) ** 4, [n for n in ns if k % n]
-    return met and not cannot, (
+    return _counted(
+        met and not cannot,
         f"kd > n^4 {'holds' if met else 'fails'} at the smallest d; "
-        f"n = {', '.join(map(str, cannot))} does not divide {k}, no layer can be built (counted)"
+        f"n = {', '.join(map(str, cannot))} does not divide {k}, no layer can be built (counted)",
     )
 
 
@@ -183,7 +243,6 @@ CLAIMS = Claims(
         function.__name__.replace("_", " "): function
         for function in (
             better_with_few_examples,
-            far_better_with_few_examples,
             less_stable_with_few_examples,
             worse_on_small_tasks,
             rank_alike,
@@ -195,5 +254,12 @@ CLAIMS = Claims(
             condition_on_t5_base,
             condition_on_larger_t5,
         )
+    },
+    pages={
+        FROZEN: "table7",
+        RATES: "learning_rates",
+        STEP: "table3",
+        **{f"counts/{name}": name for name in COUNTED},
+        "counts/shares": "counts",
     },
 )

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from peftlib.papers import paper_table
 from peftlib.papers.compacter.counts import measured_share, weights
+from peftlib.papers.compacter.experiments import FULL
 from peftlib.report import efficiency, style
 from peftlib.report.efficiency import benchmark, not_measured
 from peftlib.report.tables import Html, table
 
-FULL = "T5-Base"
 PARTS = ("weights", "gradients", "optimizer", "activations", "peak")
 MB, GIB = 10**6, 2**30
 

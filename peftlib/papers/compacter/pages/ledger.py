@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import pandas as pd
 from IPython.display import Markdown
 
-from peftlib.papers.compacter.checks import CLAIMS, from_paper
-from peftlib.papers.compacter.checks.evidence import FEW, GLUE, SUPERGLUE
+from peftlib.papers.compacter.checks import CLAIMS
 from peftlib.report import say
-from peftlib.report.averages import TEST_ROWS, TINY, margin, rows_tested
-from peftlib.report.tables import Html, frame, table
+from peftlib.report.averages import TEST_ROWS, TINY
+from peftlib.report.verdicts import Judged
 
 
-def doubts(ledger: pd.DataFrame) -> dict[str, int]:
-    """How many claims the paper's own numbers do not bear out (``against``), and only with the tiny tasks
-    (``doubtful``)."""
-    said, no = ledger["the paper's own numbers"], "do not bear it out"
-    against = said.str.startswith(no)
-    doubtful = ~against & said.str.contains(f"{CLAIMS.again[0]} they {no}")
-    return {"against": int(against.sum()), "doubtful": int(doubtful.sum())}
-
-
-def margins(sources: Mapping[str, Sequence[dict]]) -> Html:
-    """How far two averages may be apart and still count as alike: on this page's test splits, and on the paper's."""
-    paper, rows = from_paper(), []
-    for name, experiment, like in (("GLUE", GLUE, GLUE), ("SuperGLUE", SUPERGLUE, SUPERGLUE), ("few examples", FEW, GLUE)):
-        found = rows_tested(sources[experiment])
-        rows.append(
-            {
-                "suite": name,
-                "test rows": ", ".join(f"{task} {n:,}" for task, n in found.items()),
-                "margin, ours": margin(found),
-                "margin, paper": paper.rows(like).margin,
-            }
-        )
-    return table(
-        frame(rows),
-        caption="Two standard errors of an average, in points, by the number of test rows",
-        formats=dict.fromkeys(("margin, ours", "margin, paper"), ".2f"),
-    )
+def doubts(judged: Sequence[Judged]) -> dict[str, int]:
+    """How many claims, each counted once, the paper's own numbers do not bear out (``against``), and only with the tiny
+    tasks (``doubtful``)."""
+    once = [one.printed for one in judged if not one.claim.repeats]
+    against = [found for found in once if found and found[0].outcome == "contradicted"]
+    doubtful = [found for found in once if found not in against and found[1:] and found[1].outcome != found[0].outcome]
+    return {"against": len(against), "doubtful": len(doubtful)}
 
 
 def tolerances() -> Markdown:

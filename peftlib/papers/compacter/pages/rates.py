@@ -95,9 +95,8 @@ def agreement(found: pd.DataFrame) -> dict[str, int | None]:
 def sentence(found: pd.DataFrame) -> Markdown:
     """`agreement` in words."""
     return say(
-        "Of {n} methods, **{agree} agree** with the paper's choice; of the others, {close} score less than a point "
-        "more at our best rate than at the paper's. At the edge of the grid are {edge} of our choices and "
-        "{paper_edge} of the paper's.",
+        "The best rate is the paper's for **{agree} of {n} methods**. For {close} of the others the paper's rate costs "
+        "less than one point. {edge} of our choices and {paper_edge} of the paper's lie at an edge of the grid.",
         **agreement(found),
     )
 

@@ -8,47 +8,20 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from peftlib.papers import paper_table
 from peftlib.papers.compacter.experiments import expression, size_of
-from peftlib.report import figures, suites
-from peftlib.report.tables import Html, Spread, by_label, frame, table, union
+from peftlib.report import declared, figures, suites
+from peftlib.report.tables import Spread, by_label, frame, union
 from peftlib.study import Results
-
-FULL = {"table9": "T5-Small"}  # label of full fine-tuning's row, else T5-Base
-FULL_FROM = {"table6": "table1", "table8": "table2"}  # tables without such a row, and where the same one stands
-MARKS = {"†": "the best of six seeds", "∗": "repeated with other seeds without success"}
 
 
 def full_of(name: str) -> str:
     """Label of full fine-tuning's row of a table."""
-    return FULL.get(name, "T5-Base")
-
-
-def printed(name: str) -> Html:
-    """A table of the paper, its scores to two digits."""
-    paper = paper_table("compacter", name)
-    if not paper["marks_printed"].any():
-        paper = paper.drop(columns="marks_printed")
-    keys = [key for task in suites.TITLES for key in suites.keys(task)]
-    titles = {suites.printed_column(key): suites.heading(key) for key in keys}
-    titles |= {"total_printed": "all tasks, x T5", "trained_printed": "trained for a task", "marks_printed": "marks"}
-    shown = paper.rename(columns=titles)
-    marks = "".join(shown.get("marks", ()))
-    note = [f"{mark} {what}" for mark, what in MARKS.items() if mark in marks]
-    return table(
-        shown,
-        formats=dict.fromkeys(shown.columns, ".2f"),
-        note="; ".join(note),
-        caption=f"Compacter, {name.replace('table', 'Table ')}: as printed, scores out of 100",
-    )
+    return declared.read("compacter", name).full
 
 
 def rows(name: str) -> pd.DataFrame:
     """A table of the paper by the labels of our runs, with full fine-tuning's row of Table 1 or 2 where it has none."""
-    paper = paper_table("compacter", name).set_index("method")
-    if name not in FULL_FROM:
-        return paper
-    return pd.concat([paper_table("compacter", FULL_FROM[name]).set_index("method").loc[[full_of(name)]], paper])
+    return declared.read("compacter", name).rows
 
 
 def with_full(source: Sequence[dict], full: Results) -> Results:
@@ -56,20 +29,15 @@ def with_full(source: Sequence[dict], full: Results) -> Results:
     return union(suites.only(full, suites.tasks(source)), source)
 
 
-def beside(name: str, source: Sequence[dict]) -> pd.DataFrame:
-    """The averages of a table and ours, see `peftlib.report.suites.beside`. source: with full fine-tuning's runs."""
-    return suites.beside(rows(name), source, full_of(name))
-
-
 # --- Tables 6 and 8: by size ------------------------------------------------------------------------------------------
 def by_size(both: pd.DataFrame, symbol: str) -> Figure | None:
-    """Averages of the paper and of ours by ``n`` or ``d'``, one line a method, from a table of `beside`. None if
-    nothing of ours is there."""
+    """Averages of the paper and of ours by ``n`` or ``d'``, one line a method, from a table of
+    `peftlib.report.declared.averages`. None if nothing of ours is there."""
     sized = both[both["method"].str.contains(f"({symbol}=", regex=False)]
     if sized["average, ours"].isna().all():
         return None
     points = pd.DataFrame(
-        {"method": [expression(label, 24) for label in sized["method"]], "x": [size_of(label) for label in sized["method"]]}
+        {"method": [expression(label) for label in sized["method"]], "x": [size_of(label) for label in sized["method"]]}
     )
     panels = {
         who: points.assign(y=list(sized[column]))
@@ -77,7 +45,7 @@ def by_size(both: pd.DataFrame, symbol: str) -> Figure | None:
     }
     fig = figures.over(panels, symbol, "average (points)")
     ticks = sorted(set(points["x"]))
-    for ax in fig.axes:
+    for ax in fig.axes:  # type: ignore[union-attr]  # there are points
         ax.set_xticks(ticks, [f"{x:g}" if x < 100 else f"{x / 1000:g}K" for x in ticks])
         ax.minorticks_off()
     return fig
@@ -93,9 +61,10 @@ def output_layer(trained: Sequence[dict], frozen: Sequence[dict]) -> pd.DataFram
         their task, for both; ``n`` seeds. None where something that ours needs has not been run.
     """
     tables = {"trained": rows("table7"), "frozen": _frozen()}
-    paper = {name: suites.paper_averages(found, trained) for name, found in tables.items()}
+    out_of_both = suites.uninformative(trained, frozen)
+    paper = {name: suites.paper_averages(found, trained, out_of_both) for name, found in tables.items()}
     sources = {"trained": trained, "frozen": frozen}
-    ours = {name: suites.numbers(source) for name, source in sources.items()}
+    ours = {name: suites.numbers(source, left_out=out_of_both) for name, source in sources.items()}
     groups = {name: by_label(source) for name, source in sources.items()}
     out = []
     for label in tables["trained"].index:
@@ -133,7 +102,7 @@ def _less(one: Spread | None, other: Spread | None) -> float | None:
 
 
 # --- Table 9: a smaller backbone --------------------------------------------------------------------------------------
-def smaller(small: Sequence[dict], *large: Sequence[dict]) -> pd.DataFrame:
+def smaller(small: Sequence[dict], *large: Results) -> pd.DataFrame:
     """What each method loses on the smaller backbone, one row for each that the paper has on both.
 
     large: records of Tables 1 and 6, of which only the tasks of `small` are taken.
@@ -143,13 +112,15 @@ def smaller(small: Sequence[dict], *large: Sequence[dict]) -> pd.DataFrame:
         tasks that we run) and of ours; ``more than full``: does it lose more than full fine-tuning does? yes, no, or
         None where something that it needs has not been run.
     """
-    paper = {"large": suites.paper_averages(_frozen(), small), "small": suites.paper_averages(rows("table9"), small)}
+    left_out = suites.uninformative(small, *(suites.only(source, suites.tasks(small)) for source in large))
+    tables = {"large": _frozen(), "small": rows("table9")}
+    paper = {name: suites.paper_averages(found, small, left_out) for name, found in tables.items()}
     found = {
         label: row["average"]
         for source in large
-        for label, row in suites.numbers(suites.only(source, suites.tasks(small))).items()
+        for label, row in suites.numbers(suites.only(source, suites.tasks(small)), left_out=left_out).items()
     }
-    own = {label: row["average"] for label, row in suites.numbers(small).items()}
+    own = {label: row["average"] for label, row in suites.numbers(small, left_out=left_out).items()}
     labels = {full_of("table9"): "T5-Base"} | {label: label for label in paper["small"].index if label in paper["large"]}
     out = []
     for label, before in labels.items():

@@ -19,14 +19,14 @@ COLUMNS = ("method", "expression", "percent", "score", "memory")
 LARGEST = 900  # area of the largest circle, in square points
 
 
-def printed() -> pd.DataFrame:
+def of_paper() -> pd.DataFrame:
     """The paper's own: percentages and averages of Table 1, megabytes of Table 3, as `COLUMNS`."""
     memory = paper_table("compacter", "table3").set_index("method")["memory_mb"]
     table1 = paper_table("compacter", "table1")
     return frame(
         {
             "method": row["method"],
-            "expression": expression(row["method"], 24),
+            "expression": expression(row["method"]),
             "percent": float(row["trained_printed"].rstrip("%")),
             "score": row["average"],
             "memory": memory[table3_row(row["method"])],

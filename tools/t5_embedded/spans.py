@@ -1,5 +1,5 @@
 """Pretraining of the small T5 that the book carries (``t5-embedded``): span corruption, after Raffel et al. (2020), while
-its encoder imitates MiniLM (`peftlib.training.imitation`); an hour of a processor alone does not teach it what words mean.
+its encoder imitates MiniLM (`tools.t5_embedded.imitation`); an hour of a processor alone does not teach it what words mean.
 
     text       a b c d e f g h i j          a quarter of the tokens, in spans of 3 on average
     input      a <0> d e f g <1> j </s>     every span becomes one sentinel
@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration, get_linear_schedule_with_warmup
 
-from peftlib import edits
 from peftlib.data import embedded
 from peftlib.data.sources import local_folder
 from peftlib.data.tasks import TASKS, get_task
 from peftlib.data.text import as_text
-from peftlib.errors import DataError, UsageError
-from peftlib.training.imitation import Imitation
+from peftlib.errors import DataError, UsageError, short
+from peftlib.training.speed import use_own_attention
+from tools.t5_embedded.imitation import Imitation
 
 CORPORA = {"gutenberg": "train", "wikitext2": "validation"}  # folder under lm -> the split that is read
 SEEDS = (1, 2, 3)  # of the generated sentences; the suite's tasks are seed 0
@@ -108,10 +108,13 @@ def corpus(names: Iterable[str] = tuple(CORPORA), seeds: Iterable[int] = SEEDS) 
     text-to-text model reads them, without their labels.
 
     Raises:
+        UsageError: a name that is no corpus.
         DataError: PEFTLIB_DATA is not set, or a corpus is not in it.
     """
     texts: list[str] = []
     for name in names:
+        if name not in CORPORA:
+            raise UsageError(f"no corpus {short(name)}: expected some of {', '.join(CORPORA)}")
         path = local_folder() / "lm" / name / f"{CORPORA[name]}.parquet"
         if not path.is_file():
             raise DataError(f"{path}: no such file; expected parquet with a column 'text'")
@@ -207,7 +210,7 @@ def batches(rows: np.ndarray, tokenizer: PreTrainedTokenizerFast, recipe: Pretra
 def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> T5ForConditionalGeneration:
     """A T5 of version 1.0 (ReLU, tied embeddings) with random weights."""
     torch.manual_seed(recipe.seed)
-    config = T5Config(
+    config = T5Config(  # type: ignore[call-arg]  # any keyword is taken
         vocab_size=len(tokenizer),
         d_model=recipe.width,
         d_ff=recipe.ffn,
@@ -250,7 +253,7 @@ def pretrain(
     rows = rows[np.random.default_rng(recipe.seed).permutation(len(rows))]
     held, rows = rows[:held_out], rows[held_out:]
     model = make_model(tokenizer, recipe)
-    edits.use_own_attention(model)
+    use_own_attention(model)
     imitation = Imitation(model, tokenizer, texts, recipe.imitated, recipe.seed) if recipe.imitated else None
     trained = nn.ModuleList([model] + ([imitation.projections] if imitation else []))
     # Steps in proportion to each tensor's size, as T5's: its embeddings start a hundred times as large as its queries, and
@@ -316,7 +319,7 @@ def fit(
     for step in tqdm(range(state["step"] + 1, steps + 1), file=sys.stderr, disable=not progress, mininterval=5.0):
         trained.train()
         parts = next(source)
-        _step(trained, sum(WEIGHTS.get(name, 1.0) * loss for name, loss in parts.items()), optimizer, schedule)
+        _step(trained, sum(WEIGHTS.get(name, 1.0) * loss for name, loss in parts.items()), optimizer, schedule)  # type: ignore[arg-type]  # of one loss or more
         seen.append({name: float(loss.detach()) for name, loss in parts.items()})
         if step % every == 0 or step == steps:
             means = {name: float(np.mean([one[name] for one in seen])) for name in parts}
@@ -341,7 +344,7 @@ def forward(model: T5ForConditionalGeneration, batch: tuple[Tensor, Tensor]):
     """The model's output for inputs and targets (batch, .), padded with the pad id and with -100."""
     inputs, targets = (t.to(model.device) for t in batch)
     with torch.autocast(model.device.type, torch.bfloat16):
-        return model(input_ids=inputs, attention_mask=inputs.ne(model.config.pad_token_id).long(), labels=targets)
+        return model(input_ids=inputs, attention_mask=inputs.ne(model.config.pad_token_id).long(), labels=targets)  # type: ignore[arg-type]  # which T5 has
 
 
 def _step(trained: nn.Module, loss: Tensor, optimizer, schedule) -> None:

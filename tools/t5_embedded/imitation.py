@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
-from peftlib import backbones, edits
+from peftlib import backbones
 from peftlib.data import sampling
+from peftlib.training.speed import use_own_attention
 
 TEACHER = "minilm"
 LONGEST = 40  # words of a text that is imitated; a longer one is cut to several
@@ -29,10 +30,10 @@ def vectors(tokenizer: PreTrainedTokenizerBase, teacher: backbones.Backbone, wid
     A piece that the teacher cuts further gets the mean over its parts. Returns (pieces, width), with mean square 1, as
     T5's embeddings start; components beyond the teacher's width, if there are any, are zero.
     """
-    table = teacher.model.embeddings.word_embeddings.weight.detach()
+    table = teacher.model.embeddings.word_embeddings.weight.detach()  # type: ignore[union-attr, operator]  # a BERT
     known = teacher.tokenizer.get_vocab()
     rows = []
-    for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer))):
+    for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer))):  # type: ignore[arg-type]  # any sequence
         text = piece.lstrip("▁").lower()
         inner = known.get("##" + text) if not piece.startswith("▁") else None
         ids = [inner] if inner is not None else teacher.tokenizer(text, add_special_tokens=False).input_ids
@@ -85,16 +86,17 @@ class Imitation:
         self.model, self.tokenizer, self.batch, self.seed = model, tokenizer, batch, seed
         self.teacher = backbones.load(TEACHER)
         self.teacher.model.eval().requires_grad_(False)
-        edits.use_own_attention(self.teacher.model)
+        use_own_attention(self.teacher.model)
         words = [text.split() for text in texts]
         self.rows = [row[i : i + LONGEST] for row in words for i in range(0, len(row), LONGEST)]
-        width, layers, deep = model.config.d_model, model.config.num_layers, self.teacher.model.config.num_hidden_layers
+        deep: int
+        width, layers, deep = model.config.d_model, model.config.num_layers, self.teacher.model.config.num_hidden_layers  # type: ignore[union-attr, assignment]  # a BERT
         # The middle and the last layer: what is said, and what it means.
         self.pairs = {max(1, layers // 2): deep // 2, layers: deep}
         with torch.no_grad():
             model.shared.weight.copy_(vectors(tokenizer, self.teacher, width))
         torch.manual_seed(seed)
-        outputs = self.teacher.model.config.hidden_size
+        outputs: int = self.teacher.model.config.hidden_size  # type: ignore[union-attr, assignment]  # as above
         self.projections = nn.ModuleList(nn.Linear(width, outputs) for _ in range(len(self.pairs) + 1))
         draw = np.random.default_rng(seed).choice(len(self.rows), min(SAMPLE, len(self.rows)), replace=False)
         self.scale = [(s.mean(0), s.std(0)) for s in self._taught([self.rows[i] for i in draw])]

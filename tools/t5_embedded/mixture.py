@@ -16,16 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
-from peftlib import backbones, edits
+from peftlib import backbones
 from peftlib.data import embedded, sampling
 from peftlib.data.suites import glue
 from peftlib.data.tasks import get_task
 from peftlib.data.text import answer, as_text
 from peftlib.errors import UsageError
-from peftlib.training import pretrain as spans
 from peftlib.training.encoding import IGNORED
+from peftlib.training.speed import use_own_attention
+from tools.t5_embedded import spans
 
 Rows = list[tuple[np.ndarray, np.ndarray]]  # token ids of inputs and answers
 
@@ -74,7 +75,7 @@ def examples(recipe: Mixture) -> dict[str, list[tuple[str, str]]]:
     return out
 
 
-def encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, length: int) -> Rows:
+def encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, length: int) -> Rows:
     """Token ids of inputs, cut to a length, and of answers."""
     inputs = tokenizer([text for text, _ in pairs], truncation=True, max_length=length).input_ids
     answers = tokenizer([said for _, said in pairs]).input_ids
@@ -92,6 +93,7 @@ def batch(rows: Rows, pad: int) -> tuple[Tensor, Tensor]:
 
 def batches(rows: Rows, recipe: Mixture, pad: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """The batch of every step from `first` on, of all tasks. A step's batch depends on seed and step alone."""
+    queue: list[list[int]]
     lengths, queue, epoch = [len(row[0]) for row in rows], [], 0
     for step in range(recipe.steps):
         if not queue:
@@ -107,7 +109,7 @@ def accuracy(model: T5ForConditionalGeneration, rows: Rows, size: int = 128) -> 
     model.eval()
     right = 0
     for start in range(0, len(rows), size):
-        inputs, targets = batch(rows[start : start + size], model.config.pad_token_id)
+        inputs, targets = batch(rows[start : start + size], model.config.pad_token_id)  # type: ignore[arg-type]  # which T5 has
         said = spans.forward(model, (inputs, targets)).logits.argmax(-1).cpu()
         right += int(((said == targets) | (targets == IGNORED)).all(1).sum())
     return right / len(rows)
@@ -116,7 +118,7 @@ def accuracy(model: T5ForConditionalGeneration, rows: Rows, size: int = 128) -> 
 def pretrain(
     start: Path, folder: Path, recipe: Mixture, *, held_out: int = 100, every: int = 250, progress: bool = True
 ) -> dict:
-    """Train the T5 that `peftlib.training.pretrain.pretrain` wrote to `start` on tasks, and write it to another folder.
+    """Train the T5 that `tools.t5_embedded.spans.pretrain` wrote to `start` on tasks, and write it to another folder.
 
     Args:
         held_out: examples of each task that are not trained on, and measured every so many steps.
@@ -132,9 +134,10 @@ def pretrain(
         raise UsageError(f"{folder} exists already: a finished backbone is never overwritten; move it away first")
     report = json.loads((start / "pretraining.json").read_text())
     found = backbones.load(str(start), "text")
-    model, tokenizer = found.model, found.tokenizer
+    model: T5ForConditionalGeneration
+    model, tokenizer = found.model, found.tokenizer  # type: ignore[assignment]  # in form "text"
     model.requires_grad_(True)
-    edits.use_own_attention(model)
+    use_own_attention(model)
     drawn = examples(recipe)
     encoded = {name: encode(pairs, tokenizer, recipe.length) for name, pairs in drawn.items()}
     held = {name: rows[:held_out] for name, rows in encoded.items()}

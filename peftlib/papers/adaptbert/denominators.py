@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linprog
 
-from peftlib.accounting.counting import BERT, count
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import count
 from peftlib.errors import UsageError
 from peftlib.papers.adaptbert.counts import table3
 

@@ -92,6 +92,6 @@ def fills(folder: Path) -> Html | Markdown:
     found = backbones.load(str(folder), "text")
     ids = found.tokenizer(list(GAPS), padding=True, return_tensors="pt")
     with torch.no_grad():
-        written = found.model.eval().generate(ids.input_ids, attention_mask=ids.attention_mask, max_new_tokens=12)
+        written = found.model.eval().generate(ids.input_ids, attention_mask=ids.attention_mask, max_new_tokens=12)  # type: ignore[operator]  # it writes
     said = [text.replace("<pad>", "").split("</s>")[0].strip() for text in found.tokenizer.batch_decode(written)]
     return table(pd.DataFrame({"text": GAPS, "written": said}), caption="Gaps, and what the model writes for them")

@@ -1,0 +1,136 @@
+"""Every method as a point: what it scores, with an interval, and what it costs. For home and for choosing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from peftlib import catalogue
+from peftlib.expressions import names, parse
+from peftlib.methods import METHODS
+from peftlib.report import commonest, pages, style
+from peftlib.report.efficiency import benchmark
+from peftlib.report.evidence import measured
+from peftlib.report.tables import by_label
+from peftlib.report.uncertainty import Number, Region, interval, settle, smallest_seen
+
+COMBINED = "combined"
+ABOVE = Region(low=0.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A test score with its draws (`peftlib.report.uncertainty`) and the ends of its 95 % interval."""
+
+    draws: Number
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, draws: Number) -> Score:
+        return cls(draws, float(draws[0]), *interval(draws))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method of experiment "methods/sst". stored: parameters a task keeps. memory, time: of a training step, as multiples
+    of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be folded into the
+    backbone's weights? page: its page's address, if it has one."""
+
+    label: str
+    method: str
+    name: str
+    family: str
+    score: Score
+    stored: int
+    memory: float | None
+    time: float | None
+    merges: bool
+    page: str | None
+
+
+def points(source: Sequence[dict], task: str) -> list[Point]:
+    """A point for each row that has run, the highest score first."""
+    found, rows = [], measured("methods", source).values
+    for label, records in by_label(source).items():
+        draws = rows.get(label, {}).get(task)
+        if draws is None:
+            continue
+        reached = Score.of(np.atleast_1d(draws))
+        method = records[0]["run"]["method"]
+        parts = names(method)
+        step = cost(method)
+        found.append(
+            Point(
+                label,
+                method,
+                style.of(method).name,
+                METHODS[parts[0]].family if len(parts) == 1 else COMBINED,
+                reached,
+                records[0]["counts"]["stored"],
+                step.get("memory"),
+                step.get("time"),
+                all(METHODS[part].mergeable for part in parts),
+                pages.page_of(method),
+            )
+        )
+    return sorted(found, key=lambda point: -point.score.mean)
+
+
+def cost(method: str) -> dict[str, float]:
+    """``time`` and ``memory`` of a training step relative to full fine-tuning, from ``benchmarks/results/step.json``: of
+    this configuration if it was measured, else of the first one of the same methods; empty if there is none."""
+    result = benchmark("step")
+    if result is None or "Full()" not in result["methods"]:
+        return {}
+    measured = {str(parse(name)): found["ours"] for name, found in result["methods"].items()}
+    alike = [found for name, found in measured.items() if names(name) == names(method)]
+    step, full = measured.get(str(parse(method)), alike[0] if alike else None), measured["Full()"]
+    if step is None:
+        return {}
+    return {"time": step["milliseconds"] / full["milliseconds"], "memory": step["peak_bytes"] / full["peak_bytes"]}
+
+
+def commonest_score(source: Sequence[dict], task: str) -> float | None:
+    """What the commonest label scores on the test rows of the runs that were asked for; None if that is not known."""
+    run = next(iter(getattr(source, "wanted", ())), None)
+    known = commonest.scores(run, task) if run else None
+    return known["accuracy"] if known else None
+
+
+def level_with_best(found: Sequence[Point]) -> list[Point]:
+    """Those of which it is not shown that they are below the highest score, by Holm's correction for so many comparisons;
+    the highest among them."""
+    below = settle([ABOVE.odds(found[0].score.draws - point.score.draws, 0.0) for point in found[1:]])
+    return [*found[:1], *(point for point, shown in zip(found[1:], below, strict=True) if not shown)]
+
+
+def visible(found: Sequence[Point]) -> float | None:
+    """The least difference to the highest score that could have been seen, of the middle one of all others; None if there
+    is no other."""
+    seen = [smallest_seen(found[0].score.draws - point.score.draws) for point in found[1:]]
+    return statistics.median(seen) if seen else None
+
+
+def front(found: Sequence[Point]) -> list[Point]:
+    """Those that no other beats in one of score, stored parameters, memory and time without losing in another. What was not
+    measured of either is not compared."""
+
+    def beats(other: Point, mine: Point) -> bool:
+        pairs = [(-other.score.mean, -mine.score.mean), (other.stored, mine.stored)]
+        measured = [(other.memory, mine.memory), (other.time, mine.time)]
+        pairs += [(theirs, ours) for theirs, ours in measured if theirs is not None and ours is not None]
+        return all(theirs <= ours for theirs, ours in pairs) and any(theirs < ours for theirs, ours in pairs)
+
+    return [point for point in found if not any(beats(other, point) for other in found)]
+
+
+def elsewhere(method: str, library: str) -> str | None:
+    """What "peft" or "adapters" calls an expression's one method; None if it lacks it."""
+    parts = names(method)
+    entry = catalogue.methods().get(parts[0]) if len(parts) == 1 else None
+    return (getattr(entry.about, library) or None) if entry else None

@@ -1,0 +1,161 @@
+"""The book's first page: what was found, which method, where to go, what is still to come. All of it from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from markupsafe import Markup
+
+from peftlib import markup, study
+from peftlib.grids import Preset, experiments
+from peftlib.papers import FOLDER, about, papers
+from peftlib.report import choice, verdicts
+from peftlib.report.chart import chart, size
+from peftlib.report.ledger import SIGNS
+from peftlib.report.tables import Html
+
+TASK = "sst"  # of experiment "methods/sst"
+GRADES = "five grades of sentiment"  # what TASK is
+TOLD = 3  # outcomes whose numbers are told, in the order of `verdicts.OUTCOMES`; the others are one number
+LONGEST = 150  # characters of the numbers behind a finding
+WHERE = (
+    ("Choose a method", "../survey/choosing.html", "for what must be small, and for how many tasks"),
+    ("Check a claim", "../{paper}/claims.html", "each with its verdict, its numbers and its check"),
+    ("Learn a method", "../survey/taxonomy.html", "the idea, the equation, the code, a run"),
+    ("Run it again", "../../book/rerun.html", "one notebook, or all of it on a cluster"),
+)
+
+
+def judged() -> list[str]:
+    """The papers with a ledger of claims."""
+    return [paper for paper in papers() if (FOLDER / paper / "claims.toml").is_file()]
+
+
+def sources(preset: Preset) -> dict[str, dict[str, Sequence[dict]]]:
+    """By paper with a ledger, the records of all its experiments. Nothing is trained."""
+    return {
+        paper: {
+            name: study.results(name, preset.name, train=False) for name in experiments() if name.split("/")[0] == paper
+        }
+        for paper in judged()
+    }
+
+
+def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
+    """Per paper: how its claims fared, and what became of those that matter most."""
+    parts, lines = [], []
+    for paper, records in by_paper.items():
+        ledger = verdicts.ledger(paper, records)
+        name, counts = title(paper), verdicts.tally(ledger)
+        outcomes = [(outcome, counts[outcome.replace(" ", "_")]) for outcome in verdicts.OUTCOMES]
+        parts.append(
+            Markup(
+                '<section class="found"><h3><a href="../{0}/claims.html">{1}</a></h3>{2}<ul class="findings">{3}</ul>'
+                "</section>"
+            ).format(
+                paper, name, _tally(outcomes), Markup().join(_finding(row, paper) for row in _headlines(paper, ledger))
+            )
+        )
+        lines.append(f"{name}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes))
+    return Html(Markup('<div class="home-found">{}</div>').format(Markup().join(parts)), "\n".join(lines))
+
+
+def title(paper: str) -> str:
+    """A paper's short title: what stands before the colon."""
+    return about(paper).title.partition(":")[0]
+
+
+def _tally(outcomes: Sequence[tuple[str, int]]) -> Markup:
+    told = Markup().join(
+        Markup('<li class="outcome {}"><b>{}</b> <span>{} {}</span></li>').format(
+            outcome.replace(" ", "-"), count, SIGNS.get(outcome, ""), outcome
+        )
+        for outcome, count in outcomes[:TOLD]
+    )
+    rest = [f"{count} {outcome}" for outcome, count in outcomes[TOLD:] if count]
+    more = Markup('<li class="rest">{}</li>').format(", ".join(rest)) if rest else Markup()
+    return Markup('<ul class="tally">{}{}</ul>').format(told, more)
+
+
+def _headlines(paper: str, ledger: pd.DataFrame) -> list[dict]:
+    """The rows of a ledger that the paper's headlines name, in their order."""
+    by_id = {row["id"]: row for row in ledger.to_dict("records")}
+    return [by_id[name] for name in about(paper).headlines if name in by_id]
+
+
+def _finding(row: Mapping[str, str], paper: str) -> Markup:
+    """A claim, what became of it, and the numbers."""
+    said = markup.line(row["ours"])
+    said = said if len(said) <= LONGEST else said[:LONGEST].rpartition(" ")[0] + " …"
+    return Markup(
+        '<li><b class="verdict {}">{} {}</b> “{}” <a class="why" href="../{}/claims.html">{}</a>: <small>{}</small></li>'
+    ).format(
+        row["verdict"].replace(" ", "-"),
+        SIGNS.get(row["verdict"], ""),
+        row["verdict"],
+        markup.line(row["claim"]),
+        paper,
+        row["id"],
+        said,
+    )
+
+
+def which(records: Sequence[dict]) -> Html:
+    """The answer to "which method?": a sentence, and every method as a point."""
+    there = choice.points(records, TASK)
+    if len(there) < 2:
+        text = "Which method? Nothing to show yet: the comparison of all methods has not been run under this preset."
+        return Html(Markup("<p><em>{}</em></p>").format(text), text)
+    level = choice.level_with_best(there)
+    least = min(level, key=lambda point: point.stored)
+    said = Markup(
+        "<p>{} of {} methods cannot be told from the highest score here, {} with {:.3f}: a difference to it below about "
+        '{:.2f} cannot be seen. Of these <a href="{}">{}</a> stores least, {}.</p>'
+    ).format(
+        len(level),
+        len(there),
+        there[0].name,
+        there[0].score.mean,
+        choice.visible(there),
+        least.page or "#",
+        least.name,
+        f"{size(least.stored)} parameters a task{_share(least, there)}" if least.stored else "nothing but its head",
+    )
+    picture = chart(
+        there,
+        task=f"test accuracy, {GRADES}",
+        baseline=choice.commonest_score(records, TASK),
+        caption="Every method on one task, one configuration each. Bars are 95 % intervals; solid points are those that no "
+        "other beats in score, storage, memory and time. Each leads to its method's page.",
+        source=records,
+    )
+    return Html(said + picture.content, f"{said.striptags()}\n{picture.text}")
+
+
+def _share(point: choice.Point, there: Sequence[choice.Point]) -> str:
+    full = next((other for other in there if other.method == "Full()"), None)
+    return f", {point.stored / full.stored:.2%} of what full fine-tuning keeps" if full else ""
+
+
+def front(by_paper: Mapping[str, Mapping[str, Sequence[dict]]], records: Sequence[dict]) -> Html:
+    """All of the first screen."""
+    left, right = found(by_paper), which(records)
+    cards = Markup().join(
+        Markup('<li><a href="{}">{}</a> <span>{}</span></li>').format(
+            address.format(paper=next(iter(by_paper), "")), name, what
+        )
+        for name, address, what in WHERE
+        if by_paper or "{" not in address
+    )
+    shown = Markup(
+        '<div class="home"><div><h2>What was found</h2>{}</div><div><h2>Which method</h2>{}</div></div>'
+        '<ul class="home-where">{}</ul><p class="home-coming">{}</p>'
+    ).format(left.content, right.content, cards, coming())
+    return Html(shown, "\n\n".join([left.text, right.text, str(coming())]))
+
+
+def coming() -> str:
+    """Which papers have no verdicts yet."""
+    waiting = [title(paper) for paper in papers() if paper not in judged()]
+    return f"Still to come: the claims of {' and of '.join(waiting)}." if waiting else "All papers have their verdicts."

@@ -1,0 +1,179 @@
+"""Did a run learn? The rules, and how often each method fails them.
+
+A run did not learn a task if
+
+- it never left the commonest label: every test row got the same answer, or its test score, in the task's first metric, is
+  no more than a standard error above what the commonest label scores on the same rows;
+- it ended below a head alone, trained on the same examples for as many epochs, by more than a standard error.
+
+It *collapsed* if it lost more than half of what it had reached above the commonest label on the validation rows, and more
+than two standard errors.
+
+Such a run stays in the tables, marked, and decides nothing but claims about how steadily a method trains. A task on which
+no row of a table can be told from the commonest label is *uninformative* there, and in no average.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from peftlib import records
+from peftlib.data.tasks import get_task
+from peftlib.expressions import names
+from peftlib.packed import unpack
+from peftlib.records import Run
+from peftlib.report import commonest
+from peftlib.report.averages import keys, test_rows, validation_rows
+from peftlib.report.uncertainty import CORRELATIONS, above, standard_error
+
+SIGN = "✕"
+WORDS = ("did not learn", "collapsed")
+UNINFORMATIVE = "uninformative"
+
+
+class Mark(NamedTuple):
+    """Of a run that did not learn a task. word: one of `WORDS`. why: by which rule."""
+
+    word: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{SIGN} {self.word}"
+
+
+def of(record: Mapping, task: str) -> Mark | None:
+    """Whether a run failed to learn one of its tasks, None if it did learn, or if nothing tells."""
+    run, key, metric = records.run_of(record), keys(task)[0], get_task(task).metric
+    score, answers = record["test"][key], record.get("predictions", {}).get(task)
+    if answers is not None and np.ptp(unpack(answers)) == 0:
+        return Mark("did not learn", "gave every test row the same answer")
+    base, rows = _commonest(run, task), tested(record, task)
+    if base is not None and rows:
+        error = standard_error(metric, base, rows)
+        if score <= base + error:
+            return Mark("did not learn", f"{score:.3f} where the commonest label has {base:.3f} ± {error:.3f}")
+    head = None if names(run.method) == ["HeadOnly"] else _head(record.get("preset", ""), run, key)
+    if head is not None and rows and score < head - standard_error(metric, head, rows):
+        return Mark("did not learn", f"{score:.3f} where a head alone has {head:.3f}")
+    if base is not None:
+        return _fell([epoch["validation"][key] for epoch in record["history"]], base, metric, run, task)
+    return None
+
+
+def _fell(curve: Sequence[float], base: float, metric: str, run: Run, task: str) -> Mark | None:
+    """A mark if the validation scores lost more than half of their best distance to the commonest label's."""
+    best, last = max(curve), curve[-1]
+    rows = validation_rows(task, run.source, run.limits[1])
+    noise = 2 * standard_error(metric, best, rows) if rows else math.inf
+    if best - last > max((best - base) / 2, noise):
+        return Mark("collapsed", f"fell from {best:.3f} to {last:.3f} where the commonest label has {base:.3f}")
+    return None
+
+
+def marks(found: Iterable[Mapping], task: str) -> tuple[str, ...]:
+    """The words of those of the records that did not learn a task."""
+    return tuple(mark.word for record in found if task in record["run"].get("tasks", ()) and (mark := of(record, task)))
+
+
+def tested(record: Mapping, task: str) -> int | None:
+    """On how many rows a run was tested: as many as it has predictions for, else as many as there are; None if nothing
+    tells."""
+    answers = record.get("predictions", {}).get(task)
+    if answers is not None:
+        return len(unpack(answers))
+    return test_rows(task, record["run"]["source"], record["run"]["limits"][2])
+
+
+def uninformative(source: Sequence[Mapping]) -> list[str]:
+    """The tasks on which no row of a table, be it the best of all, can be told from the commonest label: none of its runs
+    is further above it than chance explains for as many runs. Tasks of which the commonest label's score is not known are
+    taken to be informative."""
+    found: dict[str, list[Mapping]] = {}
+    for record in source:
+        for task in record["run"]["tasks"]:
+            found.setdefault(task, []).append(record)
+    return [task for task, made in found.items() if not any(told_apart(r, task, "test", len(made)) for r in made)]
+
+
+def told_apart(record: Mapping, task: str, split: str, tries: int) -> bool:
+    """Is a run's score, as the best of so many tries, above that of the commonest label?"""
+    run = records.run_of(record)
+    base = _commonest(run, task)
+    rows = tested(record, task) if split == "test" else validation_rows(task, run.source, run.limits[1])
+    if base is None or not rows:
+        return True
+    return above(get_task(task).metric, record[split][keys(task)[0]], base, rows, tries)
+
+
+def _commonest(run: Run, task: str) -> float | None:
+    """What the commonest label scores in a task's first metric, None where that is not known."""
+    metric = get_task(task).metric
+    if metric in CORRELATIONS:
+        return 0.0  # an answer that does not vary correlates with nothing
+    found = commonest.scores(run, task)
+    return None if found is None else found[metric]
+
+
+# --- a head alone -----------------------------------------------------------------------------------------------------
+def _budget(run: Run) -> tuple:
+    """What a head alone must share with a run to be its measure."""
+    recipe = run.recipe
+    return run.tasks, run.backbone, run.source, run.limits, recipe.epochs, recipe.max_length, recipe.form
+
+
+def _head(preset: str, run: Run, key: str) -> float | None:
+    """The test score of a head alone at a run's budget, the mean over seeds, if such runs are recorded."""
+    found = _heads(preset).get(_budget(run), []) if preset else []
+    return sum(test[key] for test in found) / len(found) if found else None
+
+
+@functools.cache
+def _heads(preset: str) -> dict[tuple, list[dict[str, float]]]:
+    """Test scores of the heads alone that a preset has records of, by `_budget`: of the runs of one learning rate, the
+    best on validation."""
+    rates: dict[tuple, dict[float, list[dict]]] = {}
+    for path in sorted(records.path_of(preset, "-").parent.glob("*.json")):
+        if "HeadOnly" not in path.read_text(encoding="utf-8"):
+            continue
+        record = records.read(path)
+        run = records.run_of(record)
+        if names(run.method) == ["HeadOnly"] and "diverged" not in record:
+            rates.setdefault(_budget(run), {}).setdefault(run.recipe.lr, []).append(record)
+
+    def level(found: list[dict]) -> float:
+        return sum(record["validation"]["mean"] for record in found) / len(found)
+
+    return {budget: [record["test"] for record in max(by.values(), key=level)] for budget, by in rates.items()}
+
+
+# --- how often --------------------------------------------------------------------------------------------------------
+def by_method(source: Sequence[Mapping]) -> list[dict]:
+    """How often each method failed, once for each task of each run: ``method``, ``runs``, how many ``learned``, ``did not
+    learn``, ``collapsed`` or ``diverged``, and the ``share`` that did not train as they should; the worst first."""
+    rows: dict[str, dict] = {}
+    lost = getattr(source, "diverged", ())
+    for record in [*source, *lost]:
+        method = " + ".join(names(record["run"]["method"]))
+        row = rows.setdefault(method, {"method": method, "runs": 0} | dict.fromkeys(("learned", *WORDS, "diverged"), 0))
+        for task in record["run"]["tasks"]:
+            mark = None if "diverged" in record else of(record, task)
+            row["runs"] += 1
+            row["diverged" if "diverged" in record else mark.word if mark else "learned"] += 1
+    for row in rows.values():
+        row["share"] = 1 - row["learned"] / row["runs"]
+    return sorted(rows.values(), key=lambda row: (-row["share"], row["method"]))
+
+
+def counted(source: Iterable[Mapping]) -> dict[str, int]:
+    """How many of these runs did not learn one of their tasks or more, and how many collapsed, by word."""
+    found = dict.fromkeys(WORDS, 0)
+    for record in source:
+        words = {mark.word for task in record["run"].get("tasks", ()) if (mark := of(record, task))}
+        if words:
+            found[next(word for word in WORDS if word in words)] += 1
+    return found

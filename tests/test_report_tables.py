@@ -1,0 +1,129 @@
+"""What a table shows beside its cells: where its numbers end, where its methods lead, which backbone ran."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_report import synthetic
+
+from peftlib import expressions, grids, report
+from peftlib.comparison import METHOD_RUNS
+from peftlib.report import pages, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_method_of_the_comparison_has_a_page():
+    compared = {" + ".join(expressions.names(method)) for method in METHOD_RUNS.values()}
+    assert set(pages.pages()) == compared
+    assert len(set(pages.pages().values())) == len(compared) == len(list((ROOT / "notebooks/methods").glob("*.ipynb")))
+
+
+def test_a_label_means_the_same_methods_in_every_experiment():
+    preset, meant = grids.get_preset("published"), {}
+    for name in grids.experiments():
+        for run in grids.runs(name, preset):
+            if run.label in pages.rows():
+                methods = [part for part in expressions.names(run.method) if part not in pages.BESIDE]
+                assert meant.setdefault(run.label, methods) == methods, (name, run.label)
+
+
+@pytest.mark.parametrize(
+    "word, page",
+    [
+        ("LoRA(rank=16)", "lora"),
+        ("LoRA + PerTask(AdaptBertAdapter)", "lora_adapter"),
+        ("Compacter++ (n=4)", "compacter_plusplus"),
+        ("Adapter[a=64]", "adaptbert_adapter"),
+        ("Adapter", "houlsby"),
+        ("always the commonest label", None),
+        ("lr x 0.1", None),
+        ("", None),
+        ("LoRA + Houlsby", None),
+    ],
+)
+def test_a_word_that_names_a_method_leads_to_its_page(word, page):
+    assert pages.links([word]) == ({} if page is None else {word: f"../methods/{page}.html"})
+
+
+def test_the_label_of_a_run_leads_to_what_it_ran():
+    run = grids.make_run(grids.get_preset("smoke"), "BitFit()", ("sst",), label="Adapter")
+    assert pages.links(["Adapter"], [synthetic(run, 0.5)]) == {"Adapter": "../methods/bitfit.html"}
+
+
+def html(df: pd.DataFrame, **more) -> str:
+    return str(report.table(df, caption="c", **more)._repr_html_())
+
+
+def test_numbers_end_at_the_right_and_words_do_not():
+    df = pd.DataFrame({"word": ["a", "b"], "score": ["0.5 ± 0.1", None], "percent": ["17%", "2.5%"], "mixed": ["1", "no"]})
+    shown = html(df)
+    assert re.findall(r'<th scope="col"([^>]*)>', shown) == [
+        ' class="short"',
+        ' class="short number"',
+        ' class="short number"',
+        ' class="short"',
+    ]
+    assert '<td data-sort="" class="missing number">not run</td>' in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["0.676 ± 0.004", "1,234", "-0.5", "−0.5", "8.0×1", "+0.00", "2 min", "3e-05", "100%", "1.5 GiB"]
+)
+def test_what_a_number_is(text):
+    assert tables.NUMBER.match(text)
+
+
+@pytest.mark.parametrize("text", ["5.2 Results", "Table 1", "2L(2ka)", "a", "1 or 2", "3 tasks", ""])
+def test_what_a_number_is_not(text):
+    assert not tables.NUMBER.match(text)
+
+
+def test_the_average_comes_second():
+    assert re.findall(
+        r"<th[^>]*>(\w+)", html(pd.DataFrame({"method": ["x"], "cola": [1.0], "average": [2.0], "n": [1]}))
+    ) == ["method", "average", "cola", "n"]
+
+
+def test_a_row_named_after_a_backbone_says_which_one_ran():
+    run = grids.make_run(grids.get_preset("smoke"), "Full()", ("sst",), label="T5-Base")
+    df = pd.DataFrame({"method": ["T5-Base"], "score": [0.5]})
+    assert f">T5-Base (here {run.backbone})</a>" in html(df, source=[synthetic(run, 0.5)])
+    assert ">T5-Base</a>" in html(df)
+
+
+def test_the_first_code_of_every_notebook_after_its_parameters_is_what_its_page_rests_on():
+    """`book/_ext/reading.py` moves it to the page's end by that rule."""
+    for notebook in sorted((ROOT / "notebooks").glob("*/*.ipynb")):
+        code = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+        tagged = [i for i, cell in enumerate(code) if "parameters" in cell["metadata"].get("tags", [])]
+        assert tagged == [0], notebook
+        calls = [
+            ast.unparse(node.func) for node in ast.walk(ast.parse("".join(code[1]["source"]))) if isinstance(node, ast.Call)
+        ]
+        assert "report.begin" in calls, notebook
+
+
+def test_a_page_is_cited_as_citation_cff_says(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book/_ext"))
+    import reading
+
+    said = reading.citation(ROOT, "notebooks/methods/lora", "LoRA & <b>")
+    assert "The peftlib authors" in said and "“LoRA &amp; &lt;b&gt;”" in said and "@misc{peftlib2026lora," in said
+    with pytest.raises(reading.ExtensionError, match="CITATION.cff"):
+        reading.citation(ROOT / "tests", "a", "b")
+    sys.modules.pop("reading")
+
+
+def test_every_work_cited_can_be_followed_and_told_from_the_others():
+    entries = re.findall(r"@\w+\{(\w+),\n(.*?)\n\}", (ROOT / "book/references.bib").read_text(), re.DOTALL)
+    fields = {key: dict(re.findall(r"^  (\w+) = \{(.*)\},$", body, re.MULTILINE)) for key, body in entries}
+    assert {key for key, found in fields.items() if not {"doi", "eprint", "url"} & set(found)} == {"adaptbert"}
+    called = [(found["author"].split(" and ")[0], " and " in found["author"], found["year"]) for found in fields.values()]
+    assert len(set(called)) == len(called), "two works are cited alike"
