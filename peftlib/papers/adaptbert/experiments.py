@@ -118,3 +118,28 @@ def learning_rates(preset: Preset) -> list[Run]:
             for lr in rates
         ]
     return out
+
+
+@experiment("adaptbert/rates_near")
+def rates_near(preset: Preset) -> list[Run]:
+    """The second step of the search, for Table 3: each kind of row at the rate that the first step found and at a third of
+    it, on a quarter of the data, one epoch in batches of 16, in the precision of the table. The first step is so short
+    that a rate may look good there and ruin a long run."""
+    if not preset.search_lr:
+        return []
+    quarter = tuple(limit and max(1, limit // 4) for limit in preset.limits[:1]) + (300, 50)
+    rows = {
+        "LoRA": "LoRA(rank=16)",
+        "LoRA(rank=64)": "LoRA(rank=64)",
+        "PerTask(AdaptBertAdapter)": ADAPTER.format(a=64),
+        ADAPTER.format(a=256): ADAPTER.format(a=256),
+        "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
+        COMBINED.format(r=128, a=128): COMBINED.format(r=128, a=128),
+        "AdaptBertHypernet": HYPERNET.format(a=32),
+        "Full": "Full()",
+    }
+    return [
+        make_run(preset, method, label=name, lr=float(f"{rate:.3g}"), epochs=1, batch_size=16, limits=quarter)
+        for name, method in rows.items()
+        for rate in (preset.learning_rate(method) / 3, preset.learning_rate(method))
+    ]
