@@ -18,8 +18,9 @@ and ``output``, the language-model head of a text-to-text backbone.
 
 from __future__ import annotations
 
+import copy
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -80,6 +81,24 @@ class Shape:
     def norms(self) -> int:
         """Layer norms: one a sublayer, and those outside the blocks."""
         return self.attentions + self.layers + self.outer_norms
+
+    def only(self, start: int = 0, stop: int | None = None, stack: str | None = None) -> Shape:
+        """The sizes of some blocks: those from `start` up to `stop` (None: to the end) of a stack, or of each (None). What
+        is outside the blocks is left out, but for the total.
+
+        Raises:
+            UsageError: a stack that is not there, or one without such blocks.
+        """
+        depths = {name: n for name, n in (("encoder", self.encoder_layers), ("decoder", self.decoder_layers)) if n}
+        chosen = {name: range(n)[start:stop] for name, n in depths.items() if stack in (None, name)}
+        if not chosen or any(not found or (stop or 0) > depths[name] for name, found in chosen.items()):
+            there = " and ".join(f"{n} {name} blocks" for name, n in depths.items())
+            raise UsageError(
+                f"blocks from {start} to {'the end' if stop is None else stop} of {stack or 'each stack'}: this backbone "
+                f"has {there}; the first is 0, and stop is one more than the last"
+            )
+        sizes = {f"{name}_layers": len(chosen.get(name, ())) for name in ("encoder", "decoder")}
+        return replace(self, **sizes, outer_norms=0, writes=False)  # type: ignore[arg-type]  # whole numbers
 
 
 @dataclass(frozen=True)
@@ -281,6 +300,15 @@ class Anatomy:
                 known = sorted({s.name for s in self.sites})
                 raise UsageError(f"no site {name!r} in this {self.model.config.model_type} backbone; it has {known}")
         return found
+
+    def only(self, start: int = 0, stop: int | None = None, stack: str | None = None) -> Anatomy:
+        """The same backbone with the sites of some blocks alone, see `Shape.only`."""
+        part = copy.copy(self)
+        part.shape = self.shape.only(start, stop, stack)
+        part.sites = [
+            s for s in self.sites if s.layer >= start and (stop is None or s.layer < stop) and stack in (None, s.stack)
+        ]
+        return part
 
     def set_attention_dropout(self, p: float) -> None:
         """Set the dropout on attention weights, which backbones keep as a module or as a number."""

@@ -1,4 +1,4 @@
-"""Expressions of methods as trees, read without torch: ``LoRA(rank=8) + PerTask(Houlsby(bottleneck=64))``.
+"""Expressions of methods as trees, read without torch: ``LoRA(rank=8) + PerTask(Layers(Houlsby(bottleneck=64), stop=4))``.
 
 `peftlib.methods.parse` builds methods from these trees; what only looks at an expression (digests of runs, presets, tables,
 figures) needs no more than the tree. Nothing is evaluated. A tree holds no field at its default, so that expressions that
@@ -84,6 +84,23 @@ class PerTask:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """A method in some blocks only. given: those of `start`, `stop` and `stack` that are not at their defaults."""
+
+    method: Tree
+    given: tuple[tuple[str, Any], ...] = ()
+
+    def leaves(self) -> Iterator[tuple[Named, bool]]:
+        return self.method.leaves()
+
+    def bare(self) -> str:
+        return f"Layers({self.method.bare()})"
+
+    def __str__(self) -> str:
+        return f"Layers({', '.join([str(self.method), *(f'{name}={value!r}' for name, value in self.given)])})"
+
+
+@dataclass(frozen=True)
 class Sum:
     """Several methods, none of them a sum."""
 
@@ -99,7 +116,11 @@ class Sum:
         return " + ".join(map(str, self.terms))
 
 
-Tree = Named | PerTask | Sum
+Tree = Named | PerTask | Layers | Sum
+WRAPPERS: dict[str, tuple[Field, ...]] = {  # what takes a method, and its fields
+    "PerTask": (),
+    "Layers": (Field("start", "int", 0), Field("stop", "int | None", None), Field("stack", "str | None", None)),
+}
 
 
 # --- what is asked of an expression -----------------------------------------------------------------------------------
@@ -170,25 +191,41 @@ def _syntax(text: str) -> ast.expr:
         return ast.parse(text, mode="eval").body
 
 
-def _read(node: ast.expr, text: str, copied: bool = False) -> Tree:
-    """copied: inside PerTask."""
+def _read(node: ast.expr, text: str, inside: tuple[str, ...] = ()) -> Tree:
+    """inside: the wrappers around it."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        read = [_read(term, text, copied) for term in _operands(node)]
+        read = [_read(term, text, inside) for term in _operands(node)]
         return Sum(tuple(t for term in read for t in (term.terms if isinstance(term, Sum) else (term,))))
-    if isinstance(node, ast.Name) and node.id != "PerTask":
-        return _named(node.id, [])
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id == "PerTask":
-            if copied:
-                raise UsageError(f"PerTask inside PerTask: {short(text)}; one copy a task is all there can be")
-            if len(node.args) == 1 and not node.keywords:
-                return PerTask(_read(node.args[0], text, copied=True))
-        elif not node.args and all(k.arg for k in node.keywords):
-            return _named(node.func.id, [(k.arg, _constant(k.value, text)) for k in node.keywords])  # type: ignore[misc]  # each has a name
+    if isinstance(node, ast.Name) and node.id not in WRAPPERS:
+        return Named(node.id, _given(node.id, [], text))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
+        name, keywords = node.func.id, node.keywords
+        if name in WRAPPERS:
+            refuse_inside(name, inside, text)
+            if len(node.args) == 1 and (name == "Layers" or not keywords):
+                method = _read(node.args[0], text, (*inside, name))
+                return PerTask(method) if name == "PerTask" else Layers(method, _given(name, keywords, text))
+        elif not node.args:
+            return Named(name, _given(name, keywords, text))
     raise UsageError(
         f"cannot read {_quoted(node, text)} in the method {short(text)}: expected Name(field=value, ...), "
-        "PerTask(method), and '+' between methods"
+        "PerTask(method), Layers(method, start=0, stop=4), and '+' between methods"
     )
+
+
+def refuse_inside(name: str, around: Iterable[str], text: str) -> None:
+    """Refuse wrappers that mean nothing inside one another, or that would have two spellings.
+
+    Raises:
+        UsageError: says how to write it.
+    """
+    for wrapper in around:
+        if name == wrapper == "PerTask":
+            raise UsageError(f"PerTask inside PerTask: {short(text)}; one copy a task is all there can be")
+        if name == wrapper:
+            raise UsageError(f"Layers inside Layers: {short(text)}; name the blocks once")
+        if wrapper == "Layers":
+            raise UsageError(f"PerTask inside Layers: {short(text)}; write PerTask(Layers(...)), which means the same")
 
 
 def _operands(node: ast.expr) -> list[ast.expr]:
@@ -216,10 +253,12 @@ def _quoted(node: ast.expr, text: str) -> str:
     return short(text[node.col_offset : node.end_col_offset])  # one line of ASCII: bytes are characters
 
 
-def _named(name: str, given: Sequence[tuple[str, Any]]) -> Named:
-    fields = {field.name: field for field in fields_of(name)}
+def _given(name: str, keywords: Iterable[ast.keyword], text: str) -> tuple[tuple[str, Any], ...]:
+    """The fields that are given and not at their defaults, in the order in which they are declared."""
+    fields = {field.name: field for field in WRAPPERS.get(name) or fields_of(name)}
     values: dict[str, Any] = {}
-    for key, value in given:
+    for keyword in keywords:
+        key, value = keyword.arg or "", _constant(keyword.value, text)
         if key not in fields:
             raise UsageError(f"{name} has no field {short(key)}; its fields are {', '.join(fields) or 'none'}")
         if key in values:
@@ -228,9 +267,7 @@ def _named(name: str, given: Sequence[tuple[str, Any]]) -> Named:
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and key not in values:
             raise UsageError(f"{name} has no default for {key}: expected {name}({key}=...)")
-    return Named(
-        name, tuple((key, values[key]) for key, field in fields.items() if key in values and values[key] != field.default)
-    )
+    return tuple((key, values[key]) for key, field in fields.items() if key in values and values[key] != field.default)
 
 
 def checked(owner: str, field: Field | dataclasses.Field[Any], value: Any) -> Any:

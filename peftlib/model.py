@@ -98,15 +98,15 @@ class Tuned(nn.Module):
         self.weights_digest = None if any(p.is_meta for p in backbone.parameters()) else weights_digest(backbone)
         self.attachments: list[tuple] = []
         used: dict[str, int] = {}
-        for leaf, task in self.method.leaves(self.tasks):
+        for leaf, task, layers in self.method.leaves(self.tasks):
             name = type(leaf).__name__.lower()
             if task in (None, self.tasks[0]):
                 used[name] = used.get(name, 0) + 1
             slot = name if used[name] == 1 else f"{name}_{used[name]}"
-            self.attachments.append((leaf, Attachment(self, slot, task)))
+            self.attachments.append((leaf, Attachment(self, slot, task, layers)))
         for leaf, at in self.attachments:
             if leaf.has_formula:
-                affordable(leaf, leaf.formula(self.anatomy.shape), self.anatomy.shape)
+                affordable(leaf, leaf.formula(at.shape), at.shape)
             leaf.attach(at)
         self.current.follow(backbone)
         width = self.anatomy.shape.width

@@ -23,6 +23,8 @@ WRITTEN = [
     "AdapterDrop(init='bert', drop=1)",
     "Houlsby(train_norms=True,)",
     "GaLore(rank=0x10, scale=1)",
+    "Layers(LoRA, stack='encoder', stop=4, start=0)",
+    "PerTask(Layers(LoRA(rank=8) + BitFit, start=2)) + Layers(Houlsby())",
 ]
 
 
@@ -31,8 +33,8 @@ def test_a_tree_says_what_the_methods_say(text):
     built = parse(text)
     assert canonical(text) == str(built) and canonical(str(built)) == str(built)
     leaves = list(built.leaves(("task",)))
-    assert names(text) == [type(leaf).__name__ for leaf, _ in leaves]
-    assert per_task(text) == [task is not None for _, task in leaves]
+    assert names(text) == [type(leaf.method).__name__ for leaf in leaves]
+    assert per_task(text) == [leaf.task is not None for leaf in leaves]
 
 
 def test_what_the_sources_declare_is_what_the_classes_have():
@@ -52,6 +54,7 @@ def test_what_the_sources_declare_is_what_the_classes_have():
         ("LoRA(sites=('query', 'up'), rank=2)", "LoRA"),
         ("PerTask(LoRA() + BitFit())", "PerTask(LoRA + BitFit)"),
         ("Full", "Full"),
+        ("Layers(LoRA(rank=2), stop=2) + PerTask(Layers(BitFit()))", "Layers(LoRA) + PerTask(Layers(BitFit))"),
     ],
 )
 def test_a_skeleton_has_no_hyperparameters(text, bare):

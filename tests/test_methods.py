@@ -14,7 +14,7 @@ from peftlib import backbones, catalogue, deltas
 from peftlib.data.tasks import get_task
 from peftlib.edits import Edited, Inside
 from peftlib.errors import UsageError
-from peftlib.methods import Houlsby, LoRA, PerTask, parse
+from peftlib.methods import METHODS, Houlsby, LoRA, Method, PerTask, parse
 from peftlib.model import Tuned
 from peftlib.training.loop import digest_of
 
@@ -31,7 +31,7 @@ on_both = pytest.mark.parametrize("kind", KINDS)
 
 
 def leaves(expression):
-    return [leaf for leaf, _ in parse(expression).leaves(("task",))]
+    return [leaf.method for leaf in parse(expression).leaves(("task",))]
 
 
 def owned(model):
@@ -438,6 +438,13 @@ def test_nothing_is_evaluated(text, tmp_path):
     with pytest.raises(UsageError):
         parse(text.replace("{}", str(trace)))
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["PerTask", "Layers"])
+def test_a_method_cannot_be_called_what_expressions_mean(name):
+    with pytest.raises(UsageError, match=f"a method cannot be called {name}"):
+        type(name, (Method,), {})
+    assert name not in METHODS
 
 
 def test_copies_inside_copies_are_refused():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlib.errors import UsageError
-from peftlib.methods.base import METHODS, Expression, Method, PerTask, Sum, method_class, parse
+from peftlib.methods.base import METHODS, Expression, Layers, Method, PerTask, Sum, method_class, parse
 
 _FOLDER = Path(__file__).parent
 
@@ -26,7 +26,7 @@ for _name, _cls in _OWN.items():
             f'about = {{"name": "...", "color": "...", "marker": "..."}} in its body, see CONTRIBUTING.md'
         )
 
-__all__ = ["METHODS", "Expression", "Method", "PerTask", "Sum", "method_class", "parse", *sorted(_OWN)]
+__all__ = ["METHODS", "Expression", "Layers", "Method", "PerTask", "Sum", "method_class", "parse", *sorted(_OWN)]
 
 
 def __getattr__(name: str) -> Any:

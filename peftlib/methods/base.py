@@ -1,8 +1,9 @@
 """The life of a method, and the expressions that combine methods.
 
 A method is a frozen dataclass whose fields are the paper's hyperparameters. `attach` is all that most methods need; the
-other steps default to nothing. Methods compose with ``+``, and ``PerTask(m)`` gives every task its own copy of ``m``.
-`Sum` and `PerTask` exist only in the expression: the model is built from the leaves under them.
+other steps default to nothing. Methods compose with ``+``, ``PerTask(m)`` gives every task its own copy of ``m``, and
+``Layers(m, stop=4)`` keeps ``m`` to some blocks. `Sum`, `PerTask` and `Layers` exist only in the expression: the model is
+built from the leaves under them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -43,16 +44,17 @@ class Attachment:
     """What one method may do to a model, and the memory of what it did.
 
     Attributes:
-        model, anatomy, shape, tasks, current: the model being edited and views of it.
+        model, anatomy, shape, tasks, current: the model being edited and views of it; anatomy and shape are those of the
+            blocks that the method is limited to, if it is.
         slot: this method's name inside the model, unique in the expression.
         task: the task this copy belongs to, or None when it is shared by all.
         edits: (site, edit) in the order they were made.
     """
 
-    def __init__(self, model: Tuned, slot: str, task: str | None):
+    def __init__(self, model: Tuned, slot: str, task: str | None, layers: Layers | None = None):
         self.model, self.slot, self.task = model, slot, task
-        self.anatomy: Anatomy = model.anatomy
-        self.shape: Shape = model.anatomy.shape
+        self.anatomy: Anatomy = model.anatomy if layers is None else model.anatomy.only(*layers.blocks)
+        self.shape: Shape = self.anatomy.shape
         self.tasks, self.current = model.tasks, model.current
         self.edits: list[tuple[Site, Any]] = []  # of the class that the method has put there, as it knows
         self.trained: list[nn.Parameter] = []
@@ -116,11 +118,23 @@ class Ref:
         self.module: Any = module  # of the class that the holder has given, as it knows
 
 
+class Leaf(NamedTuple):
+    """A method of an expression. task: whose copy it is, None for one shared by all. layers: what limits it, if it is."""
+
+    method: Method
+    task: str | None = None
+    layers: Layers | None = None
+
+    def formula(self, shape: Shape) -> int:
+        """`Method.formula` on the blocks of a backbone that it is limited to."""
+        return self.method.formula(shape if self.layers is None else shape.only(*self.layers.blocks))
+
+
 class Expression:
     """A method, or methods combined."""
 
-    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
-        """(method, task) pairs; task is None for a method shared by all tasks."""
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[Leaf]:
+        """Its methods, one for every task where tasks have copies."""
         raise UsageError(f"{type(self).__name__} is no method")
 
     def __add__(self, other: Expression) -> Sum:
@@ -135,6 +149,7 @@ class Method(Expression):
         title, family, paper: what the tables call it, its branch of the survey's taxonomy, its key in the bibliography.
         mergeable: can it be folded into the backbone with the same outputs?
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
+        by_layer: is it a change of blocks, so that `Layers` can limit it to some?
         about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
             of what a run rests on.
     """
@@ -147,9 +162,12 @@ class Method(Expression):
     paper: ClassVar[str] = ""
     mergeable: ClassVar[bool] = False
     near_identity: ClassVar[float | None] = 0.0
+    by_layer: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__name__ in expressions.WRAPPERS:
+            raise UsageError(f"a method cannot be called {cls.__name__}, which expressions have a meaning for: rename it")
         METHODS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
@@ -166,8 +184,8 @@ class Method(Expression):
     def check(self) -> None:
         """Refuse hyperparameters that are impossible on any backbone, see `require`."""
 
-    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
-        yield self, None
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[Leaf]:
+        yield Leaf(self)
 
     def __str__(self) -> str:
         """The shortest expression that parses back to this method: fields at their defaults are left out."""
@@ -261,7 +279,7 @@ class Sum(Expression):
         flat = [t for term in self.terms for t in (term.terms if isinstance(term, Sum) else (term,))]
         object.__setattr__(self, "terms", tuple(map(_method, flat)))
 
-    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[Leaf]:
         for term in self.terms:
             yield from term.leaves(tasks)
 
@@ -278,15 +296,70 @@ class PerTask(Expression):
     def __post_init__(self) -> None:
         _method(self.method)
 
-    def leaves(self, tasks: tuple[str, ...]) -> Iterator[tuple[Method, str | None]]:
-        for method, task in self.method.leaves(tasks):
-            if task is not None:
-                raise UsageError(f"PerTask inside PerTask: {self}")
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[Leaf]:
+        for leaf in self.method.leaves(tasks):
+            if leaf.task is not None:
+                expressions.refuse_inside("PerTask", ["PerTask"], str(self))
             for name in tasks:
-                yield method, name
+                yield leaf._replace(task=name)
 
     def __str__(self) -> str:
         return f"PerTask({self.method})"
+
+
+@dataclass(frozen=True)
+class Layers(Expression):
+    """A method in some blocks of a backbone only: it finds no sites but theirs.
+
+    start, stop: the first block, counted from 0, and the one after the last; None is the end. stack: "encoder" or
+    "decoder"; None: these blocks of each. Norms outside the blocks and a language-model head are left out.
+    """
+
+    method: Expression
+    start: int = 0
+    stop: int | None = None
+    stack: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises:
+        UsageError: blocks that no stack has; a method that acts on the whole backbone, or is limited already.
+        """
+        _method(self.method)
+        for field in expressions.WRAPPERS["Layers"]:
+            value = expressions.checked("Layers", field, _plain(getattr(self, field.name)))
+            object.__setattr__(self, field.name, value)
+        checks = {
+            "start": self.start >= 0,
+            "stop": self.stop is None or self.stop > self.start,
+            "stack": self.stack in (None, "encoder", "decoder"),
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise UsageError(
+                    f"Layers({name}={short(getattr(self, name))}) is impossible: expected start from 0, stop above start "
+                    "or None, and stack 'encoder', 'decoder' or None"
+                )
+        for leaf in self.method.leaves(("task",)):
+            expressions.refuse_inside("PerTask" if leaf.task else "Layers", ["Layers"] * any(leaf[1:]), str(self))
+            if not leaf.method.by_layer:
+                raise UsageError(f"{leaf.method} acts on the whole backbone, not block by block: take it out of Layers")
+
+    @property
+    def blocks(self) -> tuple[int, int | None, str | None]:
+        """What `Anatomy.only` takes."""
+        return self.start, self.stop, self.stack
+
+    def leaves(self, tasks: tuple[str, ...]) -> Iterator[Leaf]:
+        for leaf in self.method.leaves(tasks):
+            yield leaf._replace(layers=self)
+
+    def __str__(self) -> str:
+        given = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in expressions.WRAPPERS["Layers"]
+            if getattr(self, f.name) != f.default
+        ]
+        return f"Layers({', '.join([str(self.method), *given])})"
 
 
 def _method(given: Expression) -> Expression:
@@ -360,6 +433,8 @@ def _built(tree: expressions.Tree) -> Expression:
         return Sum(tuple(map(_built, tree.terms)))
     if isinstance(tree, expressions.PerTask):
         return PerTask(_built(tree.method))
+    if isinstance(tree, expressions.Layers):
+        return Layers(_built(tree.method), **dict(tree.given))
     return METHODS[tree.name](**dict(tree.given))
 
 

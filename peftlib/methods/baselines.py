@@ -17,6 +17,7 @@ class Full(Method):
     family = "baseline"
     paper = "bert"
     mergeable = True
+    by_layer = False
     about = {"name": "full fine-tuning", "color": "grey", "marker": "*", "drawn": False}
 
     def attach(self, at: Attachment) -> None:
@@ -38,6 +39,7 @@ class HeadOnly(Method):
     family = "baseline"
     paper = "bert"
     mergeable = True
+    by_layer = False
     about = {"name": "head only", "color": "grey", "marker": "x", "line": ":", "drawn": False}
 
     def formula(self, shape: Shape) -> int:

@@ -285,7 +285,7 @@ def printed_counts() -> pd.DataFrame:
 def formula(method: str, backbone: str, tasks: int = 1) -> int:
     """The closed forms of an expression's methods added up."""
     each = tuple(f"task{i}" for i in range(tasks))
-    return sum(leaf.formula(shape(backbone)) for leaf, _ in parse(method).leaves(each))
+    return sum(leaf.formula(shape(backbone)) for leaf in parse(method).leaves(each))
 
 
 def counts(method: str) -> Html:

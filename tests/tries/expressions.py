@@ -87,6 +87,24 @@ WRITTEN = [  # what is given, how it is written, words of the refusal
     ("copies of copies", "PerTask(PerTask(LoRA()))", ("PerTask inside PerTask", "one copy a task")),
     ("copies of copies in a sum", "PerTask(BitFit() + PerTask(LoRA()))", ("PerTask inside PerTask",)),
     ("copies of copies of nothing", "PerTask(PerTask())", ("PerTask inside PerTask",)),
+    ("layers of nothing", "Layers()", ("'Layers()'", "Layers(method, start=0, stop=4)")),
+    ("layers without brackets", "Layers", ("'Layers'", "Layers(method, start=0, stop=4)")),
+    ("layers by position", "Layers(LoRA(), 0, 4)", ("'Layers(LoRA(), 0, 4)'", "Layers(method, start=0, stop=4)")),
+    ("an unknown field of layers", "Layers(LoRA(), end=4)", ("Layers has no field 'end'", "start, stop, stack")),
+    ("layers up to a half", "Layers(LoRA(), stop=1.5)", ("Layers(stop=1.5)", "expected int | None, got float")),
+    ("layers twice", "Layers(LoRA(), stop=1, stop=2)", ("Layers is given stop twice", "keep one")),
+    (
+        "layers that end before they start",
+        "Layers(LoRA(), start=2, stop=2)",
+        ("Layers(stop=2) is impossible", "above start"),
+    ),
+    ("layers counted from the end", "Layers(LoRA(), start=-1)", ("Layers(start=-1) is impossible", "from 0")),
+    ("layers of an unknown stack", "Layers(LoRA(), stack='middle')", ("Layers(stack='middle')", "'encoder', 'decoder'")),
+    ("layers of layers", "Layers(Layers(LoRA()), stop=2)", ("Layers inside Layers", "name the blocks once")),
+    ("layers of copies", "Layers(PerTask(LoRA()), stop=2)", ("PerTask inside Layers", "write PerTask(Layers(...))")),
+    ("layers of copies in a sum", "Layers(BitFit() + PerTask(LoRA()))", ("PerTask inside Layers",)),
+    ("layers of the whole", "Layers(Full(), stop=2)", ("Full() acts on the whole backbone", "take it out of Layers")),
+    ("layers of a prompt", "Layers(LoRA() + PromptTuning())", ("PromptTuning() acts on the whole backbone",)),
     ("copies a hundred times", "PerTask(" * 100 + "LoRA()" + ")" * 100, ("PerTask inside PerTask",)),
 ]
 TRIES = [Try("an expression", given, lambda _, text=text: parse(text), words) for given, text, words in WRITTEN]
@@ -102,11 +120,12 @@ TRIES += [
     Try("peftlib methods", "a long name", lambda _: command("methods", "x" * 10**5), ("unknown method 'xxx", "Known: ")),
 ]
 
-WORDS = "LoRA PerTask PerTask( rank rank= sites alpha 8 0 1e9 1e999 1j 0x 'query' ('query',) None True ... if for := **"
+WORDS = "LoRA PerTask PerTask( Layers Layers( stop= rank rank= sites alpha 8 0 1e9 1e999 1j 0x 'query' ('query',) None True"
 TOKENS = [
     *METHOD_RUNS,
     *METHOD_RUNS.values(),
     *WORDS.split(),
+    *"... if for := **".split(),
     "9" * 40,
     "9" * 4400,
     "b''",
@@ -129,7 +148,9 @@ def soup(draw: random.Random) -> str:
 def changed(draw: random.Random) -> str:
     """Expressions of the study, added up or copied, and a few of their characters removed, doubled or replaced."""
     text = " + ".join(
-        draw.choice(["{}", "PerTask({})"]).format(draw.choice(list(METHOD_RUNS.values())))
+        draw.choice(["{}", "PerTask({})", "Layers({}, start=1)", "PerTask(Layers({}, stop=2))"]).format(
+            draw.choice(list(METHOD_RUNS.values()))
+        )
         for _ in range(draw.randrange(1, 4))
     )
     for _ in range(draw.randrange(0, 4)):

@@ -13,7 +13,7 @@ from tiny import CONFIGS, build
 
 from peftlib import backbones
 from peftlib.data.tasks import get_task
-from peftlib.methods import METHODS, AdaLoRA, BitFit, GaLore, Houlsby, LoRA, PerTask, PromptTuning, parse
+from peftlib.methods import METHODS, AdaLoRA, BitFit, GaLore, Houlsby, Layers, LoRA, PerTask, PromptTuning, parse
 from peftlib.model import Tuned
 from tries import Try
 
@@ -40,6 +40,9 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("half a character", lambda: PromptTuning(init="\ud800"), ("PromptTuning(init='\\ud800') is impossible",)),
     ("a text of a million letters", lambda: Houlsby(activation="x" * 10**6), ("Houlsby(activation='xxx", "is impossible")),
     ("bytes for text", lambda: PromptTuning(init=b"random"), ("expected str, got bytes",)),
+    ("layers of a text", lambda: Layers("LoRA()", stop=2), ("'LoRA()' is no method",)),
+    ("layers of layers", lambda: Layers(Layers(LoRA())), ("Layers inside Layers", "name the blocks once")),
+    ("layers of copies", lambda: Layers(PerTask(LoRA())), ("PerTask inside Layers", "PerTask(Layers(...))")),
     ("text in a sum", lambda: LoRA() + "BitFit()", ("'BitFit()' is no method", "parse(")),
     ("a class in a sum", lambda: LoRA() + BitFit, ("is no method: expected one such as LoRA(rank=8)",)),
     ("copies of a text", lambda: PerTask("LoRA()"), ("'LoRA()' is no method",)),
@@ -54,6 +57,9 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("Compacter(bottleneck=8, rank=3)", ("factor is 8 x 2", "ranks from 1 to 2")),
     ("CompacterPlusPlus(bottleneck=8, rank=3)", ("factor is 8 x 2", "ranks from 1 to 2")),
     ("GaLore(rank=64)", ("no matrix has more than 32 rows and columns", "ranks from 1 to 31")),
+    ("Layers(LoRA(), start=2)", ("blocks from 2 to the end of each stack", "2 encoder blocks", "the first is 0")),
+    ("Layers(LoRA(), stop=3)", ("blocks from 0 to 3 of each stack", "2 encoder blocks")),
+    ("Layers(LoRA(), stack='decoder')", ("of decoder", "2 encoder blocks")),
     ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
     ("IntrinsicSAID(dimension=100000000)", ("would need", "choose smaller sizes")),
     *[

@@ -6,7 +6,8 @@
 after ``attention.output`` and after ``ffn.down``, in encoder and decoder alike: (L - 2 drop) * 2(2da + a + d) for an
 encoder-decoder of L blocks in all, (L - drop) * 2(2da + a + d) for an encoder. Compacter's comparison drops the first
 five of T5-Base's 12 + 12 blocks (section 5.1): 28 adapters of 37,656 = 1,054,368 for a = 24. Rücklé et al. also
-draw the number of dropped blocks anew at every step; like that comparison, this is their fixed variant.
+draw the number of dropped blocks anew at every step; like that comparison, this is their fixed variant, and but for
+``train_norms`` the same as ``Layers(Houlsby(), start=5)``.
 
 What is saved in training is the way back. With frozen norms nothing below an encoder's first adapted block needs a
 gradient. A decoder saves less: its first block's cross-attention is a way to the encoder's adapters, so only that
@@ -38,6 +39,7 @@ class AdapterDrop(Houlsby):
 
     title = "AdapterDrop"
     paper = "adapterdrop"
+    by_layer = False  # it is a limit itself
     about = {
         "name": "AdapterDrop",
         "color": "orange",

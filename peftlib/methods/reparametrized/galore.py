@@ -127,6 +127,7 @@ class GaLore(Method):
     family = "reparametrized"
     paper = "galore"
     mergeable = True
+    by_layer = False
     about = {
         "name": "GaLore",
         "color": "green",

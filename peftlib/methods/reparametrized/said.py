@@ -43,6 +43,7 @@ class IntrinsicSAID(Method):
     family = "reparametrized"
     paper = "intrinsicdimension"
     mergeable = True
+    by_layer = False
     about = {
         "name": "intrinsic SAID",
         "color": "blue",

@@ -62,6 +62,7 @@ class FishMask(Method):
     family = "selective"
     paper = "fishmask"
     mergeable = True
+    by_layer = False
     about = {
         "name": "FISH mask",
         "color": "purple",

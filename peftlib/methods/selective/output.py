@@ -29,6 +29,7 @@ class OutputLayer(Method):
     family = "selective"
     paper = "compacter"
     mergeable = True
+    by_layer = False
     about = {"name": "output layer", "color": "sky", "marker": "s", "line": "--", "row": None, "drawn": False}
 
     def attach(self, at: Attachment) -> None:

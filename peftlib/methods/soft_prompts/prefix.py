@@ -138,7 +138,7 @@ class PrefixTuning(Method):
     def formula(self, shape: Shape) -> int:
         if self.mlp is None:
             return self._flat(shape)
-        kinds = 3 if shape.decoder_layers else 1
+        kinds = (shape.encoder_layers > 0) + 2 * (shape.decoder_layers > 0)
         network = self.length * shape.width + self.mlp * (shape.width + 1)
         return kinds * network + shape.attentions * 2 * shape.inner * (self.mlp + 1)
 

@@ -52,6 +52,7 @@ class PromptTuning(Method):
     family = "soft prompts"
     paper = "prompttuning"
     near_identity = None
+    by_layer = False
     about = {
         "name": "prompt tuning",
         "color": "purple",
