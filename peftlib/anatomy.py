@@ -112,6 +112,7 @@ class Table:
     config: dict[str, str]  # Shape's field -> name in the model's configuration
     biases: bool
     positions: str = ""  # path of the table of absolute positions, if there is one
+    norm_first: bool = False  # does a sublayer's norm come before it, or after the residual?
 
 
 _BERT_BLOCK = {
@@ -183,6 +184,7 @@ _T5 = Table(
     readers={"encoder": "encoder", "decoder": "decoder"},
     config={"width": "d_model", "ffn": "d_ff", "heads": "num_heads", "head_size": "d_kv"},
     biases=False,
+    norm_first=True,
 )
 TABLES = {"bert": _BERT, "roberta": _BERT, "xlm-roberta": _BERT, "distilbert": _DISTILBERT, "t5": _T5, "mt5": _T5}
 
@@ -300,6 +302,13 @@ class Anatomy:
                 known = sorted({s.name for s in self.sites})
                 raise UsageError(f"no site {name!r} in this {self.model.config.model_type} backbone; it has {known}")
         return found
+
+    def inputs(self, sublayer: str, normed: bool) -> list[Site]:
+        """The sites that are given what a sublayer ("ffn", "attention" or "cross_attention") reads, block by block. Where
+        its norm comes first, that is what the norm makes of the residual stream (normed) or the stream itself; elsewhere
+        the two are the same."""
+        first = "norm" if self.table.norm_first and not normed else "up" if sublayer == "ffn" else "query"
+        return self.at(f"{sublayer}.{first}")
 
     def only(self, start: int = 0, stop: int | None = None, stack: str | None = None) -> Anatomy:
         """The same backbone with the sites of some blocks alone, see `Shape.only`."""

@@ -183,6 +183,23 @@ class Switch(Edit):
         return self.chosen.ahead(embedded)
 
 
+class Seen(Edit):
+    """Keeps what a site is given for an edit further on in the same block, see `Attachment.read`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._x: Tensor | None = None
+
+    def before(self, x: Tensor) -> Tensor:
+        self._x = x
+        return x
+
+    def take(self) -> Tensor:
+        """What was given, once: it is kept no longer. A block that is recomputed records it again."""
+        x, self._x = self._x, None
+        return x  # type: ignore[return-value]  # the site comes first
+
+
 class Edited(nn.Module):
     """A module of the backbone with the edits of one or more methods: ``after(x, base(before(x)))``."""
 

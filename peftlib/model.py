@@ -16,7 +16,7 @@ from peftlib.backbones import weights_digest
 from peftlib.data.tasks import Task
 from peftlib.edits import Current
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Expression, affordable, parse
+from peftlib.methods.base import Attachment, Expression, Method, affordable, parse
 from peftlib.parametrized import carries_a_method
 
 if typing.TYPE_CHECKING:
@@ -105,9 +105,15 @@ class Tuned(nn.Module):
             slot = name if used[name] == 1 else f"{name}_{used[name]}"
             self.attachments.append((leaf, Attachment(self, slot, task, layers)))
         for leaf, at in self.attachments:
+            if leaf.needs_decoder and not at.shape.decoder_layers:
+                raise UsageError(
+                    f"{leaf} needs a decoder, and this {backbone.config.model_type} backbone has only an encoder: "  # type: ignore[union-attr]  # a backbone
+                    "use an encoder-decoder such as T5"
+                )
             if leaf.has_formula:
                 affordable(leaf, leaf.formula(at.shape), at.shape)
             leaf.attach(at)
+        self._check_readers()
         self.current.follow(backbone)
         width = self.anatomy.shape.width
         self.dropout = nn.Dropout(dropout)
@@ -129,19 +135,38 @@ class Tuned(nn.Module):
                 "the language-model head"
             )
 
+    def _readers(self, task: str | None) -> list[tuple[Method, Attachment]]:
+        """The methods that read a task's states in the place of the backbone's last."""
+        return [(leaf, at) for leaf, at in self.attachments if leaf.reads_states and at.task in (None, task)]
+
+    def _check_readers(self) -> None:
+        readers = [leaf for leaf, _ in self._readers(self.tasks[0])]
+        if len(readers) > 1:
+            raise UsageError(f"{self.method}: {readers[0]} and {readers[1]} both say what the heads read: keep one of them")
+        if readers and self.form == "text":
+            raise UsageError(f"{readers[0]} gives linear heads what they read, and form 'text' has none: use form 'heads'")
+
     # --- running --------------------------------------------------------------------------------------------------
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         """The representation that the heads read: (batch, width)."""
-        mask = inputs["attention_mask"]
+        mask, readers = inputs["attention_mask"], self._readers(self.current.task)
+        asked = {"output_hidden_states": True} if readers else {}
         if self.anatomy.shape.decoder_layers:
             config = self.backbone.config
             start = torch.full((mask.shape[0], 1), config.decoder_start_token_id or 0, device=mask.device)
-            return self.backbone(**inputs, decoder_input_ids=start, use_cache=False).last_hidden_state[:, 0]
-        out = self.backbone(**inputs)
-        hidden = out.last_hidden_state[:, -mask.shape[1] :]  # the text's own positions, behind those of soft prompts
+            out = self.backbone(**inputs, decoder_input_ids=start, use_cache=False, **asked)
+            for leaf, at in readers:
+                states = {"encoder": out.encoder_hidden_states, "decoder": out.decoder_hidden_states}
+                return leaf.readout(at, states, mask)[:, 0]
+            return out.last_hidden_state[:, 0]
+        out = self.backbone(**inputs, **asked)
+        last = out.last_hidden_state
+        for leaf, at in readers:
+            last = leaf.readout(at, {"encoder": out.hidden_states}, mask)
+        hidden = last[:, -mask.shape[1] :]  # the text's own positions, behind those of soft prompts
         if self.pooling == "cls":
-            prompted = hidden.shape != out.last_hidden_state.shape  # then the model's pooler has read the prompt
-            return self.backbone.pooler(hidden) if prompted else out.pooler_output  # type: ignore[operator]  # a BERT
+            other = readers or hidden.shape != last.shape  # then the model's pooler has read something else
+            return self.backbone.pooler(hidden) if other else out.pooler_output  # type: ignore[operator]  # a BERT
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)
 

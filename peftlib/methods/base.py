@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from peftlib import edits, expressions, parametrized
 from peftlib.anatomy import Anatomy, Shape, Site
-from peftlib.edits import Edit, Switch
+from peftlib.edits import Edit, Seen, Switch
 from peftlib.errors import UsageError, short
 from peftlib.expressions import METHODS
 
@@ -71,6 +71,17 @@ class Attachment:
             switch.by_task[self.task] = edit
         self.edits.append((site, edit))
         return edit
+
+    def read(self, site: Site) -> Ref:
+        """What a site is given, for an edit of this method further on in the same block: ``.module.take()``, once a pass.
+
+        An adapter beside a sublayer is an edit of its last site that takes what its first was given.
+        """
+        name = f"{self.slot}_reads"
+        seen = edits.get(site, name)  # copies for other tasks, of which one acts, take it too
+        if seen is None:
+            edits.add(site, name, seen := Seen())
+        return Ref(seen)
 
     def prepend(self, edit: E) -> E:
         """Put an edit whose `ahead` gives vectors before the encoder's embedded tokens, of several the last first."""
@@ -150,6 +161,7 @@ class Method(Expression):
         mergeable: can it be folded into the backbone with the same outputs?
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
         by_layer: is it a change of blocks, so that `Layers` can limit it to some?
+        needs_decoder: has it no place in an encoder alone?
         about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
             of what a run rests on.
     """
@@ -163,6 +175,7 @@ class Method(Expression):
     mergeable: ClassVar[bool] = False
     near_identity: ClassVar[float | None] = 0.0
     by_layer: ClassVar[bool] = True
+    needs_decoder: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -201,6 +214,12 @@ class Method(Expression):
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """A first phase that looks at data: batches of (task, inputs with "labels")."""
 
+    def readout(self, at: Attachment, states: dict[str, tuple[Tensor, ...]], mask: Tensor) -> Tensor:
+        """In the place of the last states of the stack that heads read, from those of all layers, the embeddings first:
+        (batch, length, d) each, by stack. mask: (batch, text). For one method at most of those that a task has.
+        """
+        raise UsageError(f"{type(self).__name__} reads no states")
+
     def penalty(self, at: Attachment) -> Tensor | None:
         """A term added to the loss of every step."""
 
@@ -238,6 +257,11 @@ class Method(Expression):
         """Before a delta is loaded: make room for tensors whose shapes only training decides."""
 
     # --- counts ---------------------------------------------------------------------------------------------------
+    @property
+    def reads_states(self) -> bool:
+        """Has it a `readout`?"""
+        return type(self).readout is not Method.readout
+
     @property
     def has_formula(self) -> bool:
         """Is there a closed form?"""

@@ -1,0 +1,1 @@
+"""Methods of one branch of the taxonomy; see `peftlib.methods`."""
