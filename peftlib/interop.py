@@ -34,6 +34,7 @@ UNDERSTOOD = {
     "r",
     "lora_alpha",
     "lora_dropout",
+    "use_rslora",
     "init_lora_weights",
     "target_modules",
     "exclude_modules",
@@ -85,7 +86,7 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
         DeltaError: the folder cannot be written to, or a number is not finite; files that were there are as before.
     """
     method = model.method
-    if not isinstance(method, LoRA):
+    if type(method) is not LoRA:
         raise UsageError(f"peft's format holds one LoRA shared by all tasks; this model's method is {short(str(method))}")
     header, tensors = Header.of(model), _tensors(model)
     config = {
@@ -96,6 +97,7 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
         "r": method.rank,
         "lora_alpha": method.alpha or method.rank,
         "lora_dropout": method.dropout,
+        **({"use_rslora": True} if method.stabilised else {}),
         "bias": "none",
         "target_modules": sorted({name.rsplit(".lora_", 1)[0] for name in tensors}),
     }
@@ -108,7 +110,8 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
 
 def _digest(weights: Path, config: dict) -> str:
     """Of what decides an adapter's outputs: the tensors' file, which holds the rank too, and what scales them."""
-    return hashlib.sha256(weights.read_bytes() + str(float(config["lora_alpha"])).encode()).hexdigest()
+    scaled = str(float(config["lora_alpha"])) + " stabilised" * bool(config.get("use_rslora"))
+    return hashlib.sha256(weights.read_bytes() + scaled.encode()).hexdigest()
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -208,6 +211,7 @@ def _read_config(path: Path) -> dict:
         ("r", type(rank) is int and _number(rank) and rank > 0, "a whole number above zero"),
         ("lora_alpha", _number(alpha) and alpha > 0, "a number above zero"),
         ("lora_dropout", _number(dropout) and 0 <= dropout < 1, "a number from 0 to below 1"),
+        ("use_rslora", config.get("use_rslora") in (None, False, True), "true or false"),
     ):
         if not holds:
             raise PeftFormatError(f"{path}: {key} is {short(config.get(key))}, expected {expected}")
@@ -240,4 +244,5 @@ def _method(config: dict, adapted: set[str], anatomy: Anatomy, source: str) -> L
             f"of a kind in a {anatomy.model.config.model_type} backbone: {', '.join(SITES)}"
         )
     rank, alpha, dropout = (config[key] for key in ("r", "lora_alpha", "lora_dropout"))
-    return LoRA(rank=rank, alpha=None if alpha == rank else float(alpha), sites=sites, dropout=float(dropout))
+    alpha, stabilised = None if alpha == rank else float(alpha), bool(config.get("use_rslora"))
+    return LoRA(rank=rank, alpha=alpha, sites=sites, dropout=float(dropout), stabilised=stabilised)

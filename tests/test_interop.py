@@ -45,6 +45,21 @@ def test_peft_reads_ours(kind, alpha, tmp_path):
 
 
 @on_both
+def test_a_stabilised_rank_goes_and_comes_back(kind, tmp_path):
+    model = written(tmp_path, kind, f"LoRA(rank=4, alpha=12.0, sites={SITES[kind]}, stabilised=True)")
+    theirs = peft.PeftModel.from_pretrained(backbone(kind), tmp_path)
+    torch.testing.assert_close(hidden(theirs, kind), hidden(model.backbone, kind), rtol=1e-5, atol=1e-5)
+    back = interop.from_peft(tmp_path, backbone(kind))
+    assert back.method == model.method
+    assert all(torch.equal(found, outputs(model, kind)[task]) for task, found in outputs(back, kind).items())
+
+
+def test_a_dora_is_no_lora(tmp_path):
+    with pytest.raises(UsageError, match=r"holds one LoRA shared by all tasks; this model's method is 'DoRA\(rank=4\)'"):
+        written(tmp_path, method="DoRA(rank=4)")
+
+
+@on_both
 def test_ours_comes_back_with_its_heads(kind, tmp_path):
     model = written(tmp_path, kind, f"LoRA(rank=4, alpha=12.0, sites={SITES[kind]}, dropout=0.1)")
     back = interop.from_peft(tmp_path, backbone(kind))
@@ -126,7 +141,7 @@ def test_a_merged_lora_is_gone(tmp_path):
     [
         ("bias", "all"),
         ("use_dora", True),
-        ("use_rslora", True),
+        ("use_rslora", "yes"),
         ("rank_pattern", {"query": 2}),
         ("alpha_pattern", {"query": 2}),
         ("modules_to_save", ["classifier"]),
@@ -149,13 +164,7 @@ def test_a_configuration_without_counterpart_is_refused(field, value, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"use_dora": True},
-        {"bias": "lora_only"},
-        {"use_rslora": True},
-        {"rank_pattern": {"layer.1.attention.self.query": 2}},
-    ],
+    "options", [{"use_dora": True}, {"bias": "lora_only"}, {"rank_pattern": {"layer.1.attention.self.query": 2}}]
 )
 def test_what_peft_itself_writes_with_these_options_is_refused(options, tmp_path):
     config = peft.LoraConfig(r=4, target_modules=["query"], **options)

@@ -122,3 +122,102 @@ def test_layer_norm_tuning(kind):
     assert len(sites) == model.anatomy.shape.norms
     assert_same(model, theirs, kind)
     assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
+
+
+@on_both
+def test_lora_with_a_stabilised_rank(kind):
+    model = trained("LoRA(rank=4, alpha=12.0, sites=('query', 'value'), stabilised=True)", kind)
+    config = peft.LoraConfig(r=4, lora_alpha=12, target_modules=NAMES[kind], use_rslora=True)
+    theirs = peft.get_peft_model(backbone(kind), config)
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            module.lora_A["default"].weight.copy_(ours.A)
+            module.lora_B["default"].weight.copy_(ours.B)
+    assert_same(model, theirs, kind)
+
+
+@on_both
+def test_dora(kind):
+    model = trained("DoRA(rank=4, alpha=12.0, sites=('query', 'value'))", kind)
+    config = peft.LoraConfig(r=4, lora_alpha=12, target_modules=NAMES[kind], use_dora=True)
+    theirs = peft.get_peft_model(backbone(kind), config)
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            ours.B.mul_(10)  # far enough from the start that lengths differ
+            module.lora_A["default"].weight.copy_(ours.A)
+            module.lora_B["default"].weight.copy_(ours.B)
+            module.lora_magnitude_vector["default"].weight.copy_(ours.m)
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
+    inputs = inputs_of(TASKS[0], kind)
+    start = {"decoder_input_ids": torch.zeros(8, 1, dtype=torch.long)} if kind == "t5" else {}
+    for net in (model.backbone, theirs):  # the same gradients: lengths are constants to both
+        net(**inputs, **start).last_hidden_state.square().sum().backward()
+    for ours, module in pairs(model, theirs):
+        for mine, other in (
+            (ours.A, module.lora_A["default"].weight),
+            (ours.m, module.lora_magnitude_vector["default"].weight),
+        ):
+            if other.grad.abs().max() > 1e-3:
+                torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-4 * float(other.grad.abs().max()))
+
+
+@on_both
+def test_ia3(kind):
+    model = trained("IA3()", kind)
+    targets, ffn = {
+        "bert": (r".*(attention\.self\.(key|value)|layer\.\d+\.output\.dense)", r".*layer\.\d+\.output\.dense"),
+        "t5": (["k", "v", "wo"], ["wo"]),
+    }[kind]  # peft's own for BERT scale the output of attention as well
+    theirs = peft.get_peft_model(backbone(kind), peft.IA3Config(target_modules=targets, feedforward_modules=ffn))
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            module.ia3_l["default"].copy_(ours.l.view_as(module.ia3_l["default"]))
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@on_both
+def test_krona_is_lokr(kind, rank):
+    model = trained(f"KronA(rank={rank}, scale=0.5)", kind)
+    r = rank or 1000  # larger than the factor: a full one
+    config = peft.LoKrConfig(r=r, alpha=r / 2, target_modules=NAMES[kind])
+    theirs = peft.get_peft_model(backbone(kind), config)
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            ours.product.A.normal_(std=0.3)
+            module.lokr_w1["default"].copy_(ours.product.A)
+            if rank is None:
+                module.lokr_w2["default"].copy_(ours.product.B)
+            else:
+                module.lokr_w2_a["default"].copy_(ours.product.factors[0])
+                module.lokr_w2_b["default"].copy_(ours.product.factors[1])
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable
+
+
+FORMS = [("bert", "none")] + [(kind, form) for kind in NAMES for form in ("lora", "vector", "constant")]
+
+
+@pytest.mark.parametrize("kind, weight", FORMS)
+def test_glora(kind, weight):
+    model = trained(f"GLoRA(weight='{weight}', bias='vector')", kind)
+    config = peft.GloraConfig(
+        r=4,
+        target_modules=NAMES[kind],
+        config_A_B=weight,
+        config_C="lora" if kind == "bert" else "none",
+        config_D_E="vector",
+    )
+    theirs = peft.get_peft_model(backbone(kind), config)
+    with torch.no_grad():
+        for ours, module in pairs(model, theirs):
+            for name, part in ours.parts.items():
+                for p in part.parameters():
+                    p.normal_(std=0.1)
+                other = getattr(module, f"glora_{name}")["default"]
+                for p, q in zip(part.parameters(), other.parameters(), strict=True):
+                    q.copy_(p.view_as(q))
+    assert_same(model, theirs, kind)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == model.counts().trainable

@@ -13,7 +13,22 @@ from tiny import CONFIGS, build
 
 from peftlib import backbones
 from peftlib.data.tasks import get_task
-from peftlib.methods import METHODS, AdaLoRA, BitFit, GaLore, Houlsby, Layers, LoRA, PerTask, PromptTuning, parse
+from peftlib.methods import (
+    MAM,
+    METHODS,
+    AdaLoRA,
+    BitFit,
+    GaLore,
+    GLoRA,
+    Houlsby,
+    KronA,
+    Layers,
+    LoRA,
+    ParallelAdapter,
+    PerTask,
+    PromptTuning,
+    parse,
+)
 from peftlib.model import Tuned
 from tries import Try
 
@@ -38,6 +53,11 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("a number that no float holds", lambda: LoRA(alpha=10**400), ("a number of 1,329 bits", "below 2^63")),
     ("a number of 5,000 digits", lambda: LoRA(rank=10**5000), ("a number of 16,610 bits", "below 2^63")),
     ("half a character", lambda: PromptTuning(init="\ud800"), ("PromptTuning(init='\\ud800') is impossible",)),
+    ("a scale of nothing", lambda: ParallelAdapter(scale=0), ("ParallelAdapter(scale=0.0) is impossible",)),
+    ("a part's size of nothing", lambda: MAM(bottleneck=0), ("ParallelAdapter(bottleneck=0) is impossible",)),
+    ("no form at all", lambda: GLoRA(weight="none", input="none", bias="none"), ("GLoRA(bias='none') is impossible",)),
+    ("an unknown form", lambda: GLoRA(weight="diagonal"), ("GLoRA(weight='diagonal') is impossible",)),
+    ("a place where no product stands", lambda: KronA(sites=("up",)), ("KronA(sites=('up',)) is impossible",)),
     ("a text of a million letters", lambda: Houlsby(activation="x" * 10**6), ("Houlsby(activation='xxx", "is impossible")),
     ("bytes for text", lambda: PromptTuning(init=b"random"), ("expected str, got bytes",)),
     ("layers of a text", lambda: Layers("LoRA()", stop=2), ("'LoRA()' is no method",)),
@@ -60,6 +80,13 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("Layers(LoRA(), start=2)", ("blocks from 2 to the end of each stack", "2 encoder blocks", "the first is 0")),
     ("Layers(LoRA(), stop=3)", ("blocks from 0 to 3 of each stack", "2 encoder blocks")),
     ("Layers(LoRA(), stack='decoder')", ("of decoder", "2 encoder blocks")),
+    ("CrossAttentionTuning()", ("CrossAttentionTuning() needs a decoder", "bert", "use an encoder-decoder such as T5")),
+    ("AttentionFusion() + AttentionFusion()", ("both say what the heads read", "keep one")),
+    ("KronA(rows=5)", ("the matrix is 32 x 32, which A of 5 x 4 does not divide", "rows that divide 32")),
+    ("KronAB(columns=5)", ("A of 4 x 5", "columns that divide 32")),
+    ("KronA(rank=9)", ("B is 8 x 8", "ranks from 1 to 8")),
+    ("DoRA(rank=33)", ("DoRA(rank=33): the weight of 'attention.query' is 32 x 32", "ranks from 1 to 32")),
+    ("GLoRA(rank=33)", ("GLoRA(rank=33)", "ranks from 1 to 32")),
     ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
     ("IntrinsicSAID(dimension=100000000)", ("would need", "choose smaller sizes")),
     *[
@@ -75,6 +102,7 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
             ("AdaptBertHypernet", "task_dim"),
             ("AdaptBertHypernet", "hidden"),
             ("PrefixTuning", "length"),
+            ("ParallelAdapter", "bottleneck"),
             ("PrefixTuning", "mlp"),
             ("LoRA", "rank"),
             ("PromptTuning", "length"),
@@ -85,6 +113,8 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
 MERGED = [  # what cannot be merged, and words of the refusal
     ("LoRA(rank=2) + Houlsby(bottleneck=2)", ("Houlsby(bottleneck=2) cannot be merged",)),
     ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),
+    ("KronAB()", ("KronAB() cannot be merged",)),
+    ("MAM(length=2, mlp=None, bottleneck=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
     ("PrefixTuning(length=2, mlp=None) + LoRA(rank=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
 ]
 

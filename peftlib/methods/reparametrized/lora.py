@@ -72,12 +72,14 @@ class LoRA(Method):
     rank: r > 0, at most the smaller side of every weight. alpha: the change is scaled by alpha / r (None: alpha = r, no
     scaling, as AdaptBert writes it).
     sites: which layers, of query, key, value, output, up, down; cross-attention is treated as self-attention is.
+    stabilised: scale by alpha / sqrt(r) instead, after Kalajdzievski (2023), so that a larger rank learns as fast.
     """
 
     rank: int = 8
     alpha: float | None = None
     sites: tuple[str, ...] = ("query", "key", "value")
     dropout: float = 0.0
+    stabilised: bool = False
 
     title = "LoRA"
     family = "reparametrized"
@@ -102,11 +104,15 @@ class LoRA(Method):
             sites=are_sites(self.sites),
         )
 
+    @property
+    def scale(self) -> float:
+        """What the change is multiplied by."""
+        return (self.alpha or self.rank) / (math.sqrt(self.rank) if self.stabilised else self.rank)
+
     def attach(self, at: Attachment) -> None:
-        scale = (self.alpha or self.rank) / self.rank
         for site in at.anatomy.at(*(SITES[s] for s in self.sites)):
             fan_out, fan_in = fits(self, site)
-            at.edit(site, LowRank(fan_in, fan_out, self.rank, scale, self.dropout))
+            at.edit(site, LowRank(fan_in, fan_out, self.rank, self.scale, self.dropout))
 
     def formula(self, shape: Shape) -> int:
         attention = sum(s in ("query", "key", "value", "output") for s in self.sites) * shape.attentions
