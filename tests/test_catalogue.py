@@ -133,8 +133,8 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 def test_a_method_is_its_file_its_page_its_paper_and_its_printed_facts(tmp_path):
     """As CONTRIBUTING.md says, and the file lacks what delays the reading of hints."""
     folder = copied(tmp_path)
-    toy = folder / "peftlib" / "methods" / "additive" / "toy.py"  # a branch that nothing has been in
-    toy.parent.mkdir()
+    toy = folder / "peftlib" / "methods" / "additive" / "toy.py"
+    toy.parent.mkdir(exist_ok=True)
     toy.write_text(TOY)
     with (folder / "book" / "references.bib").open("a") as bibliography:
         bibliography.write("@misc{toy,\n  title = {A toy}\n}\n")

@@ -26,7 +26,7 @@ KINDS = ("bert", "t5")
 # A decoder that is given one token attends to that token alone, whatever its query, key and position bias are. A random
 # BERT's biases are zero, whatever they are multiplied by.
 NO_INFLUENCE = re.compile(
-    r"decoder\.block\.\d+\.layer\.0\.SelfAttention\.(q|k|relative_attention_bias)\.|edits\.glora\.parts\.D\.values"
+    r"decoder\.block\.\d+\.(block\.)?layer\.0\.SelfAttention\.(q|k|relative_attention_bias)\.|edits\.glora\.parts\.D\.values"
 )
 
 matrix = pytest.mark.parametrize("expression", EXPRESSIONS)

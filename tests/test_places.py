@@ -182,13 +182,44 @@ def test_a_query_of_zero_is_the_mean_over_layers(kind):
 
 
 @on_both
-def test_nothing_of_the_backbone_is_kept_for_gradients(kind):
-    model = build("AttentionFusion()", kind).train()
+@pytest.mark.parametrize("expression", ["AttentionFusion()", "LST(reduction=2, skip=0)"])
+def test_nothing_of_the_backbone_is_kept_for_gradients(expression, kind):
+    model = build(expression, kind).train()
     asked = []
     for site in model.anatomy.at("ffn.up"):
         site.module.register_forward_hook(lambda _, __, y: asked.append(y.requires_grad))
     model(TASKS[0], inputs_of(TASKS[0], kind)).sum().backward()
     assert asked and not any(asked)
+
+
+@on_both
+def test_a_ladder_mixes_each_blocks_state_into_the_next_side_state(kind):
+    model, seen = build("LST(reduction=2, skip=2)", kind), {}
+    ladder = model.attachments[0][1].shared[0]
+    stacks = {"encoder": ladder.side.encoder} | ({"decoder": ladder.side.decoder} if kind == "t5" else {})
+    rungs = {name: (stack.layer if kind == "bert" else stack.block)[0] for name, stack in stacks.items()}
+    for name, rung in rungs.items():  # the only one: beside block 1 of 2
+        torch.nn.init.constant_(rung.g, 0.05)
+        rung.register_forward_pre_hook(lambda rung, args, n=name: seen.update({n: (args[0], rung.h)}))
+        rung.block.register_forward_pre_hook(lambda _, args, n=name: seen.update({n + " mixed": args[0]}))
+    read = []
+    ladder.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    run(model, kind)
+    mu = torch.sigmoid(torch.tensor(0.5))
+    for name, rung in rungs.items():
+        s, h = seen[name]
+        assert torch.equal(h, read[0][name][2]) and rung.h is None
+        with torch.no_grad():
+            torch.testing.assert_close(seen[name + " mixed"], mu * s + (1 - mu) * rung.D(h))
+            torch.testing.assert_close(s, ladder.first[name](read[0][name][0]))
+
+
+def test_a_ladder_sees_no_padding():
+    model, inputs = build("LST(reduction=2, skip=0)", "bert"), inputs_of(TASKS[0], "bert")
+    with torch.no_grad():
+        short = {name: t[4:, :-3] for name, t in inputs.items()}  # rows whose last three tokens are padding
+        long = {name: t[4:] for name, t in inputs.items()}
+        torch.testing.assert_close(model(TASKS[0], short), model(TASKS[0], long), rtol=1e-5, atol=1e-6)
 
 
 def test_every_task_may_read_by_a_query_of_its_own():
@@ -228,6 +259,7 @@ def test_what_writes_has_no_heads_to_read_for():
         ("GLoRA(weight='vector', input='vector', bias='vector')", "bert-base-uncased", 92_160, None),
         ("GLoRA()", "t5-base", 884_736, None),
         ("AttentionFusion()", "bert-base-uncased", 768, None),
+        ("LST()", "t5-base", 3_878_712 - 6, None),  # without gates of blocks that have no rung
         ("CrossAttentionTuning()", "t5-base", 28_311_552 + 9_216, None),
         ("CrossAttentionTuning()", "t5-large", 100_687_872, None),
         ("DiffFit()", "bert-base-uncased", 139_776, None),

@@ -24,13 +24,19 @@ PAGES = sorted((records.root() / "notebooks" / "methods").glob("*.ipynb"))
 
 
 def edited_sites(method: str, kind: str) -> set[tuple[str, str]]:
-    """(stack, site) pairs whose module holds an edit, read from the model's modules and not from the attachment."""
+    """(stack, site) pairs whose module holds an edit that changes something, read from the model's modules and not from the
+    attachment."""
     from peftlib import backbones
-    from peftlib.edits import Edited
+    from peftlib.edits import Edited, Seen
 
     model = Tuned(backbones.from_config(blocks.tiny(kind).model.config), method, [get_task("sst"), get_task("quora")])
     sites = model.anatomy.sites
-    return {(s.stack, s.name) for s in sites if isinstance(s.module, Edited) or hasattr(s.module, "inside")}
+    return {
+        (s.stack, s.name)
+        for s in sites
+        if hasattr(s.module, "inside")
+        or (isinstance(s.module, Edited) and not all(isinstance(edit, Seen) for edit in s.module.edits.values()))
+    }
 
 
 def trained_sites(method: str, kind: str) -> set[tuple[str, str]]:
@@ -127,6 +133,8 @@ def test_explanations_of_printed_counts_hold():
     only_48 = 48 * 2 * 8 * (shape.width + shape.inner)
     assert f"{only_48 / 1e6:.2f}" == "3.93"
     assert methods.count("PrefixTuning(length=10, mlp=512)", "t5-large").trainable == 77_250_048
+    assert methods.count("MAM(length=30, mlp=512, bottleneck=512)", "t5-11b").trainable == 1_262_390_784
+    assert f"{methods.count('MAM(length=30, mlp=800, bottleneck=512)', 't5-large').trainable / 1e6:.2f}" == "171.07"
     with_head = methods.count("BitFit()", "t5-base").trainable + 32_100
     assert f"{100 * with_head / 222_882_048:.3f}" == "0.126"
 

@@ -30,7 +30,7 @@ from peftlib.errors import UsageError
 from peftlib.expressions import names
 from peftlib.grids import Preset
 from peftlib.markup import line
-from peftlib.methods.base import Method, parse
+from peftlib.methods.base import METHODS, Method, parse
 from peftlib.model import Tuned
 from peftlib.papers import about, paper_table, papers, part, rounds_to, tables
 from peftlib.report import choice, concerning, learned, style, suites, verdicts
@@ -224,7 +224,8 @@ def _pieces(method: str) -> list[type | FunctionType]:
     """Classes and functions that an expression's methods are made of: the methods, what they attached to a tiny model, and
     what these name, one after the other."""
     model = Tuned(backbones.from_config(tiny("bert").model.config), method, [get_task("sst")])
-    todo: list[type | FunctionType] = [type(leaf) for leaf, _ in model.attachments]
+    todo: list[type | FunctionType] = [METHODS[name] for name in names(method)]  # one that is made of others among them
+    todo += [type(leaf) for leaf, _ in model.attachments]
     todo += [type(part) for _, at in model.attachments for part in [*(edit for _, edit in at.edits), *at.shared]]
     found: dict[type | FunctionType, None] = {}
     while todo:

@@ -14,6 +14,7 @@ from tiny import CONFIGS, build
 from peftlib import backbones
 from peftlib.data.tasks import get_task
 from peftlib.methods import (
+    LST,
     MAM,
     METHODS,
     AdaLoRA,
@@ -56,6 +57,7 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("a scale of nothing", lambda: ParallelAdapter(scale=0), ("ParallelAdapter(scale=0.0) is impossible",)),
     ("a part's size of nothing", lambda: MAM(bottleneck=0), ("ParallelAdapter(bottleneck=0) is impossible",)),
     ("no form at all", lambda: GLoRA(weight="none", input="none", bias="none"), ("GLoRA(bias='none') is impossible",)),
+    ("a ladder without rungs", lambda: LST(skip=1), ("LST(skip=1) is impossible",)),
     ("an unknown form", lambda: GLoRA(weight="diagonal"), ("GLoRA(weight='diagonal') is impossible",)),
     ("a place where no product stands", lambda: KronA(sites=("up",)), ("KronA(sites=('up',)) is impossible",)),
     ("a text of a million letters", lambda: Houlsby(activation="x" * 10**6), ("Houlsby(activation='xxx", "is impossible")),
@@ -80,6 +82,8 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("Layers(LoRA(), start=2)", ("blocks from 2 to the end of each stack", "2 encoder blocks", "the first is 0")),
     ("Layers(LoRA(), stop=3)", ("blocks from 0 to 3 of each stack", "2 encoder blocks")),
     ("Layers(LoRA(), stack='decoder')", ("of decoder", "2 encoder blocks")),
+    ("LST(reduction=3)", ("reduction must divide the width 32, the feed-forward width 64 and the head size 8",)),
+    ("LST(reduction=2, skip=2) + AttentionFusion()", ("both say what the heads read",)),
     ("CrossAttentionTuning()", ("CrossAttentionTuning() needs a decoder", "bert", "use an encoder-decoder such as T5")),
     ("AttentionFusion() + AttentionFusion()", ("both say what the heads read", "keep one")),
     ("KronA(rows=5)", ("the matrix is 32 x 32, which A of 5 x 4 does not divide", "rows that divide 32")),

@@ -74,7 +74,7 @@ class DoRA(LoRA):
         "line": "--",
         "row": "rank=8",
         "small": "rank=4",
-        "peft": "LoraConfig(use_dora=True)",
+        "peft": "LoraConfig",
     }
 
     def attach(self, at: Attachment) -> None:
