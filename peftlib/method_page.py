@@ -227,7 +227,7 @@ def _values(label: str) -> dict[str, str]:
     example = (entry.example if entry else None) or row
     classes = [METHODS[name] for name in names(example)]
     copies = any(per_task(example))
-    to_peft = isinstance(parse(example), LoRA)
+    to_peft = type(parse(example)) is LoRA  # interop writes no other
     return {
         "label": label,
         "title": classes[0].title if entry else label,
