@@ -64,13 +64,15 @@ def choosing(records):
 
 @pytest.mark.parametrize("label", METHOD_RUNS)
 def test_choosing_and_a_methods_page_agree(records, choosing, label):
+    if label not in choosing:
+        pytest.skip("no record of it is in the comparison")
     costs, row = table(methods.cost(records, label))[label], choosing[label]
     assert {name: costs[name] for name in ("time", "memory", "stored")} == {
         name: row[name] for name in ("time", "memory", "stored")
     }
     said = methods.scored(records, label).text
     score, low, high = re.search(r"it scores ([\d.]+) \(([\d.]+) to ([\d.]+)\)", said).groups()
-    assert (score, f"{low} to {high}") == (row["test score"], row["interval"])
+    assert f"{score} [{low}, {high}]" == row["test score"]
     if row["time"] != "not measured" and label != "Full":
         assert f"takes {row['time']} times the time and {row['memory']} times the memory" in said
     told = "cannot be told from" if row["level with the highest"] == "yes" else "is below"
@@ -80,7 +82,7 @@ def test_choosing_and_a_methods_page_agree(records, choosing, label):
 def test_choosing_and_efficiency_agree(choosing):
     """On all configurations that were measured; of a method that is compared in another, on the first of it."""
     measured = table(budget.steps())
-    rows = {label: method for label, method in METHOD_RUNS.items() if choice.cost(method)}
+    rows = {label: method for label, method in METHOD_RUNS.items() if choice.cost(method) and label in choosing}
     assert rows
     for label, method in rows.items():
         alike = [name for name in measured if expressions.names(name) == expressions.names(method)]
@@ -93,7 +95,7 @@ def test_choosing_and_efficiency_agree(choosing):
 def test_the_picture_shows_the_tables_numbers(records, choosing):
     for point in choice.points(records, "sst"):
         row = choosing[point.label]
-        assert row["test score"] == f"{point.score.mean:.3f}" and row["stored"] == f"{point.stored:,}"
+        assert row["test score"].split()[0] == f"{point.score.mean:.3f}" and row["stored"] == f"{point.stored:,}"
 
 
 def test_no_page_takes_time_or_memory_of_a_method_from_records(records, monkeypatch):
