@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from peftlib.errors import UsageError, short
 from peftlib.grids import DEFAULT_TASKS
 from peftlib.methods.base import Expression, parse
 from peftlib.model import Counts, Tuned
+
+if typing.TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MOST = 1000  # tasks, and copies of methods
 
@@ -54,9 +58,15 @@ def make_tasks(tasks: int | Sequence[str]) -> list[Task]:
 
 
 def shape_model(
-    method: str | Expression, backbone: str, tasks: int | Sequence[str] = 1, form: str = "heads", **options
+    method: str | Expression,
+    backbone: str | PreTrainedModel,
+    tasks: int | Sequence[str] = 1,
+    form: str = "heads",
+    **options,
 ) -> Tuned:
     """The method on a backbone without weights, everything on the ``meta`` device. form, options: of `Tuned`.
+
+    backbone: a name, as in `count`, or a model that is on that device.
 
     Raises:
         UsageError: an expression, backbone or task that cannot be read, or more than `MOST` methods with all
@@ -67,7 +77,7 @@ def shape_model(
     if copies > MOST:
         raise UsageError(f"{short(str(method))} for {len(tasks):,} tasks is {copies:,} methods: expected at most {MOST:,}")
     with torch.device("meta"):
-        body = shape_only(backbone, form)
+        body = shape_only(backbone, form) if isinstance(backbone, str) else backbone
         pooling = "cls" if getattr(body, "pooler", None) is not None else "mean"
         return Tuned(body, method, tasks, pooling=pooling, form=form, **options)
 

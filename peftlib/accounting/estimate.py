@@ -12,7 +12,10 @@ kernels that a real device would choose for attention and dropout.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
+import typing
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +36,9 @@ from peftlib.methods.base import Attachment, Expression
 from peftlib.methods.selective.fish import FishMask
 from peftlib.model import Tuned
 from peftlib.records import Run
+
+if typing.TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PRECISIONS, DEVICES = ("fp32", "bf16"), ("cuda", "cpu")
 # What autocast does in its low precision, under the names by which backbones and methods call it.
@@ -81,32 +87,40 @@ class Estimate:
         return dataclasses.asdict(self)
 
 
+Moves = list[tuple[str, int]]
+
+
 class Live(TorchDispatchMode):
-    """Bytes of the storages made inside it that are still alive (``now``), and the most there were (``peak``)."""
+    """Follows the storages made inside it: ``moves`` holds, in order, the operation that made one and its bytes, and a
+    negative number of bytes when one goes."""
 
     def __init__(self, before: Sequence[Tensor] = ()):
         super().__init__()
-        self.now = self.peak = 0
+        self.moves: Moves = []
         self.alive = {t.untyped_storage()._cdata for t in before}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for t in tree_leaves(out):
             if isinstance(t, Tensor):
-                self._follow(t.untyped_storage())
+                self._follow(func.__name__, t.untyped_storage())
         return out
 
-    def _follow(self, storage) -> None:
+    def _follow(self, made_by: str, storage) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key not in self.alive:
             self.alive.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
+            self.moves.append((made_by, size))
             weakref.finalize(storage, self._gone, key, size).atexit = False
 
     def _gone(self, key: int, size: int) -> None:
         self.alive.discard(key)
-        self.now -= size
+        self.moves.append(("", -size))
+
+
+def highest(moves: Moves) -> int:
+    """The most bytes that were there at any time."""
+    return max(itertools.accumulate((size for _, size in moves), initial=0))
 
 
 class Emulated(TorchFunctionMode):
@@ -177,18 +191,17 @@ class Emulated(TorchFunctionMode):
 
 
 class Saved:
-    """What autograd keeps for the backward pass: ``bytes``, parameters left out, each storage once."""
+    """What autograd keeps for the backward pass: ``sizes`` in bytes, parameters left out, each storage once."""
 
     def __init__(self, parameters: Sequence[Tensor]):
         self.seen = {p.untyped_storage()._cdata for p in parameters}
-        self._storages: list[torch.UntypedStorage]
-        self.bytes, self._storages = 0, []
+        self.sizes: list[int] = []
 
     def pack(self, t: Tensor) -> Tensor:
         storage = t.untyped_storage()
         if storage._cdata not in self.seen:
             self.seen.add(storage._cdata)
-            self.bytes += storage.nbytes()
+            self.sizes.append(storage.nbytes())
         return t.detach()  # not t: an output that holds its own graph would never go
 
     def watch(self):
@@ -208,7 +221,7 @@ def _spread(leaf: FishMask, at: Attachment) -> None:
 
 def _model(
     method: str | Expression,
-    backbone: str,
+    backbone: str | PreTrainedModel,
     tasks: int | Sequence[str],
     precision: str,
     dropout: float,
@@ -230,8 +243,9 @@ def _inputs(batch: int, length: int, answer: int) -> dict[str, Tensor]:
     return {"input_ids": ones, "attention_mask": ones.clone(), **answers}
 
 
-def _bytes(tensors) -> int:
-    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
+def _sizes(tensors) -> list[int]:
+    """Bytes of each storage, once."""
+    return list({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 def _check(batch: int, length: int, precision: str, device: str, answer: int) -> None:
@@ -290,18 +304,9 @@ def estimate(
     model.require_training()
     if (room := model.anatomy.positions) is not None and length > room:
         raise UsageError(f"cannot estimate with length {length}: {backbone} has {room} positions")
-    everything = [*model.parameters(), *model.buffers()]
-    saved, live, flops = Saved(everything), Live(everything), FlopCounterMode(display=False)
-    with flops, live, Emulated(precision, device):
-        with saved.watch():
-            loss = _loss(model, _inputs(batch, length, answer))
-        loss.backward()
-    del loss
-    trained = [p for p in model.parameters() if p.requires_grad]
-    grads = [p.grad for p in trained if p.grad is not None]
-    gradients = _bytes(grads)
-    state, stepping = _step(model.optimizer(1e-3, 0.01), [*everything, *grads])
-    weights = _bytes(everything)
+    flops = FlopCounterMode(display=False)
+    step = training_step(model, _inputs(batch, length, answer), precision, device, flops)
+    weights, gradients, state = sum(step.weights), sum(step.gradients), sum(step.optimizer)
     return Estimate(
         str(model.method),
         backbone,
@@ -313,22 +318,60 @@ def estimate(
         weights,
         gradients,
         state,
-        saved.bytes,
-        weights + max(state + live.peak, gradients + stepping),
+        sum(step.activations),
+        weights + max(state + highest(step.forward + step.backward), gradients + highest(step.update)),
         int(flops.get_total_flops()),
     )
 
 
-def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[int, int]:
-    """Bytes of an optimizer's state, and the most that its step makes beside what was there before."""
+@dataclass(frozen=True)
+class Step:
+    """Bytes of every storage of a training step. weights to activations: as `Estimate` has their sums. forward, backward:
+    what comes and goes in these passes. update: in the first step of the
+    optimizer; the state alone if that is fused."""
+
+    weights: list[int]
+    gradients: list[int]
+    optimizer: list[int]
+    activations: list[int]
+    forward: Moves
+    backward: Moves
+    update: Moves
+
+
+def training_step(
+    model: Tuned,
+    inputs: dict[str, Tensor],
+    precision: str,
+    device: str,
+    flops: contextlib.AbstractContextManager | None = None,
+) -> Step:
+    """One training step of a model on the ``meta`` device. flops: counts them, which takes most of the time."""
+    everything = [*model.parameters(), *model.buffers()]
+    saved, live = Saved(everything), Live(everything)
+    with flops or contextlib.nullcontext(), live, Emulated(precision, device):
+        with saved.watch():
+            loss = _loss(model, inputs)
+        passed = len(live.moves)
+        loss.backward()
+    del loss
+    trained = [p for p in model.parameters() if p.requires_grad]
+    grads = [p.grad for p in trained if p.grad is not None]
+    forward, backward = live.moves[:passed], live.moves[passed:]
+    state, update = _step(model.optimizer(1e-3, 0.01), [*everything, *grads])
+    return Step(_sizes(everything), _sizes(grads), state, saved.sizes, forward, backward, update)
+
+
+def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[list[int], Moves]:
+    """Bytes of an optimizer's state, and what its step makes beside what was there before."""
     fused = any(group.get("fused") for group in optimizer.param_groups)
     for group in optimizer.param_groups:
         if fused:
             group["fused"] = None  # the fused kernel does not run on meta, and makes nothing but the state
     with Live(before) as live:
         optimizer.step()
-    state = _bytes(v for s in optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
-    return state, state if fused else live.peak
+    state = _sizes(v for s in optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
+    return state, [("state", size) for size in state] if fused else live.moves
 
 
 def _loss(model: Tuned, inputs: dict[str, Tensor]) -> Tensor:
@@ -385,5 +428,5 @@ def _estimate_run(run: Run, batch: int, length: int, answer: int) -> int:
     model = _model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0, recipe.form).eval()
     with torch.no_grad(), Live([*model.parameters(), *model.buffers()]) as live, Emulated(recipe.precision, device):
         model(model.tasks[0], _inputs(EVAL_BATCH, length, answer))
-    kept = _bytes(model.delta().values()) if device == "cpu" and recipe.epochs > 1 else 0
-    return kept + max(step.peak, step.weights + step.optimizer + live.peak)
+    kept = sum(_sizes(model.delta().values())) if device == "cpu" and recipe.epochs > 1 else 0
+    return kept + max(step.peak, step.weights + step.optimizer + highest(live.moves))

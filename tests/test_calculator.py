@@ -1,0 +1,200 @@
+"""The calculator's closed forms and its page against `count` and `estimate`, on choices drawn at random."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from peftlib import catalogue
+from peftlib.accounting.closed import Case, trace
+from peftlib.accounting.counting import count
+from peftlib.accounting.estimate import estimate
+from peftlib.accounting.polynomials import letters, value
+from peftlib.backbones import SHAPES
+from peftlib.errors import UsageError
+from peftlib.report import calculator
+from peftlib.report.calculator import ASKED, LENGTHS, PRECISIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("minilm", "distilbert-base-uncased", "t5-small", "mt5-small")  # whose steps are estimated here
+PARTS = ("weights", "gradients", "optimizer", "activations", "peak")
+
+
+def asked_at_random(draw: random.Random, data: dict, backbones: list[str]) -> dict:
+    """What a reader may choose."""
+    method = draw.choice(list(ASKED))
+    fields = data["methods"][method]["fields"]
+    return {
+        "backbone": draw.choice(backbones),
+        "method": method,
+        "values": {name: draw.choice(field["choices"]) for name, field in fields.items()},
+        "tasks": draw.randint(1, 4),
+        "copies": data["methods"][method]["copied"] and draw.random() < 0.5,
+        "batch": draw.choice((2, 3, 8, 17, 32, 100)),
+        "length": draw.choice(LENGTHS),
+        "precision": draw.choice(PRECISIONS),
+        "budget": 24,
+    }
+
+
+def expression_of(chosen: dict) -> str:
+    return f"{chosen['method']}({', '.join(f'{name}={said}' for name, (said, _) in chosen['values'].items())})"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("calculator")
+    names = ("calculator.js", "calculator.css", "tables.js", "book.css")
+    for name in names:
+        shutil.copy(ROOT / "book/_static" / name, folder)
+    links = "".join(
+        f'<link rel="stylesheet" href="{n}">' if n.endswith("css") else f'<script src="{n}"></script>' for n in names
+    )
+    made = folder / "page.html"
+    made.write_text(
+        f'<!doctype html><html data-theme="light"><meta charset="utf-8">{links}<article class="bd-article">'
+        f"{calculator.show().content}{calculator.common().content}</article>"
+    )
+    return made
+
+
+@pytest.fixture
+def opened(page, browser):
+    browser.width(1280)
+    browser.open(page.as_uri())
+    ready = "document.querySelector('.calculator').calculate ? true : new Promise(r => setTimeout(() => r(false), 50))"
+    assert any(browser.ask(ready) for _ in range(100))
+    return browser
+
+
+def figures(browser, chosen: dict) -> dict:
+    return browser.ask(f"document.querySelector('.calculator').calculate({json.dumps(chosen)})")
+
+
+def figure(browser, name: str) -> str:
+    return browser.ask(f"document.querySelector('[data-figure={name}]').textContent")
+
+
+def test_every_method_can_be_chosen():
+    assert set(ASKED) == set(catalogue.methods()) - {"OutputLayer"}  # which adds nothing where there are heads
+
+
+def test_the_page_counts_as_the_library_does(opened):
+    draw, data, compared = random.Random(1), calculator.data(), 0
+    while compared < 30:
+        chosen = asked_at_random(draw, data, list(SHAPES))
+        found, method = figures(opened, chosen), expression_of(chosen)
+        method = f"PerTask({method})" if chosen["copies"] else method
+        if "refused" in found:
+            continue
+        wanted = count(method, chosen["backbone"], chosen["tasks"])
+        names = ("trainable", "stored", "changed", "heads")
+        assert {name: found[name] for name in names} == {name: getattr(wanted, name) for name in names}, chosen
+        assert found["disk"] == 4 * (wanted.stored + wanted.heads)
+        compared += 1
+
+
+def test_the_page_refuses_what_the_library_refuses(opened):
+    draw, data, refused = random.Random(2), calculator.data(), 0
+    while refused < 8:
+        chosen = asked_at_random(draw, data, list(SMALL))
+        method = expression_of(chosen)
+        if "refused" not in figures(opened, chosen):
+            continue
+        with pytest.raises(UsageError):
+            count(f"PerTask({method})" if chosen["copies"] else method, chosen["backbone"], chosen["tasks"])
+            estimate(method, chosen["backbone"], chosen["batch"], chosen["length"])
+        refused += 1
+
+
+@pytest.mark.slow
+def test_the_page_needs_the_memory_that_the_library_estimates(opened):
+    draw, data, compared = random.Random(3), calculator.data(), 0
+    while compared < 10:
+        chosen = asked_at_random(draw, data, list(SMALL))
+        found = figures(opened, chosen)
+        if "peak" not in found:
+            continue
+        shape = (chosen["backbone"], chosen["batch"], chosen["length"], chosen["precision"])
+        wanted = estimate(expression_of(chosen), *shape)
+        assert {name: found[name] for name in PARTS} == {name: getattr(wanted, name) for name in PARTS}, chosen
+        compared += 1
+
+
+def test_the_largest_batch_fits_and_one_more_does_not(opened):
+    chosen = {
+        "backbone": "bert-base-uncased",
+        "method": "LoRA",
+        "values": {"rank": ["8", 8], "sites": ["('query', 'value')", None]},
+    }
+    chosen |= {"tasks": 1, "copies": False, "batch": 32, "length": 128, "precision": "bf16", "budget": 2}
+    largest = figures(opened, chosen)["largest"]
+    assert (
+        figures(opened, chosen | {"batch": largest})["peak"]
+        <= 2e9
+        < figures(opened, chosen | {"batch": largest + 1})["peak"]
+    )
+
+
+@pytest.mark.parametrize(
+    "name, wrong", [("batch", "1"), ("batch", ""), ("batch", "2.5"), ("tasks", "0"), ("tasks", "1001")]
+)
+def test_a_number_that_is_not_known_is_refused(opened, name, wrong):
+    opened.ask(
+        f"(() => {{ const it = document.querySelector('.calculator [name={name}]'); it.value = '{wrong}';"
+        "it.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    assert name in opened.ask("document.querySelector('.calculator .refused').textContent")
+    assert figure(opened, "peak_said") == "–"
+
+
+def test_it_is_used_by_keyboard_and_asks_nobody(opened):
+    before = figure(opened, "trainable_said"), figure(opened, "expression")
+    assert before[1].startswith("LoRA(")
+    opened.ask("document.querySelector('.calculator [name=field-rank]').focus()")
+    opened.press("ArrowDown", 40)
+    after = figure(opened, "trainable_said"), figure(opened, "expression")
+    assert before[0] != after[0] and before[1] != after[1]
+    opened.ask("document.querySelector('.calculator [name=method]').focus()")
+    opened.press("ArrowDown", 40)
+    assert figure(opened, "expression").startswith("IntrinsicSAID")
+    assert not opened.errors
+    assert all(url.startswith(("file:", "blob:")) for url in opened.requests)
+
+
+def test_it_fits_a_phone(opened):
+    opened.width(380)
+    assert opened.ask("document.scrollingElement.scrollWidth") <= 380
+
+
+def test_without_scripts_the_table_is_there_and_the_form_is_not(page):
+    text = page.read_text()
+    assert "<form hidden>" in text and "Common choices" in text
+    assert len(text) < 300_000
+
+
+@pytest.mark.parametrize(
+    "case, expression",
+    [
+        (Case("LoRA", ("rank",)), "LoRA(rank=6)"),
+        (Case("Compacter", ("bottleneck", "n")), "Compacter(bottleneck=36, n=6)"),
+        (Case("PromptTuning", ("length",)), "PromptTuning(length=21)"),
+        (Case("GaLore", ("rank",), whole=True), "GaLore(rank=40)"),
+    ],
+)
+def test_a_closed_form_holds_at_sizes_that_were_not_traced(case, expression):
+    given = dict(part.split("=") for part in expression.partition("(")[2][:-1].split(", "))
+    forms = trace(case, "minilm", "bf16").at(SHAPES["minilm"]())
+    at = letters(5, 96, {name: int(number) for name, number in given.items()})
+    wanted = estimate(expression, "minilm", 5, 96)
+    assert max(value(poly, at) for poly in forms.peak) == wanted.peak
+    assert [value(getattr(forms, part), at) for part in PARTS[:-1]] == [getattr(wanted, part) for part in PARTS[:-1]]
+
+
+def test_sizes_that_are_no_products_have_no_closed_form():
+    with pytest.raises(UsageError, match="no product of sizes"):
+        trace(Case("AdaptBertHypernet", ("bottleneck", "task_dim", "hidden")), "minilm", "bf16")
