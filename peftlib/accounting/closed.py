@@ -62,8 +62,8 @@ class Case:
     """A method, with what is traced by primes and what is fixed.
 
     free: hyperparameters that the forms hold for, at whatever value. fixed: text of the others that are not at their
-    defaults. drop: blocks at the bottom of each stack that are unlike the rest. whole: traced at a backbone's own depth, for
-    a step visits its blocks once more between the passes or after them.
+    defaults. drop: blocks at the bottom of each stack that are unlike the rest. whole: traced at a backbone's own depth,
+    for a step visits its blocks once more between the passes or after them.
     """
 
     method: str

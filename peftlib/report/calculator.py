@@ -2,8 +2,8 @@
 
 The page's script (``book/_static/calculator.js``) evaluates closed forms, which `peftlib/report/calculator.json` holds:
 counts from `peftlib.accounting.counting.count`, memory from `peftlib.accounting.closed`. They hold for the choices below
-and no others, and any batch from two sequences on (one alone takes other steps). ``python -m peftlib.report.calculator`` writes
-the file anew, and tests/test_calculator.py compares it with the library.
+and no others, and any batch from two sequences on (one alone takes other steps). ``python -m peftlib.report.calculator``
+adds to the file what it lacks, and tests/test_calculator.py compares it with the library.
 """
 
 from __future__ import annotations
