@@ -184,7 +184,7 @@ class _Traced:
         """What is there, and what a further block of each stack adds: (events, 1 + stacks, monomials)."""
         return np.stack([rows[0], *(row - rows[0] for row in rows[1:])], axis=1)
 
-    def _events(self, moves: Sequence[Moves], start: Sequence[np.ndarray]) -> np.ndarray:
+    def _events(self, moves: Sequence[Moves], start: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """What is in use whenever something has come, as `_grown`; where an event can be counted from the first block and
         from the last, both."""
         kinds = [[(label, _split(size)[0], size > 0) for label, size in one] for one in moves]
