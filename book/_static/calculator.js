@@ -36,7 +36,7 @@ async function setUpCalculator(box) {
     link.textContent = data.methods[at("method").value].title;
     if (page) link.href = page; else link.removeAttribute("href");
   };
-  at("method").addEventListener("change", fields);
+  for (const event of ["input", "change"]) at("method").addEventListener(event, fields);  // before the form shows them
   form.addEventListener("input", show);
   form.addEventListener("change", show);
   box.querySelectorAll("button.copy").forEach((button) => button.addEventListener("click", async () => {
@@ -64,23 +64,28 @@ function calculate(data, chosen) {
   if (refused) return { refused: `Not possible: ${refused}.` };
   const out = { expression: chosen.copies ? `PerTask(${leaf})` : leaf };
 
-  // Counts: polynomials of names. Copies of a method count as often, but what LoRA changes is the same for all.
-  const named = data.counts[chosen.backbone][chosen.method][key(method, chosen.values, [])];
-  const sum = (poly) => Object.entries(poly).reduce((total, [names, c]) => total + names.split("*").filter(Boolean).reduce((x, name) => x * number[name], c), 0);
-  const copies = chosen.copies ? chosen.tasks : 1, constant = named.changed && Object.keys(named.changed).join() === "";
-  const embedded = chosen.method === "AdaptBertHypernet" && !chosen.copies ? (chosen.tasks - 1) * number.task_dim : 0;
-  out.trainable = copies * sum(named.trainable) + embedded;
-  out.stored = named.stored ? copies * sum(named.stored) : out.trainable;
-  out.changed = named.changed ? (constant ? 1 : copies) * sum(named.changed) : out.stored;
   out.heads = 0;
   for (let i = 0; i < chosen.tasks; i++) out.heads += (shape.width + 1) * data.outputs[i % data.outputs.length];
-  out.disk = 4 * (out.stored + out.heads);
-  for (const name of ["trainable", "stored", "changed"]) {
-    const percent = 100 * out[name] / shape.total;
-    out[`${name}_said`] = `${said(out[name])} (${percent >= 10 || !percent ? percent.toFixed(1) : percent.toPrecision(2)} %)`;
-  }
   out.heads_said = said(out.heads);
-  out.disk_said = bytes(out.disk);
+
+  // Counts: polynomials of names. Copies of a method count as often, but what LoRA changes is the same for all.
+  const named = data.counts[chosen.backbone][chosen.method]?.[key(method, chosen.values, [])];
+  if (named) {
+    const sum = (poly) => Object.entries(poly).reduce((total, [names, c]) => total + names.split("*").filter(Boolean).reduce((x, name) => x * number[name], c), 0);
+    const copies = chosen.copies ? chosen.tasks : 1, constant = named.changed && Object.keys(named.changed).join() === "";
+    const embedded = chosen.method === "AdaptBertHypernet" && !chosen.copies ? (chosen.tasks - 1) * number.task_dim : 0;
+    out.trainable = copies * sum(named.trainable) + embedded;
+    out.stored = named.stored ? copies * sum(named.stored) : out.trainable;
+    out.changed = named.changed ? (constant ? 1 : copies) * sum(named.changed) : out.stored;
+    out.disk = 4 * (out.stored + out.heads);
+    for (const name of ["trainable", "stored", "changed"]) {
+      const percent = 100 * out[name] / shape.total;
+      out[`${name}_said`] = `${said(out[name])} (${percent >= 10 || !percent ? percent.toFixed(1) : percent.toPrecision(2)} %)`;
+    }
+    out.disk_said = bytes(out.disk);
+  } else {
+    for (const name of ["trainable", "stored", "changed", "disk"]) out[`${name}_said`] = "not tabulated: run peftlib count, below";
+  }
 
   // Memory: of a step of one task.
   const forms = data.memory[chosen.backbone][chosen.method]?.[chosen.precision]?.[key(method, chosen.values, ["n"])];
@@ -101,8 +106,7 @@ function calculate(data, chosen) {
     out.largest_said = out.largest ? `${said(out.largest)} sequences` : "not two sequences";
     out.fits_said = out.peak <= budget ? `fits in ${chosen.budget} GB` : `does not fit in ${chosen.budget} GB`;
   } else {
-    for (const part of [...parts, "peak"]) out[`${part}_said`] = "not tabulated";
-    out.fits_said = out.largest_said = "ask the command below";
+    for (const part of [...parts, "peak"]) out[`${part}_said`] = "not tabulated: run peftlib estimate, below";
   }
   const measured = method.time.find(([expression]) => expression === leaf) ?? method.time[0];
   out.time_said = measured ? `${measured[1].toPrecision(2)} × full fine-tuning, measured with ${measured[0]} ${data.measured}` : "not measured";

@@ -1,0 +1,326 @@
+"""What methods train, store, change and need in memory on each known shape, as closed forms in ``tabulated.json``.
+
+Counts come from `peftlib.accounting.counting.count`, memory from `peftlib.accounting.closed`. They hold for the choices
+below and no others, and any batch from two sequences on (one alone takes other steps).
+
+``python -m peftlib.accounting.tabulated`` adds to the file what it lacks, and computes anew what is there of the methods
+that it is given: tests/test_calculator.py compares every method with the library and says which have changed. A method that
+`ASKED` does not have is counted at the hyperparameters of its row in the comparison, and its memory is not tabulated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peftlib import expressions
+from peftlib.accounting.polynomials import Poly, letters
+from peftlib.catalogue import methods
+from peftlib.errors import UsageError
+
+if TYPE_CHECKING:
+    from peftlib.accounting.closed import Case, Forms
+
+FILE = Path(__file__).with_suffix(".json")
+LENGTHS, PRECISIONS, LEAST_BATCH = (32, 64, 128, 256, 384, 512), ("bf16", "fp32"), 2
+RANKS, WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128, 256), (8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
+BATCHES = tuple(int(1.3**i) for i in range(3, 62))  # 2 and on
+NEAR = 0.0002  # of the peak of memory
+NORMS = {"train_norms": (False, True)}
+LAYERS = ("query", "key", "value", "output", "up", "down")
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the reader chooses of a method. numbers: fields whose values the forms have as letters. options: fields of which
+    every combination has forms of its own. absent: a number that may be None, which is an option too. whole: see
+    `peftlib.accounting.closed.Case`. memory: fields at the only values that memory is known for; None if it is for none."""
+
+    numbers: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    options: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    absent: str = ""
+    whole: bool = False
+    memory: dict[str, tuple] | None = dataclasses.field(default_factory=dict)
+
+
+BOTTLENECK = Asked({"bottleneck": WIDTHS}, NORMS, memory={"train_norms": (False,)})
+KRONECKER = {"n": (2, 4, 8, 12)}
+COMPACTER = Asked(
+    {"bottleneck": WIDTHS, "rank": (1, 2, 4)}, KRONECKER | NORMS, memory={"rank": (1,), "train_norms": (True,)}
+)
+ASKED = {
+    "Full": Asked(),
+    "HeadOnly": Asked(),
+    "AdaptBertAdapter": Asked({"bottleneck": WIDTHS}),
+    "AdapterDrop": Asked(
+        {"bottleneck": WIDTHS}, {"drop": (1, 2, 5)} | NORMS, memory={"drop": (2,), "train_norms": (False,)}
+    ),
+    "AdapterLowRank": Asked({"bottleneck": WIDTHS, "rank": (1, 2, 4, 8)}, NORMS, memory={"train_norms": (True,)}),
+    "Houlsby": BOTTLENECK,
+    "PfeifferAttention": BOTTLENECK,
+    "PfeifferFFN": BOTTLENECK,
+    "PHMAdapter": Asked({"bottleneck": WIDTHS}, KRONECKER | NORMS, memory={"train_norms": (True,)}),
+    "Compacter": COMPACTER,
+    "CompacterPlusPlus": COMPACTER,
+    "PrefixTuning": Asked({"length": (5, 10, 20, 30, 50, 100, 200), "mlp": (128, 256, 512, 800)}, absent="mlp"),
+    "PromptTuning": Asked({"length": (5, 10, 20, 50, 100, 150)}),
+    "BitFit": Asked(),
+    "FishMask": Asked(options={"fraction": (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)}, memory=None),
+    "LayerNormTuning": Asked(),
+    "AdaLoRA": Asked({"rank": (2, 4, 8, 12, 16, 32), "target": (1, 2, 4, 8, 16)}, whole=True),
+    "GaLore": Asked({"rank": (64, 128, 256)}, whole=True),
+    "LoRA": Asked({"rank": RANKS}, {"sites": (("query", "value"), LAYERS[:3], LAYERS)}),
+    "IntrinsicSAID": Asked({"dimension": (1000, 1400, 2000, 5000, 10000, 20000, 50000)}, memory=None),
+    "AdaptBertHypernet": Asked(
+        {"bottleneck": (8, 16, 24, 32, 48, 64), "task_dim": (32, 64, 128), "hidden": (64, 128, 256)}, memory=None
+    ),
+}
+
+
+@functools.cache
+def asked_of() -> dict[str, Asked]:
+    """What is asked of every method there is: of those that `ASKED` does not have, the one choice is that of their row."""
+    listed = [method for method in methods() if method != "OutputLayer"]  # which adds nothing where there are heads
+    return {method: ASKED.get(method) or _as_in_its_row(method) for method in (*ASKED, *listed)}
+
+
+def _as_in_its_row(method: str) -> Asked:
+    return Asked(
+        options={name: (value,) for name, value in given(methods()[method].row or f"{method}()").items()}, memory=None
+    )
+
+
+def given(method: str) -> Values:
+    """The hyperparameters of a method that are not at their defaults."""
+    ((leaf, _),) = expressions.parse(method).leaves()
+    return dict(leaf.given)
+
+
+def tabulated() -> dict[str, Any]:
+    """The file."""
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"backbones": {}, "counts": {}, "memory": {}}
+
+
+def cases(asked: Asked) -> Iterator[Values]:
+    """Every combination of options."""
+    options = list(asked.options.items()) + ([(asked.absent, (None, ...))] if asked.absent else [])
+    for chosen in itertools.product(*(values for _, values in options)):
+        yield {name: value for (name, _), value in zip(options, chosen, strict=True) if value is not ...}
+
+
+def key(case: Values) -> str:
+    """A case's name in the file and in the page's script."""
+    return ";".join(f"{name}={value!r}" for name, value in case.items())
+
+
+def expression(method: str, values: Values) -> str:
+    return expressions.canonical(f"{method}({', '.join(f'{name}={value!r}' for name, value in values.items())})")
+
+
+def numbers_of(asked: Asked, case: Values) -> dict[str, tuple[int, ...]]:
+    """The fields that are letters in a case, with their choices."""
+    return {name: values for name, values in asked.numbers.items() if name not in case}
+
+
+def possible(method: str, values: Values, width: int) -> bool:
+    """May these be together? What book/_static/calculator.js refuses, too; all other choices are possible everywhere."""
+    bottleneck, n = values.get("bottleneck", 0), values.get("n", 1)
+    rank = values.get("rank", 1)
+    most = {"AdapterLowRank": bottleneck, "Compacter": bottleneck // n, "CompacterPlusPlus": bottleneck // n}
+    return width % n == 0 and bottleneck % n == 0 and rank <= most.get(method, rank) and values.get("target", 1) <= rank
+
+
+def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
+    """By case the polynomials of what is trained, and of what is stored and changed where that is something else."""
+    from peftlib.accounting.counted import shape
+    from peftlib.accounting.counting import count
+    from peftlib.methods import parse
+
+    if method not in ASKED:
+        (case,) = cases(asked)
+        try:
+            one, three = (count(expression(method, case), backbone, tasks) for tasks in (1, 3))
+        except UsageError as e:  # not on this backbone, or not alone
+            print(backbone, method, e, flush=True)
+            return {}
+        told = {name: {"": getattr(one, name)} for name in ("trainable", "stored", "changed")}
+        same = all(told[name][""] == getattr(three, name) for name in told)  # else it grows with the tasks
+        return {key(case): told} if same else {}
+    sizes, found = shape(backbone), {}
+
+    def trained(values: Values) -> int:
+        return parse(expression(method, values)).formula(sizes)  # type: ignore[attr-defined]  # a method
+
+    for case in cases(asked):
+        if sizes.width % case.get("n", 1):
+            continue
+        letters = list(numbers_of(asked, case))
+        points = {name: (least(method, name, case), 2 * least(method, name, case)) for name in letters}
+        trainable = multilinear(lambda values, case=case: trained(case | values), points)
+        told = {"trainable": trainable}
+        if method == "FishMask":
+            told["stored"] = {name: 2 * number for name, number in trainable.items()}
+        elif method == "AdaLoRA":
+            told["stored"] = {name.replace("rank", "target"): number for name, number in trainable.items()}
+        elif method == "PrefixTuning":
+            told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), {"length": (1, 2)})
+            told["changed"] = told["stored"]
+        if method in ("LoRA", "AdaLoRA", "Full", "GaLore", "IntrinsicSAID", "FishMask"):
+            first = {name: values[0] for name, values in numbers_of(asked, case).items()}
+            told["changed"] = {"": count(expression(method, case | first), backbone).changed}
+        found[key(case)] = told
+    return found
+
+
+def least(method: str, name: str, case: Values) -> int:
+    """A value that any other field goes with."""
+    return {"bottleneck": 4 * case.get("n", 1), "dimension": 1000, "rank": 2 if method == "AdaLoRA" else 1}.get(name, 1)
+
+
+def multilinear(compute: Any, points: dict[str, tuple[int, int]]) -> dict[str, int]:
+    """The polynomial, of degree one in each of its variables, that a function of whole numbers is. Its monomials are names
+    joined by ``*``."""
+    if not points:
+        return {"": compute({})}
+    (name, (low, high)), *rest = points.items()
+    others = dict(rest)
+    at_low = multilinear(lambda values: compute({name: low} | values), others)
+    at_high = multilinear(lambda values: compute({name: high} | values), others)
+    found: dict[str, int] = {}
+    for monomial in at_low.keys() | at_high.keys():
+        slope, rest_ = divmod(at_high.get(monomial, 0) - at_low.get(monomial, 0), high - low)
+        if rest_:
+            raise AssertionError(f"{monomial} of {name}: not of degree one")
+        found[f"{name}*{monomial}".rstrip("*")] = slope
+        found[monomial] = at_low.get(monomial, 0) - slope * low
+    return {monomial: number for monomial, number in sorted(found.items()) if number}
+
+
+def forms_of(method: str, asked: Asked, case: Values, backbone: str, forms: Forms) -> dict[str, Any]:
+    """What the page needs of a closed form: of the polynomials behind a peak as few as come near it everywhere."""
+    from peftlib.backbones import SHAPES
+
+    config = SHAPES[backbone]()
+    room = getattr(config, "max_position_embeddings", None)
+    fields = numbers_of(asked, case) | {name: values for name, values in asked.options.items() if name == "n"}
+    fields |= {name: values for name, values in (asked.memory or {}).items() if name in fields}
+    points = []
+    for tokens, *chosen in itertools.product(LENGTHS, *fields.values()):
+        values = dict(zip(fields, chosen, strict=True))
+        longest = tokens + (values.get("length", 0) if method == "PromptTuning" else 0)
+        if (room is None or longest <= room) and possible(method, case | values, config.hidden_size):
+            points += [letters(batch, tokens, values) for batch in BATCHES]
+    parts = {part: getattr(forms, part) for part in ("weights", "gradients", "optimizer", "activations")}
+    return parts | {"peak": fewest(forms.peak, points)}
+
+
+def fewest(polys: Sequence[Poly], points: Sequence[dict[str, int]]) -> list[Poly]:
+    """Few of the polynomials, whose highest is less than `NEAR` below the highest of all at every point."""
+    at = {letter: np.array([point[letter] for point in points], dtype=float) for letter in points[0]}
+
+    def height(poly: Poly) -> np.ndarray:
+        terms = []
+        for monomial, number in poly.items():
+            above, _, below = monomial.partition("/")
+            terms.append(number * math.prod(at[c] for c in above) / math.prod(at[c] for c in below) + 0 * at["B"])
+        return np.sum(terms, axis=0)
+
+    heights = np.stack([height(poly) for poly in polys])
+    near, kept = heights >= (1 - NEAR) * heights.max(0), []
+    while near.any():
+        best = int(near.sum(1).argmax())
+        kept.append(best)
+        near = near & ~near[best]
+    return [polys[i] for i in sorted(kept)]
+
+
+def memory_cases(method: str, asked: Asked) -> Iterator[tuple[Values, Case]]:
+    """The cases whose memory is known, with what is traced for them."""
+    from peftlib.accounting.closed import Case
+
+    if asked.memory is None:
+        return
+    seen = set()
+    for case in cases(asked):
+        case = {name: value for name, value in case.items() if name != "n"}
+        if key(case) in seen or any(value not in asked.memory.get(name, (value,)) for name, value in case.items()):
+            continue
+        seen.add(key(case))
+        free = [name for name in numbers_of(asked, case) if name not in asked.memory and name != "target"]
+        fixed = case | {name: values[0] for name, values in asked.memory.items() if name not in case}
+        whole = asked.whole or (bool(asked.absent) and asked.absent not in case)
+        told = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
+        letters = (*free, "n") if "n" in asked.options else tuple(free)
+        if method == "AdaLoRA":
+            told = "target=1"
+        yield case, Case(method, letters, told, case.get("drop", 0), whole)
+
+
+def build(anew: Sequence[str] = ()) -> None:
+    """Write the file. What it has already is kept, but for the methods to be computed anew, and for those that are gone."""
+    from peftlib.accounting.closed import family, trace
+    from peftlib.accounting.counted import shape
+    from peftlib.backbones import SHAPES, anatomy_of
+
+    found, asked = tabulated(), asked_of()
+    if unknown := set(anew) - set(asked):
+        raise UsageError(f"cannot tabulate {sorted(unknown)}: expected methods, one of {', '.join(asked)}")
+
+    def save() -> None:
+        FILE.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+
+    for backbone in SHAPES:
+        sizes = shape(backbone)
+        found["backbones"][backbone] = {
+            "total": sizes.total,
+            "width": sizes.width,
+            "decoder": bool(sizes.decoder_layers),
+            "positions": anatomy_of(backbone).positions,
+        }
+        for part in ("counts", "memory"):
+            there = found[part].get(backbone, {})
+            found[part][backbone] = {method: there[method] for method in asked if method in there and method not in anew}
+        counts = found["counts"][backbone]
+        counts |= {method: counts_of(method, asked[method], backbone) for method in asked if method not in counts}
+    save()
+    work = [
+        (one, precision, backbone, method, case)
+        for method in asked
+        for case, one in memory_cases(method, asked[method])
+        for precision in PRECISIONS
+        for backbone in SHAPES
+    ]
+    last, traced = None, None  # backbones that share the traced steps come one after the other
+    for one, precision, backbone, method, case in sorted(work, key=lambda job: job[0].whole):
+        config = SHAPES[backbone]()
+        there = found["memory"][backbone].setdefault(method, {}).setdefault(precision, {})
+        if key(case) in there or (
+            method == "GaLore" and config.is_encoder_decoder
+        ):  # matrices tall in one T5, wide in another
+            continue
+        like = (family(config), config.num_hidden_layers if one.whole else 0, one, precision)
+        if traced is None or like != last:
+            last, traced = like, trace(one, backbone, precision)
+        there[key(case)] = forms_of(method, asked[method], case, backbone, traced.at(config))
+        print(backbone, one.expression, precision, flush=True)
+        save()
+
+
+def counted(poly: Poly, values: Values) -> int:
+    """A count: monomials are names joined by ``*``."""
+    return sum(number * math.prod(values[name] for name in names.split("*") if name) for names, number in poly.items())
+
+
+if __name__ == "__main__":
+    build(sys.argv[1:])
