@@ -163,9 +163,10 @@ def common() -> Html:
             told = known["counts"][backbone].get(method, {}).get(case)
             forms = known["memory"].get(backbone, {}).get(method, {}).get("bf16", {})
             form = forms.get(";".join(part for part in case.split(";") if not part.startswith("n=")))
-            at = letters(BATCH, LENGTH, values)
             row[f"stored, {backbone}"] = counted(told.get("stored", told["trainable"]), values) if told else None
-            row[f"MiB, {backbone}"] = max(value(poly, at) for poly in form["peak"]) / MIB if form else None
+            row[f"MiB, {backbone}"] = (
+                max(value(poly, letters(BATCH, LENGTH, values)) for poly in form["peak"]) / MIB if form else None
+            )
         rows.append(row)
     formats = {name: ",.0f" for name in rows[0] if name != "method"}
     return table(
