@@ -112,6 +112,8 @@ class Task:
         for field in ("title", "citation", "suite", "folder", "validation", "text_name", "trained_on"):
             if not isinstance(getattr(self, field), str):
                 yield field, "a string"
+        if not isinstance(self.part_of, tuple) or len(self.part_of) not in (0, 2) or not all(map(_is_word, self.part_of)):
+            yield "part_of", "(), or a task and a group of it"
         if not isinstance(self.hub, str | None):
             yield "hub", "the name of a data set, or None"
         for field in ("rows", "segments", "regroup"):

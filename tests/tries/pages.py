@@ -71,7 +71,6 @@ SHOWS: dict[str, Callable[[Results, str], object]] = {
     "recorded": lambda found, text: report.table(shares.recorded(found), caption=text),
     "course": lambda found, text: report.table(report.course(found, "sst"), caption=text),
     "rates": lambda found, text: report.table(report.rate_grid(found, lambda method: 1e-3), caption=text),
-    "verdict": lambda found, text: methods.verdict(found, "LoRA"),
     "cost": lambda found, text: methods.cost(found, "LoRA"),
     "curve": lambda found, text: methods.curve(found),
     "compare": lambda found, text: methods.compare(found, "LoRA"),
