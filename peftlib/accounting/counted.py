@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def figures(source: str, compute: Callable[[], Figures], method: str, backbone: 
         sources = provenance.sources_of_methods(names(method), source)
     except UsageError:
         return compute()
-    if sources is None or Path(split_name(backbone)[0]).exists():
+    if sources is None or os.path.exists(split_name(backbone)[0]):
         return compute()
     name = json.dumps([source, method, backbone, *given])
     stamp = json.dumps([provenance.code_digest(sources), _versions()])

@@ -150,11 +150,11 @@ def _searching(preset: str) -> dict[str, dict[str, str]]:
 
 
 def _searched(name: str, source: Sequence[Mapping], labels: Collection[str]) -> Iterator[Search]:
-    groups: dict[str, list[Mapping]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[Mapping]] = {}
     for record in source:
         if record["run"]["label"] in labels:
-            groups.setdefault(record["run"]["label"], []).append(record)
-    for label, made in groups.items():
+            groups.setdefault((record["run"]["label"], tuple(record["run"]["tasks"])), []).append(record)
+    for (label, _), made in groups.items():
         run = run_of(made[0])
         # Rates are chosen by the mean over a run's tasks: one that was learned tells them apart.
         taught = any(learned.told_apart(r, task, "validation", len(source)) for r in made for task in run.tasks)
