@@ -186,7 +186,7 @@ def recipe(records: Results, preset: Preset) -> Html:
         "seeds": ", ".join(str(one.seed) for one in records.wanted),
         "backbone": run.backbone,
     }
-    searched = run.recipe.lr in preset.search_lr
+    searched = run.recipe.lr in preset.search_lr and concerning.searches(run.method, preset)
     grid = ", ".join(f"{lr:g}" for lr in preset.search_lr)
     return table(
         pd.DataFrame([row]),
