@@ -23,9 +23,8 @@ from peftlib.records import Limit, Recipe, Run
 from peftlib.schema import conform, near, read_json
 
 PRECISIONS: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
-EMULATION = (
-    17  # times as long as in fp32 a step takes in bf16 without instructions for it: MiniLM with LoRA, one thread, AVX2
-)
+# Times as long as in fp32 a step takes in bf16 without instructions for it: MiniLM with LoRA, one thread, AVX2.
+EMULATION = 17
 DEFAULT_TASKS = ("sst", "quora", "sts")  # of a run that names none
 
 # --- experiments ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from peftlib.data.sources import FOLDER_VARIABLE, HOLD_OUT_ROWS, HOLD_OUT_SHARE, SPLITS, Examples
+from peftlib.data.sources import FOLDER_VARIABLE, SPLITS, Examples, held_out
 from peftlib.data.task import Task
 from peftlib.data.tasks import TASKS
 from peftlib.errors import UsageError, short
@@ -143,7 +143,7 @@ def _known(task: Task, folder: str) -> Iterator[None]:
 
 def _write(table: pd.DataFrame, folder: Path, seed: int) -> None:
     """The three splits of a table as the loop reads them."""
-    held = max(1, min(HOLD_OUT_ROWS, int(HOLD_OUT_SHARE * len(table))))
+    held = held_out(len(table))
     order = np.random.default_rng(seed).permutation(len(table))
     folder.mkdir(parents=True)
     for split, rows in zip(SPLITS, (order[2 * held :], order[:held], order[held : 2 * held]), strict=True):

@@ -89,26 +89,29 @@ class Results(list):
     are in the list. undecidable: why the experiment is not run, see `peftlib.presets.Preset`.
     """
 
-    undecidable = ""
-
     def __init__(
-        self, found: Iterable[dict], wanted: list[Run], diverged: Iterable[dict] = (), damaged: Iterable[Run] = ()
+        self,
+        found: Iterable[dict],
+        wanted: list[Run],
+        diverged: Iterable[dict] = (),
+        damaged: Iterable[Run] = (),
+        undecidable: str = "",
     ):
         super().__init__(found)
+        self.undecidable = undecidable
         self.wanted, self.diverged, self.damaged = wanted, list(diverged), list(damaged)
 
     def only(self, keep: Callable[[Run], bool]) -> Results:
         """Those of the runs that `keep` accepts, with what became of them."""
         wanted = [run for run in self.wanted if keep(run)]
         kept = {run.digest for run in wanted}
-        found = Results(
+        return Results(
             (r for r in self if r["digest"] in kept),
             wanted,
             (r for r in self.diverged if r["digest"] in kept),
             filter(keep, self.damaged),
+            self.undecidable,
         )
-        found.undecidable = self.undecidable
-        return found
 
 
 def results(
@@ -126,13 +129,11 @@ def results(
     preset = get_preset(preset) if isinstance(preset, str) else preset
     wanted = runs(name, preset, labels)
     if why := preset.at(name).undecidable:
-        none = Results([], wanted)
-        none.undecidable = why
-        return none
+        return Results([], wanted, undecidable=why)
     if train:
         missing(preset, wanted)
         wanted = runs(name, preset, labels)  # without a record that was put aside, a run may have another precision
-        run_missing(name, preset, wanted, progress)
+        _train(name, preset, wanted, progress)
     found, damaged = [], []
     for run in wanted:
         try:
@@ -150,7 +151,13 @@ def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = T
     Raises:
         Incomplete: names the runs that failed, with the last line of each traceback.
     """
-    failures, lacking = [], missing(preset, wanted)
+    missing(preset, wanted)
+    _train(name, preset, wanted, progress)
+
+
+def _train(name: str, preset: Preset, wanted: list[Run], progress: bool) -> None:
+    """Train those of the runs that have no record."""
+    failures, lacking = [], [run for run in wanted if not records.find(preset.name, run).exists()]
     if lacking and (said := emulated(preset.at(name))):
         print(said, file=sys.stderr)
     for run in lacking:

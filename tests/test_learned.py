@@ -34,7 +34,7 @@ def sst(test: float, validation=(0.4,), base: float = 0.3, method: str = "LoRA(r
 @pytest.fixture
 def commonest(monkeypatch):
     """The commonest label has 0.3."""
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: 0.3)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": 0.3)
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_who_stays_within_a_standard_error_of_the_commonest_label_did_not_learn(
 
 
 def test_who_gives_one_answer_did_not_learn_whatever_it_scores(monkeypatch):
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: None)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": None)
     same, varied = (sst(0.5, predictions={"sst": pack(values, "class")}) for values in (np.full(9, 2), np.arange(9) % 5))
     assert learned.of(same, "sst") == Mark("did not learn", "gave every test row the same answer")
     assert learned.of(varied, "sst") is None and learned.tested(varied, "sst") == 9
@@ -91,7 +91,7 @@ def test_who_loses_more_than_half_collapsed(commonest, curve, word):
 
 
 def test_runs_of_several_tasks_are_judged_task_by_task(monkeypatch):
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: 0.3)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": 0.3)
     record, *_ = made("adaptbert/table3", lambda run: 0.6, keep=lambda run: run.label == "Finetune")
     record["test"] = record["test"] | {"quora": 0.3}
     assert [bool(learned.of(record, task)) for task in ("sst", "quora", "sts")] == [False, True, False]
@@ -131,7 +131,7 @@ def test_marks_stand_beside_numbers_and_under_the_table(commonest):
 
 
 def test_uninformative_tasks_are_in_no_average_of_ours_or_of_the_papers(monkeypatch):
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: 0.5)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": 0.5)
     source = made("compacter/table1", lambda run: 0.51 if run.tasks == ("rte",) else 0.9)
     assert learned.uninformative(source) == ["rte"]
     row = suites.numbers(source)["BitFit"]
@@ -149,7 +149,7 @@ def test_uninformative_tasks_are_in_no_average_of_ours_or_of_the_papers(monkeypa
 
 
 def test_the_luckiest_of_many_rows_does_not_make_a_task_informative(monkeypatch):
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: 0.5)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": 0.5)
     two_errors = 0.5 + 2 * (0.25 / (139 + 4)) ** 0.5
     source = made(
         "compacter/table1", lambda run: two_errors if run.label == "BitFit" else 0.5, lambda run: "rte" in run.tasks
@@ -159,7 +159,7 @@ def test_the_luckiest_of_many_rows_does_not_make_a_task_informative(monkeypatch)
 
 
 def test_an_average_with_a_task_that_was_not_learned_is_marked_in_part(monkeypatch):
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: 0.5)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": 0.5)
     source = made("compacter/table1", lambda run: 0.5 if (run.label, run.tasks) == ("BitFit", ("rte",)) else 0.9)
     assert f"{suites.numbers(source)['BitFit']['average']:.1f}".endswith(" ✕ in part")
     assert not suites.numbers(source)["Adapter"]["average"].marks
@@ -171,7 +171,7 @@ def test_runs_with_predictions_are_compared_row_by_row(monkeypatch, tmp_path):
     from peftlib import answered
 
     monkeypatch.setattr(records, "root", lambda: tmp_path)
-    monkeypatch.setattr(learned, "_commonest", lambda run, task: 0.1)
+    monkeypatch.setattr(learned, "to_beat", lambda run, task, split="test": 0.1)
     monkeypatch.setattr(evidence, "usual_deviation", lambda *_: 1e-6)
     labels = np.random.default_rng(0).integers(0, 5, 800)
     answered.keep("published", "sst", "rows", labels, None)

@@ -327,8 +327,7 @@ def estimate(
 @dataclass(frozen=True)
 class Step:
     """Bytes of every storage of a training step. weights to activations: as `Estimate` has their sums. forward, backward:
-    what comes and goes in these passes. update: in the first step of the
-    optimizer; the state alone if that is fused."""
+    what comes and goes in these passes. update: in the first step of the optimizer; the state alone if that is fused."""
 
     weights: list[int]
     gradients: list[int]

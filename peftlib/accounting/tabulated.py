@@ -165,8 +165,7 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
     for case in cases(asked):
         if sizes.width % case.get("n", 1):
             continue
-        letters = list(numbers_of(asked, case))
-        points = {name: (least(method, name, case), 2 * least(method, name, case)) for name in letters}
+        points = {name: (least(method, name, case), 2 * least(method, name, case)) for name in numbers_of(asked, case)}
         trainable = multilinear(lambda values, case=case: trained(case | values), points)
         told = {"trainable": trainable}
         if method == "FishMask":
@@ -261,10 +260,10 @@ def memory_cases(method: str, asked: Asked) -> Iterator[tuple[Values, Case]]:
         fixed = case | {name: values[0] for name, values in asked.memory.items() if name not in case}
         whole = asked.whole or (bool(asked.absent) and asked.absent not in case)
         told = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
-        letters = (*free, "n") if "n" in asked.options else tuple(free)
+        free += ["n"] * ("n" in asked.options)
         if method == "AdaLoRA":
             told = "target=1"
-        yield case, Case(method, letters, told, case.get("drop", 0), whole)
+        yield case, Case(method, tuple(free), told, case.get("drop", 0), whole)
 
 
 def build(anew: Sequence[str] = ()) -> None:
@@ -305,9 +304,8 @@ def build(anew: Sequence[str] = ()) -> None:
     for one, precision, backbone, method, case in sorted(work, key=lambda job: job[0].whole):
         config = SHAPES[backbone]()
         there = found["memory"][backbone].setdefault(method, {}).setdefault(precision, {})
-        if key(case) in there or (
-            method == "GaLore" and config.is_encoder_decoder
-        ):  # matrices tall in one T5, wide in another
+        in_several_ways = method == "GaLore" and config.is_encoder_decoder  # matrices tall in one T5, wide in another
+        if key(case) in there or in_several_ways:
             continue
         like = (family(config), config.num_hidden_layers if one.whole else 0, one, precision)
         if traced is None or like != last:

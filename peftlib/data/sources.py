@@ -437,9 +437,14 @@ def _smallest(keys: Keys, size: int, salt: str) -> np.ndarray:
     return np.array([found < first_left for found in hashes])
 
 
+def held_out(rows: int) -> int:
+    """How many of so many training rows are held out where nothing else validates or tests: a tenth, at most 1,000."""
+    return min(HOLD_OUT_ROWS, int(rows * HOLD_OUT_SHARE))
+
+
 def _hold_out(keys: Keys) -> np.ndarray:
-    """The held-out tenth of train (at most 1,000 rows)."""
-    return _smallest(keys, min(HOLD_OUT_ROWS, int(len(keys) * HOLD_OUT_SHARE)), HOLD_OUT_SALT)
+    """The held-out rows of train."""
+    return _smallest(keys, held_out(len(keys)), HOLD_OUT_SALT)
 
 
 def _first_half(keys: Keys) -> np.ndarray:

@@ -51,7 +51,7 @@ def of(record: Mapping, task: str) -> Mark | None:
     score, answers = record["test"][key], record.get("predictions", {}).get(task)
     if answers is not None and np.ptp(unpack(answers)) == 0:
         return Mark("did not learn", "gave every test row the same answer")
-    base, rows = _commonest(run, task), tested(record, task)
+    base, rows = to_beat(run, task), tested(record, task)
     if base is not None and rows:
         error = standard_error(metric, base, rows)
         if score <= base + error:
@@ -113,18 +113,9 @@ def to_beat(run: Run, task: str, split: str = "test") -> float | None:
     """What the commonest label scores in a task's first metric on a run's test or validation rows, None where that is not
     known."""
     metric = get_task(task).metric
-    if split == "test" or metric in CORRELATIONS:
-        return _commonest(run, task)
-    found = commonest.scores(run, task, split)
-    return None if found is None else found[metric]
-
-
-def _commonest(run: Run, task: str) -> float | None:
-    """What the commonest label scores in a task's first metric, None where that is not known."""
-    metric = get_task(task).metric
     if metric in CORRELATIONS:
         return 0.0  # an answer that does not vary correlates with nothing
-    found = commonest.scores(run, task)
+    found = commonest.scores(run, task, split)
     return None if found is None else found[metric]
 
 

@@ -33,7 +33,6 @@ from peftlib.markup import line
 from peftlib.methods.base import METHODS, Method, parse
 from peftlib.model import Tuned
 from peftlib.papers import about, paper_table, papers, part, rounds_to, tables
-from peftlib.records import root
 from peftlib.report import choice, concerning, learned, style, suites, verdicts
 from peftlib.report.blocks import picture, tiny
 from peftlib.report.concerning import Search
@@ -146,12 +145,9 @@ def untaught(searches: Sequence[Search]) -> Html:
 
 def _untaught(mine: Sequence[Search]) -> Markup:
     best, rates = max(mine, key=lambda one: one.best), sorted({rate for one in mine for rate in one.rates})
-    there = {name: _page(name) for name in dict.fromkeys(m.experiment for m in mine)}
     pages = Markup(", ").join(
-        Markup('<a href="../{}.html">{}</a>').format(page, name)
-        if (root() / "notebooks" / f"{page}.ipynb").is_file()
-        else name  # shown on a page of another name
-        for name, page in there.items()
+        Markup('<a href="../{}.html">{}</a>').format(_page(name), name)
+        for name in dict.fromkeys(m.experiment for m in mine)
     )
     return Markup(
         "{} <b>No learning rate taught it {}</b> on {}. Of {} rates from {:g} to {:g} ({}) the best, {:g}, reached {:.3f} "

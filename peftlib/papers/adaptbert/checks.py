@@ -153,5 +153,5 @@ CLAIMS = Claims(
         "far rates fail": far_rates_fail,
         "hypernet saves with many tasks": hypernet_saves_with_many_tasks,
     },
-    pages={},
+    pages=dict.fromkeys(("adaptbert/learning_rates", "adaptbert/rates_near"), "table3"),
 )

@@ -119,8 +119,7 @@ def choices(records: Sequence[dict]) -> Html:
         "correction. Stored: numbers for a task; what tasks share is divided among them. Memory and time of a training "
         "step: full fine-tuning's are 1, see the page on efficiency. Peft, adapters: what these libraries call it. "
         "Unbeaten: of the methods shown no other is at least as good in score, storage, memory and time, and better in "
-        "one. Scores, memory "
-        "and time are those of the backbone that ran, whichever is chosen.",
+        "one. Scores, memory and time are those of the backbone that ran, whichever is chosen.",
     )
     return Html(_filters(there, records[0]["run"]["backbone"]) + shown.content if rows else shown.content, shown.text)
 

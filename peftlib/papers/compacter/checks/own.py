@@ -17,6 +17,7 @@ from peftlib.report.verdicts import Claims
 
 FEWEST = ("cola", "mrpc", "stsb", "rte")  # GLUE's low-resource tasks, section 5
 SMALLEST = 2_490  # examples of RTE, the smallest training set of GLUE
+SEARCHES = (RATES, *(f"compacter/{name}" for name in ("table5", "table10", "table11", "rates_near")))
 
 
 # --- few examples -----------------------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ CLAIMS = Claims(
     },
     pages={
         FROZEN: "table7",
-        RATES: "learning_rates",
+        **dict.fromkeys(SEARCHES, "learning_rates"),
         STEP: "table3",
         **{f"counts/{name}": name for name in COUNTED},
         "counts/shares": "counts",
