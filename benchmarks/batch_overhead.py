@@ -101,9 +101,7 @@ def account(args: argparse.Namespace) -> str:
         "jobs": args.jobs,
         **measure(args.preset, args.jobs),
         "machine": {**provenance.machine(), "cores": os.cpu_count(), "load_before": load},
-        "versions": provenance.versions(),
-        "date": datetime.date.today().isoformat(),
-        "commit": provenance.commit(),
+        **provenance.made(),
     }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return "\n".join(

@@ -9,7 +9,6 @@ They are kept in a file because the estimates of all methods together take minut
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 from pathlib import Path
@@ -53,9 +52,7 @@ def compare(args: argparse.Namespace) -> str:
         "batch": args.batch,
         **options,
         "methods": methods,
-        "versions": provenance.versions(),
-        "date": datetime.date.today().isoformat(),
-        "commit": provenance.commit(),
+        **provenance.made(),
     }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"

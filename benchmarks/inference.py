@@ -13,7 +13,6 @@ which changes no time; texts are random and without padding. In bf16 all weights
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import random
@@ -68,20 +67,15 @@ def build(method: str, merged: bool, args: argparse.Namespace) -> Tuned | None:
 
 def seconds(model: Tuned, given: dict[str, Tensor], calls: int, args: argparse.Namespace) -> float:
     """The median of some evaluations."""
-    found, on = [], args.precision == "bf16"
+    found, on, device = [], args.precision == "bf16", torch.get_device_module(args.device)
     with torch.no_grad(), torch.autocast(args.device, torch.bfloat16, enabled=on, cache_enabled=False):
         for _ in range(calls):
-            synchronize()
+            device.synchronize()
             started = time.perf_counter()
             model(TASK, given)
-            synchronize()
+            device.synchronize()
             found.append(time.perf_counter() - started)
     return statistics.median(found)
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -150,9 +144,7 @@ def compare(args: argparse.Namespace) -> str:
         "reference": REFERENCE,
         "methods": methods,
         "machine": provenance.surroundings(args.threads, load),
-        "versions": provenance.versions(),
-        "date": datetime.date.today().isoformat(),
-        "commit": provenance.commit(),
+        **provenance.made(),
     }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"

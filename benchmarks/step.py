@@ -12,7 +12,6 @@ loaded. Training steps only: forward, backward, optimizer; a fixed random batch.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -134,7 +133,8 @@ def theirs(args: argparse.Namespace, inputs: dict) -> tuple:
 
 def one_step(forward: Callable, model: nn.Module, optimizer, labels: Tensor, precision: str, number: int) -> float:
     """Seconds of one training step."""
-    synchronize()
+    device = torch.get_device_module(labels.device)
+    device.synchronize()
     started = time.perf_counter()
     with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
         outputs, penalty = forward()
@@ -146,13 +146,8 @@ def one_step(forward: Callable, model: nn.Module, optimizer, labels: Tensor, pre
     elif hasattr(model.backbone.base_model, "update_and_allocate"):  # AdaLoRA's budget, which both sides keep
         model.backbone.base_model.update_and_allocate(number)
     optimizer.zero_grad()
-    synchronize()
+    device.synchronize()
     return time.perf_counter() - started
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -213,14 +208,7 @@ def compare(args: argparse.Namespace) -> str:
         for method, row in METHODS.items()
     }
     options = {name: getattr(args, name) for name in ("backbone", "batch", "length", "steps", "rounds", "precision")}
-    result = {
-        **options,
-        "methods": rows,
-        "machine": provenance.surroundings(args.threads, load),
-        "versions": provenance.versions(),
-        "date": datetime.date.today().isoformat(),
-        "commit": provenance.commit(),
-    }
+    result = {**options, "methods": rows, "machine": provenance.surroundings(args.threads, load), **provenance.made()}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return f"written: {args.output}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -117,6 +118,11 @@ def processor() -> str:
     lines = (line.partition(":") for line in told.splitlines())
     name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), platform.machine() + " CPU")
     return f"{name} with {fast[0] if fast else 'neither AMX nor AVX2'}"
+
+
+def made() -> dict[str, object]:
+    """What every result of a benchmark says of its making: versions, date and commit."""
+    return {"versions": versions(), "date": datetime.date.today().isoformat(), "commit": commit()}
 
 
 def surroundings(threads: int, load_before: float) -> dict[str, str | int | float]:
