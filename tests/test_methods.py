@@ -290,6 +290,14 @@ def test_mixed_precision_with_frozen_weights_in_bf16(expression, kind):
 
 @matrix
 @on_both
+def test_a_model_that_is_only_used_may_be_in_bf16(expression, kind):
+    model = build(expression, kind).eval().requires_grad_(False).store_frozen(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(model(task, inputs_of(task, kind)).isfinite().all() for task in TASKS)
+
+
+@matrix
+@on_both
 def test_under_autocast_sublayers_answer_in_bf16(expression, kind):
     """What an edit returns in fp32 would make the residual stream after it fp32, slower and twice as large."""
     model, types = build(expression, kind).store_frozen(torch.bfloat16), set()

@@ -37,7 +37,7 @@ class Directed(LowRank):
     def lengths(self) -> Tensor:
         """|V|: (out,)."""
         with full_precision(self.A.device):
-            W, A, B = self.base.module.weight.float(), self.scale * self.A, self.B
+            W, A, B = self.base.module.weight.float(), self.scale * self.A.float(), self.B.float()
             square = W.square().sum(1) + (B * (2 * W @ A.T + B @ (A @ A.T))).sum(1)
         return square.clamp_min(1e-24).sqrt()
 
