@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import words
+from real import needs_real_data, real_data
 from sklearn.linear_model import LogisticRegression
 
 from peftlib import provenance
@@ -245,13 +244,9 @@ def test_groups_need_rows():
         dataclasses.replace(TASKS["sst"], splits="by group")
 
 
-def real_data() -> Path | None:
-    found = os.environ.get("PEFTLIB_DATA")
-    return Path(found) if found and (Path(found) / "lamp").is_dir() else None
-
-
-@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
-def test_real_data():
+@needs_real_data("lamp")
+def test_real_data(monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(real_data("lamp")))
     found = [load_split("news_category", split, "local") for split in SPLITS]
     assert sum(map(len, found)) == 6_859 and len(set(found[0].groups)) == len(set(found[2].groups)) == 92
     assert min(members("news_category", "local").values()) >= 6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from real import needs_real_data, real_data
 
 from peftlib.data import TASKS, Task, batches, embedded, get_task, load_split, probabilities, task_order
 from peftlib.data.grammar import scenes
@@ -381,12 +381,7 @@ def test_limit_is_a_stable_random_prefix(name):
     assert small.ids != whole.ids[:20] and dict(zip(whole.ids, whole.texts, strict=True))[small.ids[0]] == small.texts[0]
 
 
-def real_data() -> Path | None:
-    places = (os.environ.get("PEFTLIB_DATA"), Path(__file__).parents[2] / "shared" / "data")
-    return next((Path(p) for p in places if p and (Path(p) / "cs224n" / "sst" / "train.parquet").is_file()), None)
-
-
-@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
+@needs_real_data()
 def test_real_data(monkeypatch):
     monkeypatch.setenv("PEFTLIB_DATA", str(real_data()))
     sizes = {name: [len(load_split(name, s, "local")) for s in ("train", "validation", "test")] for name in NAMES}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import words
+from real import needs_real_data, real_data
 from sklearn.linear_model import Ridge
 
 from peftlib.data import TASKS, answer, as_text, embedded, get_task, load_split, read_answer
@@ -228,12 +228,7 @@ def test_hub_layout(name, tmp_path, monkeypatch):
     assert name != "record" or len(found["validation"]) == 12  # four of forty queries, with three entities each
 
 
-def real_data() -> Path | None:
-    found = os.environ.get("PEFTLIB_DATA")
-    return Path(found) if found and (Path(found) / "glue").is_dir() else None
-
-
-@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
+@needs_real_data("glue")
 @pytest.mark.parametrize(
     ("name", "sizes"),
     {
@@ -243,7 +238,8 @@ def real_data() -> Path | None:
         "pawsx_resplit": [1499, 250, 251],
     }.items(),
 )  # fmt: skip
-def test_real_data(name, sizes):
+def test_real_data(name, sizes, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(real_data("glue")))
     found = [load_split(name, split, "local") for split in ("train", "validation", "test")]
     assert [len(split) for split in found] == sizes
     assert set(found[1].texts).isdisjoint(found[2].texts)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_data import real_data
+from real import needs_real_data, real_data
 
 from peftlib import answered, grids, provenance, records, report, study
 from peftlib.data import get_task
@@ -211,7 +211,7 @@ def test_the_commonest_label_was_scored_on_the_rows_of_the_records(table):
             ]
 
 
-@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
+@needs_real_data()
 def test_the_commonest_labels_scores_are_those_of_the_data(monkeypatch):
     monkeypatch.setenv("PEFTLIB_DATA", str(real_data()))
     for row in pd.read_csv(commonest.path()).to_dict("records"):
@@ -219,7 +219,7 @@ def test_the_commonest_labels_scores_are_those_of_the_data(monkeypatch):
         assert found[row["metric"]] == row["score"] and digests == [row["train_digest"], row["rows_digest"]]
 
 
-@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
+@needs_real_data()
 def test_the_records_were_made_from_the_data_there_are(monkeypatch):
     monkeypatch.setenv("PEFTLIB_DATA", str(real_data()))
     made = {path: record for path in PATHS if "data" in (record := records.read(path))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import words
+from real import needs_real_data, real_data
 
 from peftlib.data import TASKS, embedded, load_split
 from peftlib.data.grammar import asked, nature, scrambled, visits
@@ -227,17 +227,13 @@ def test_an_unknown_word_is_no_label(tmp_path, monkeypatch):
         load_split("scitail", "test", "hub")
 
 
-def real_data() -> Path | None:
-    found = os.environ.get("PEFTLIB_DATA")
-    return Path(found) if found and (Path(found) / "transfer").is_dir() else None
-
-
-@pytest.mark.skipif(real_data() is None, reason="PEFTLIB_DATA names no folder with the real data")
+@needs_real_data("transfer")
 @pytest.mark.parametrize(
     ("name", "sizes"),
     {"trec": [5452, 250, 250], "imdb_10k": [10_000, 5_000, 5_000], "yelp_sentences": [20_000, 1_000, 1_000]}.items(),
 )
-def test_real_data(name, sizes):
+def test_real_data(name, sizes, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(real_data("transfer")))
     found = [load_split(name, split, "local") for split in ("train", "validation", "test")]
     assert [len(split) for split in found] == pytest.approx(sizes, abs=5)  # equal texts go the same way
     assert len(found[1]) + len(found[2]) == sizes[1] + sizes[2]
