@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,8 +225,9 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     preset = preset.at(name)
     if preset.precision != "auto":
         return [dataclasses.replace(run, seed=seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
-    either = (_rows(name, dataclasses.replace(preset, precision=one), labels) for one in PRECISIONS)
-    return [_recorded(preset.name, row, seed) for row in zip(*either, strict=True) for seed in preset.seeds]
+    # The rows in the second precision are made only if a run has no record in the first.
+    rows = functools.cache(lambda one: _rows(name, dataclasses.replace(preset, precision=one), labels))
+    return [_recorded(preset.name, i, seed, rows) for i in range(len(rows(PRECISIONS[0]))) for seed in preset.seeds]
 
 
 def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run]:
@@ -241,14 +242,13 @@ def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run
     return [run for run in rows if run.label in labels]
 
 
-def _recorded(preset: str, row: Sequence[Run], seed: int) -> Run:
+def _recorded(preset: str, row: int, seed: int, rows: Callable[[str], list[Run]]) -> Run:
     """Of the same run in each of `PRECISIONS` that which has a record, in their order, so that a table is the same on every
-    machine; if none has, that of the precision which it would be trained in here."""
-    last = None
-    for run in row:
-        if (run := dataclasses.replace(run, seed=seed)) == last:  # the experiment itself says which precision it takes
+    machine; if none has, that of the precision which it would be trained in here. rows: of the experiment, by precision."""
+    seen: list[Run] = []
+    for precision in PRECISIONS:
+        run = dataclasses.replace(rows(precision)[row], seed=seed)
+        if run in seen or records.find(preset, run).exists():  # seen: the experiment itself says which precision it takes
             return run
-        if records.find(preset, run).exists():
-            return run
-        last = run
-    return dataclasses.replace(row[PRECISIONS.index(native_precision())], seed=seed)
+        seen.append(run)
+    return seen[PRECISIONS.index(native_precision())]
