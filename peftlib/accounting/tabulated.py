@@ -5,7 +5,7 @@ below and no others, and any batch from two sequences on (one alone takes other 
 
 ``python -m peftlib.accounting.tabulated`` adds to the file what it lacks, and computes anew what is there of the methods
 that it is given: tests/test_calculator.py compares every method with the library and says which have changed. A method that
-`ASKED` does not have is counted at the hyperparameters of its row in the comparison, and its memory is not tabulated.
+``asked.toml`` lacks is counted at the hyperparameters of its row in the comparison, and its memory is not tabulated.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import itertools
 import json
 import math
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,17 +28,15 @@ from peftlib import expressions
 from peftlib.accounting.polynomials import Poly, letters
 from peftlib.catalogue import methods
 from peftlib.errors import UsageError
+from peftlib.schema import conform
 
 if TYPE_CHECKING:
     from peftlib.accounting.closed import Case, Forms
 
 FILE = Path(__file__).with_suffix(".json")
 LENGTHS, PRECISIONS, LEAST_BATCH = (32, 64, 128, 256, 384, 512), ("bf16", "fp32"), 2
-RANKS, WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128, 256), (8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 BATCHES = tuple(int(1.3**i) for i in range(3, 62))  # 2 and on
 NEAR = 0.0002  # of the peak of memory
-NORMS = {"train_norms": (False, True)}
-LAYERS = ("query", "key", "value", "output", "up", "down")
 Values = dict[str, Any]
 
 
@@ -45,60 +44,56 @@ Values = dict[str, Any]
 class Asked:
     """What the reader chooses of a method. numbers: fields whose values the forms have as letters. options: fields of which
     every combination has forms of its own. absent: a number that may be None, which is an option too. whole: see
-    `peftlib.accounting.closed.Case`. memory: fields at the only values that memory is known for; None if it is for none."""
+    `peftlib.accounting.closed.Case`. tabulated: is its memory? memory: fields at the only values that memory is known for.
+    stored: what it stores, where that is not what it trains. changed: is what it changes counted, for it is neither?"""
 
     numbers: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    options: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    options: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     absent: str = ""
     whole: bool = False
-    memory: dict[str, tuple] | None = dataclasses.field(default_factory=dict)
+    tabulated: bool = True
+    memory: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    stored: Literal["", "twice", "target for rank", "without mlp"] = ""
+    changed: bool = False
 
 
-BOTTLENECK = Asked({"bottleneck": WIDTHS}, NORMS, memory={"train_norms": (False,)})
-KRONECKER = {"n": (2, 4, 8, 12)}
-COMPACTER = Asked(
-    {"bottleneck": WIDTHS, "rank": (1, 2, 4)}, KRONECKER | NORMS, memory={"rank": (1,), "train_norms": (True,)}
-)
-ASKED = {
-    "Full": Asked(),
-    "HeadOnly": Asked(),
-    "AdaptBertAdapter": Asked({"bottleneck": WIDTHS}),
-    "AdapterDrop": Asked(
-        {"bottleneck": WIDTHS}, {"drop": (1, 2, 5)} | NORMS, memory={"drop": (2,), "train_norms": (False,)}
-    ),
-    "AdapterLowRank": Asked({"bottleneck": WIDTHS, "rank": (1, 2, 4, 8)}, NORMS, memory={"train_norms": (True,)}),
-    "Houlsby": BOTTLENECK,
-    "PfeifferAttention": BOTTLENECK,
-    "PfeifferFFN": BOTTLENECK,
-    "PHMAdapter": Asked({"bottleneck": WIDTHS}, KRONECKER | NORMS, memory={"train_norms": (True,)}),
-    "Compacter": COMPACTER,
-    "CompacterPlusPlus": COMPACTER,
-    "PrefixTuning": Asked({"length": (5, 10, 20, 30, 50, 100, 200), "mlp": (128, 256, 512, 800)}, absent="mlp"),
-    "PromptTuning": Asked({"length": (5, 10, 20, 50, 100, 150)}),
-    "BitFit": Asked(),
-    "FishMask": Asked(options={"fraction": (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)}, memory=None),
-    "LayerNormTuning": Asked(),
-    "AdaLoRA": Asked({"rank": (2, 4, 8, 12, 16, 32), "target": (1, 2, 4, 8, 16)}, whole=True),
-    "GaLore": Asked({"rank": (64, 128, 256)}, whole=True),
-    "LoRA": Asked({"rank": RANKS}, {"sites": (("query", "value"), LAYERS[:3], LAYERS)}),
-    "IntrinsicSAID": Asked({"dimension": (1000, 1400, 2000, 5000, 10000, 20000, 50000)}, memory=None),
-    "AdaptBertHypernet": Asked(
-        {"bottleneck": (8, 16, 24, 32, 48, 64), "task_dim": (32, 64, 128), "hidden": (64, 128, 256)}, memory=None
-    ),
-}
+def read(path: Path) -> dict[str, Asked]:
+    """A file such as ``asked.toml``.
+
+    Raises:
+        UsageError: a name or a value that `Asked` does not have.
+    """
+    found = tomllib.loads(path.read_text(encoding="utf-8"))
+
+    def meant(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: found["choices"].get(one, one) if isinstance(one, str) else one for name, one in value.items()}
+        return value
+
+    def fixed(value: Any) -> Any:  # the forms' names, and sets of them, want tuples
+        if isinstance(value, dict):
+            return {name: fixed(one) for name, one in value.items()}
+        return tuple(map(fixed, value)) if isinstance(value, list) else value
+
+    return {
+        method: conform({name: fixed(meant(value)) for name, value in fields.items()}, Asked, f"{path}: {method}: ")
+        for method, fields in found["methods"].items()
+    }
+
+
+ASKED = read(Path(__file__).with_name("asked.toml"))
 
 
 @functools.cache
 def asked_of() -> dict[str, Asked]:
-    """What is asked of every method there is: of those that `ASKED` does not have, the one choice is that of their row."""
+    """What is asked of every method there is: of those that ``asked.toml`` lacks, the one choice is that of their row."""
     listed = [method for method in methods() if method != "OutputLayer"]  # which adds nothing where there are heads
     return {method: ASKED.get(method) or _as_in_its_row(method) for method in (*ASKED, *listed)}
 
 
 def _as_in_its_row(method: str) -> Asked:
-    return Asked(
-        options={name: (value,) for name, value in given(methods()[method].row or f"{method}()").items()}, memory=None
-    )
+    row = given(methods()[method].row or f"{method}()")
+    return Asked(options={name: (value,) for name, value in row.items()}, tabulated=False)
 
 
 def given(method: str) -> Values:
@@ -133,12 +128,11 @@ def numbers_of(asked: Asked, case: Values) -> dict[str, tuple[int, ...]]:
     return {name: values for name, values in asked.numbers.items() if name not in case}
 
 
-def possible(method: str, values: Values, width: int) -> bool:
+def possible(values: Values, width: int) -> bool:
     """May these be together? What book/_static/calculator.js refuses, too; all other choices are possible everywhere."""
-    bottleneck, n = values.get("bottleneck", 0), values.get("n", 1)
-    rank = values.get("rank", 1)
-    most = {"AdapterLowRank": bottleneck, "Compacter": bottleneck // n, "CompacterPlusPlus": bottleneck // n}
-    return width % n == 0 and bottleneck % n == 0 and rank <= most.get(method, rank) and values.get("target", 1) <= rank
+    n, rank = values.get("n", 1), values.get("rank", 1)
+    bottleneck = values.get("bottleneck", n * rank)  # of a method without, any rank
+    return width % n == 0 and bottleneck % n == 0 and values.get("target", 1) <= rank <= bottleneck // n
 
 
 def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
@@ -168,14 +162,14 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
         points = {name: (least(method, name, case), 2 * least(method, name, case)) for name in numbers_of(asked, case)}
         trainable = multilinear(lambda values, case=case: trained(case | values), points)
         told = {"trainable": trainable}
-        if method == "FishMask":
+        if asked.stored == "twice":
             told["stored"] = {name: 2 * number for name, number in trainable.items()}
-        elif method == "AdaLoRA":
+        elif asked.stored == "target for rank":
             told["stored"] = {name.replace("rank", "target"): number for name, number in trainable.items()}
-        elif method == "PrefixTuning":
+        elif asked.stored == "without mlp":
             told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), {"length": (1, 2)})
             told["changed"] = told["stored"]
-        if method in ("LoRA", "AdaLoRA", "Full", "GaLore", "IntrinsicSAID", "FishMask"):
+        if asked.changed:
             first = {name: values[0] for name, values in numbers_of(asked, case).items()}
             told["changed"] = {"": count(expression(method, case | first), backbone).changed}
         found[key(case)] = told
@@ -213,12 +207,12 @@ def forms_of(method: str, asked: Asked, case: Values, backbone: str, forms: Form
     config = SHAPES[backbone]()
     room = getattr(config, "max_position_embeddings", None)
     fields = numbers_of(asked, case) | {name: values for name, values in asked.options.items() if name == "n"}
-    fields |= {name: values for name, values in (asked.memory or {}).items() if name in fields}
+    fields |= {name: values for name, values in asked.memory.items() if name in fields}
     points = []
     for tokens, *chosen in itertools.product(LENGTHS, *fields.values()):
         values = dict(zip(fields, chosen, strict=True))
         longest = tokens + (values.get("length", 0) if method == "PromptTuning" else 0)
-        if (room is None or longest <= room) and possible(method, case | values, config.hidden_size):
+        if (room is None or longest <= room) and possible(case | values, config.hidden_size):
             points += [letters(batch, tokens, values) for batch in BATCHES]
     parts = {part: getattr(forms, part) for part in ("weights", "gradients", "optimizer", "activations")}
     return parts | {"peak": fewest(forms.peak, points)}
@@ -248,7 +242,7 @@ def memory_cases(method: str, asked: Asked) -> Iterator[tuple[Values, Case]]:
     """The cases whose memory is known, with what is traced for them."""
     from peftlib.accounting.closed import Case
 
-    if asked.memory is None:
+    if not asked.tabulated:
         return
     seen = set()
     for case in cases(asked):

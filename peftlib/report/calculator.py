@@ -67,7 +67,7 @@ def data() -> dict[str, Any]:
             "fields": fields(method, asked),
             "options": [*asked.options, *([asked.absent] if asked.absent else [])],
             "numbers": list(asked.numbers),
-            "memory": {name: [repr(value) for value in values] for name, values in (asked.memory or {}).items()},
+            "memory": {name: [repr(value) for value in values] for name, values in asked.memory.items()},
             "copied": method in ASKED and (cls.family in COPIED or method in ("LoRA", "AdaLoRA")),
             "time": [[expressions.canonical(name), choice.cost(name)["time"]] for name in measured],
         }
