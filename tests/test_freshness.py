@@ -384,6 +384,14 @@ def test_a_page_is_rendered_again_when_the_code_or_the_counts_it_shows_change(fi
     assert {name for name in SHOWN if after[name] != before[name]} == wanted
 
 
+@pytest.mark.parametrize("file", ["tabulated.json", "asked.toml"])
+def test_the_calculator_is_rendered_again_when_its_tables_change(file, package):
+    page, preset = REPOSITORY / "notebooks/survey/calculator.ipynb", grids.get_preset("quick")
+    before = shown.digest(page, [], preset)
+    add(package / "accounting" / file, "\n")
+    assert shown.digest(page, [], preset) != before
+
+
 def test_a_page_is_rendered_again_when_a_method_looks_otherwise(monkeypatch):
     """Which makes no record stale: no digest of a source holds what a method says of itself."""
     preset, known = grids.get_preset("quick"), catalogue.methods()

@@ -36,10 +36,12 @@ def digest(notebook: Path, experiments: Sequence[str], preset: Preset) -> str:
 
 def sources(notebook: Path) -> set[str]:
     """The files of the package that a page rests on: those that it imports, the folder of every paper whose it is or that
-    it uses (of all papers, if it belongs to none), the methods that it quotes, or else all; and what these import."""
+    it uses (of all papers, if it belongs to none), the tables of the calculator if it is that, the methods that it quotes,
+    or else all; and what these import."""
     own = {notebook.parent.name} & set(papers.papers())
     found = _closure(closure.imports(_code(notebook)) | _folders(own or papers.papers()))
     found |= _folders({file.split("/")[1] for file in found if re.match("papers/.+/", file)})
+    found |= _inside("accounting", ".json", ".toml") if "accounting/tabulated.py" in found else set()
     return _closure(found | (quoted(notebook) or _inside("methods", ".py")))
 
 
