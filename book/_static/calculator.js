@@ -125,8 +125,7 @@ function refusal(chosen, number, shape) {
   const { n = 1, bottleneck = 0, rank = 1, target = 1 } = number;
   if (shape.width % n) return `n = ${n} does not divide the width ${shape.width}`;
   if (bottleneck % n) return `n = ${n} does not divide the bottleneck ${bottleneck}`;
-  if (chosen.method === "AdapterLowRank" && rank > bottleneck) return `a rank above the bottleneck`;
-  if (chosen.method.startsWith("Compacter") && rank > Math.floor(bottleneck / n)) return `the rank is at most bottleneck / n, ${bottleneck / n}`;
+  if (bottleneck && rank > bottleneck / n) return `the rank is at most ${n > 1 ? "bottleneck / n" : "the bottleneck"}, ${bottleneck / n}`;
   if (target > rank) return `the target is at most the rank`;
   const ahead = chosen.method === "PromptTuning" ? number.length : 0;
   if (shape.positions && chosen.length + ahead > shape.positions) return `${chosen.length + ahead} tokens, and ${chosen.backbone} has ${shape.positions} positions`;
