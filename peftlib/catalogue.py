@@ -35,7 +35,8 @@ class About:
     style, or lengths of dashes and gaps in points. row: hyperparameters of its row in the comparison of all methods and of
     its page's run; None if it has none. example: the expression that its page shows how to use, if not that of its row.
     small: hyperparameters that suit a backbone of width 32 and two blocks, for tests. drawn: does the seed decide where it
-    starts? peft, adapters: what Hugging Face's peft and AdapterHub's adapters call it, empty if they have no such.
+    starts? rates: times the grid on which learning rates are searched; what trains every weight takes smaller steps, a
+    prompt larger ones. peft, adapters: what Hugging Face's peft and AdapterHub's adapters call it, empty if they have no such.
     """
 
     name: str
@@ -46,6 +47,7 @@ class About:
     example: str | None = None
     small: str = ""
     drawn: bool = True
+    rates: float = 1.0
     peft: str = ""
     adapters: str = ""
 

@@ -1,10 +1,11 @@
-"""Every method on one task: what its own page trains."""
+"""Every method on the same tasks: what its own page trains, and what choosing one rests on."""
 
 from __future__ import annotations
 
 from peftlib import catalogue
 from peftlib.catalogue import About
-from peftlib.grids import Preset, experiment, make_run
+from peftlib.expressions import names
+from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.records import Run
 
 # Expressions of several methods that have a page of their own, by the label of their row; and what no method says of them.
@@ -15,13 +16,37 @@ COMPOSITIONS = {
     )
 }
 
-# One configuration a method, on one task: what each method's own page trains, and what they are compared by.
+# One configuration a method: what each method's own page trains, and what they are compared by.
 METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.methods().items() if entry.row is not None} | {
     label: expression for label, (expression, _) in COMPOSITIONS.items()
 }
 
 
-@experiment("methods/sst")
-def methods_on_sst(preset: Preset) -> list[Run]:
-    """Every method on one task, single-task."""
-    return [make_run(preset, method, ("sst",), label=label) for label, method in METHOD_RUNS.items()]
+SUITE = "cs224n"  # of whose tasks a preset takes some
+
+
+@experiment("methods/compared")
+def compared(preset: Preset) -> list[Run]:
+    """Every method on each of a few tasks by itself, at its own learning rate, as many steps for all."""
+    return each_on_each(preset, METHOD_RUNS, SUITE)
+
+
+@experiment("methods/rates")
+def rates(preset: Preset) -> list[Run]:
+    """The search behind these rates: on a quarter of the data in batches of half the size, which are half the steps."""
+    limits = (*(limit and max(1, limit // 4) for limit in preset.limits_single[:1]), 300, 50)
+    smaller = max(1, preset.batch_size // 2)
+    return [
+        run
+        for label, method in METHOD_RUNS.items()
+        for lr in searched(preset, method)
+        for run in each_on_each(preset, {label: method}, SUITE, lr=lr, limits=limits, batch_size=smaller)
+    ]
+
+
+def searched(preset: Preset, method: str) -> list[float]:
+    """The learning rates at which a search tries an expression: the preset's grid, moved as the smallest move of its
+    methods says."""
+    known = catalogue.methods()
+    moved = min(known[name].about.rates for name in names(method))
+    return [float(f"{rate * moved:.3g}") for rate in preset.search_lr]

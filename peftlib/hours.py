@@ -141,7 +141,7 @@ def machines_file() -> Path:
 
 def reference() -> Run:
     """The run that machines are compared by."""
-    return runs("methods/sst", "published", ["Full"])[0]
+    return runs("methods/compared", "published", ["Full"])[0]
 
 
 def relative(speeds: Speeds) -> dict[str, float]:

@@ -47,8 +47,8 @@ method = methods.own_row(label)
 %% verdict text
 ## What was found
 %% found code hide-input
-own = study.results("methods/sst", page.preset, train=page.train, labels=[label])
-every = study.results("methods/sst", page.preset, train=False)
+own = study.results("methods/compared", page.preset, train=page.train, labels=[label])
+every = study.results("methods/compared", page.preset, train=False)
 beside = report.union(every, own)  # a small preset leaves rows out of every
 methods.found(beside, label, page.preset)
 %% recipe code hide-input
@@ -161,7 +161,7 @@ def page(label: str, stem: str) -> dict:
         "metadata": {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
-            "peftlib": {"experiments": ["methods/sst", *concerning.needed(values["row"])]},
+            "peftlib": {"experiments": ["methods/compared", *concerning.needed(values["row"])]},
         },
         "nbformat": 4,
         "nbformat_minor": 5,

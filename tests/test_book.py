@@ -268,7 +268,7 @@ def test_the_picture_of_all_methods_is_chosen_from_and_entered_by_keyboard(html,
 @cache
 def compared() -> Results:
     """Records of the comparison of all methods, made up but for what they store."""
-    runs = grids.runs("methods/sst", grids.get_preset("published"))
+    runs = grids.runs("methods/compared", grids.get_preset("published"))
     stored = [choice.stored_a_task(run.method, run.backbone, 1) for run in runs]
     return Results([synthetic(run, 0.30 + 0.01 * i, stored[i]) for i, run in enumerate(runs)], runs)
 

@@ -54,7 +54,7 @@ LOGS = {
 def hostile(payload: str) -> study.Results:
     """Records of an experiment whose every free text is the payload."""
     preset = dataclasses.replace(grids.get_preset("published"), backbone=payload)
-    runs = grids.runs("methods/sst", preset)[:5]
+    runs = grids.runs("methods/compared", preset)[:5]
     wanted = [dataclasses.replace(run, label=f"{payload} {i}") for i, run in enumerate(runs)]
     made = [
         synthetic(run, 0.5)

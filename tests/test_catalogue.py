@@ -151,7 +151,7 @@ from peftlib.methods import METHODS, Toy, parse
 from peftlib.report import style
 assert METHODS["Toy"] is Toy and parse("Toy(spread=1)") == Toy(spread=1.0) and str(Toy(spread=2)) == "Toy(spread=2.0)"
 assert method_page.main(["Toy"]) == 0 and cli.main(["methods", "Toy"]) == 0 and cli.main(["methods"]) == 0
-(run,) = grids.runs("methods/sst", "smoke", ["Toy"])
+(run,) = grids.runs("methods/compared", "smoke", ["Toy"])
 assert run.method == "Toy()" and style.of("Toy()").name == "toy"
 page = {str(folder / "notebooks/methods/toy.ipynb")!r}
 text = open(page).read()

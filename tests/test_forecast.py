@@ -244,7 +244,7 @@ def test_the_command_prints_a_table_and_json(place, capsys):
 
 
 def test_rows_are_at_most_those_that_there_are():
-    run = grids.runs("methods/sst", "published", ["Full"])[0]
+    run = grids.runs("methods/compared", "published", ["Full"])[0]
     big = dataclasses.replace(run, tasks=("rte",), limits=(4000, 10, 9999))
     assert (
         forecast.test_rows(big, "rte") == 139 and forecast.test_rows(dataclasses.replace(big, limits=(1, 1, 8)), "rte") == 8

@@ -223,7 +223,7 @@ def test_all_that_a_run_imports_is_known_without_importing_it():
     script = """
 import sys
 from peftlib import grids, provenance
-print(list(provenance.sources_of(grids.runs("methods/sst", "smoke", ["Compacter"])[0])))
+print(list(provenance.sources_of(grids.runs("methods/compared", "smoke", ["Compacter"])[0])))
 assert "torch" not in sys.modules
 described = {*sys.modules}
 import peftlib.training.loop

@@ -54,7 +54,7 @@ def table(shown: Html) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def records():
-    return study.results("methods/sst", PRESET, train=False)
+    return study.results("methods/compared", PRESET, train=False)
 
 
 @pytest.fixture(scope="module")

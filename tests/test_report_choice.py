@@ -14,16 +14,16 @@ from peftlib.study import Results
 
 
 def source(**reached: float) -> Results:
-    """Records of experiment "methods/sst" under the preset published, by label: a test score. The first one stores a
+    """Records of experiment "methods/compared" under the preset published, by label: a test score. The first one stores a
     thousand numbers, the next one two thousand, and so on."""
-    every = {run.label: run for run in grids.runs("methods/sst", grids.get_preset("published"))}
+    every = {run.label: run for run in grids.runs("methods/compared", grids.get_preset("published"))}
     runs = [every[label] for label in reached]
     return Results([synthetic(run, reached[run.label], 1000 * (i + 1)) for i, run in enumerate(runs)], runs)
 
 
 def test_an_interval_is_wider_than_the_test_rows_alone_would_have_it():
     one = choice.points(source(LoRA=0.5), "sst")[0].score
-    rows = grids.runs("methods/sst", grids.get_preset("published"))[0].limits[2]
+    rows = grids.runs("methods/compared", grids.get_preset("published"))[0].limits[2]
     assert one.mean == 0.5 and one.low < 0.5 < one.high
     assert one.high - one.low > 2 * 1.96 * (0.25 / rows) ** 0.5, "another seed matters, too"
 
@@ -61,7 +61,7 @@ def test_the_picture_has_every_method_once_in_each_size_and_a_page_behind_it():
 
 def test_names_in_the_picture_do_not_touch():
     everything = source(
-        **dict.fromkeys((run.label for run in grids.runs("methods/sst", grids.get_preset("published"))), 0.5)
+        **dict.fromkeys((run.label for run in grids.runs("methods/compared", grids.get_preset("published"))), 0.5)
     )
     points = choice.points(everything, "sst")
     for frame in (chart.WIDE, chart.NARROW):

@@ -165,7 +165,7 @@ def test_source_has_the_code_that_does_the_work(label, code):
 
 
 def test_pages_cope_with_no_records():
-    empty, preset = Results([], grids.runs("methods/sst", "smoke", ["LoRA"])), grids.get_preset("smoke")
+    empty, preset = Results([], grids.runs("methods/compared", "smoke", ["LoRA"])), grids.get_preset("smoke")
     for shown in (methods.curve(empty), methods.compare(empty, "LoRA"), methods.cost(empty, "LoRA")):
         assert "0 of 1 runs" in repr(shown)
     assert "0.002" in repr(methods.recipe(empty, preset)) and "3" in repr(methods.recipe(empty, preset))
@@ -176,7 +176,7 @@ def test_pages_cope_with_no_records():
 # --- what is said about records ---------------------------------------------------------------------------------------
 def record(label: str, accuracy: float, stored: int, seed: int = 0) -> dict:
     """A finished run with as much of the schema as these pages read."""
-    (run,) = (run for run in grids.runs("methods/sst", "smoke", [label]) if run.seed == 0)
+    (run,) = (run for run in grids.runs("methods/compared", "smoke", [label]) if run.seed == 0)
     scores = {"sst": accuracy, "mean": accuracy}
     return {
         "digest": f"{label}{seed}",
@@ -210,7 +210,7 @@ def test_a_score_that_was_not_learned_is_marked():
 
 
 def test_steps_are_those_of_the_run():
-    runs = grids.runs("methods/sst", "smoke", ["LoRA"])
+    runs = grids.runs("methods/compared", "smoke", ["LoRA"])
     shown = repr(methods.recipe(Results([record("LoRA", 0.5, 10)], runs), grids.get_preset("smoke")))
     assert re.search(r"0\.002\s+3\s+16\s+48\s+1\s+fp32\s+0", shown)  # 48 examples in batches of 16, once
 
@@ -232,9 +232,9 @@ def test_own_row_refuses_an_unknown_label():
 
 
 def test_results_by_label_reach_rows_that_a_small_preset_leaves_out():
-    assert [r.label for r in grids.runs("methods/sst", "smoke", ["GaLore"])] == ["GaLore"]
+    assert [r.label for r in grids.runs("methods/compared", "smoke", ["GaLore"])] == ["GaLore"]
     with pytest.raises(UsageError, match="no row 'Nothing'"):
-        grids.runs("methods/sst", "smoke", ["Nothing"])
+        grids.runs("methods/compared", "smoke", ["Nothing"])
 
 
 # --- claims and searches ----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class Full(Method):
     paper = "bert"
     mergeable = True
     by_layer = False
-    about = {"name": "full fine-tuning", "color": "grey", "marker": "*", "drawn": False}
+    about = {"name": "full fine-tuning", "color": "grey", "marker": "*", "drawn": False, "rates": 0.1}
 
     def attach(self, at: Attachment) -> None:
         at.train(own_parameters(at.model.backbone))
@@ -40,7 +40,7 @@ class HeadOnly(Method):
     paper = "bert"
     mergeable = True
     by_layer = False
-    about = {"name": "head only", "color": "grey", "marker": "x", "line": ":", "drawn": False}
+    about = {"name": "head only", "color": "grey", "marker": "x", "line": ":", "drawn": False, "rates": 10.0}
 
     def formula(self, shape: Shape) -> int:
         return 0

@@ -39,9 +39,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Point:
-    """A method of experiment "methods/sst". stored: parameters a task keeps. memory, time: of a training step, as multiples
-    of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be folded into the
-    backbone's weights? page: its page's address, if it has one."""
+    """A method of experiment "methods/compared". stored: parameters a task keeps. memory, time: of a training step, as
+    multiples of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be folded into
+    the backbone's weights? page: its page's address, if it has one."""
 
     label: str
     method: str

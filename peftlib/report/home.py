@@ -15,7 +15,7 @@ from peftlib.report.chart import chart, size
 from peftlib.report.ledger import SIGNS
 from peftlib.report.tables import Html
 
-TASK = "sst"  # of experiment "methods/sst"
+TASK = "sst"  # of experiment "methods/compared"
 GRADES = "five grades of sentiment"  # what TASK is
 TOLD = 3  # outcomes whose numbers are told, in the order of `verdicts.OUTCOMES`; the others are one number
 LONGEST = 150  # characters of the numbers behind a finding

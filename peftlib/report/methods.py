@@ -1,6 +1,6 @@
 """The sections of a method's page: where it sits, its code, its counts, its run, its cost, and how it compares.
 
-``method`` is an expression as text; ``label`` is a row of experiment "methods/sst" (`METHOD_RUNS`).
+``method`` is an expression as text; ``label`` is a row of experiment "methods/compared" (`METHOD_RUNS`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from peftlib.report.verdicts import Judged
 from peftlib.study import Results
 
 __all__ = ["compare", "cost", "counts", "curve", "estimated", "found", "own_row", "picture", "printed", "recipe", "source"]
-TASK = "sst"  # of experiment "methods/sst"
+TASK = "sst"  # of experiment "methods/compared"
 FULL = "Full"
 FEW = 6  # claims that are shown unfolded
 COUNTED_ON = (BERT, "t5-base")
@@ -53,7 +53,7 @@ COUNTED_ON = (BERT, "t5-base")
 # --- what was found ---------------------------------------------------------------------------------------------------
 def found(records: Sequence[dict], label: str, preset: Preset) -> Html:
     """What the comparison gave, what became of the papers' claims about the method, and where no learning rate taught it
-    anything. records: of experiment "methods/sst"."""
+    anything. records: of experiment "methods/compared"."""
     parts = [scored(records, label), told(concerning.judged(METHOD_RUNS[label], preset))]
     parts += [untaught(concerning.searches(METHOD_RUNS[label], preset))]
     parts = [part for part in parts if part.text]
@@ -455,11 +455,11 @@ def compare(records: Sequence[dict], label: str) -> Html:
 
 
 def own_row(label: str) -> str:
-    """The expression that experiment "methods/sst" trains under a label.
+    """The expression that experiment "methods/compared" trains under a label.
 
     Raises:
         UsageError: no such label.
     """
     if label not in METHOD_RUNS:
-        raise UsageError(f"no method {label!r} in experiment methods/sst; it has {', '.join(METHOD_RUNS)}")
+        raise UsageError(f"no method {label!r} in experiment methods/compared; it has {', '.join(METHOD_RUNS)}")
     return METHOD_RUNS[label]

@@ -105,7 +105,7 @@ def _record(draw: random.Random, run) -> dict:
 
 def _shown(draw: random.Random, _):
     preset = dataclasses.replace(grids.get_preset("published"), backbone=f"x{_text(draw)}")
-    runs = draw.sample(grids.runs("methods/sst", preset), k=draw.randrange(8))
+    runs = draw.sample(grids.runs("methods/compared", preset), k=draw.randrange(8))
     wanted = [dataclasses.replace(run, label=draw.choice([run.label, _text(draw)])) for run in runs]
     found = Results([_record(draw, run) for run in wanted if draw.random() < 0.8], wanted)
     name, text = draw.choice(list(SHOWS)), _text(draw)

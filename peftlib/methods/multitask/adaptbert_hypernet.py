@@ -135,6 +135,7 @@ class AdaptBertHypernet(Method):
         "line": (4, 1, 1, 1, 1, 1),
         "row": "bottleneck=32",
         "small": "bottleneck=8",
+        "rates": 0.1,
     }
 
     def check(self) -> None:

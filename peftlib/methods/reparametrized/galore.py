@@ -136,6 +136,7 @@ class GaLore(Method):
         "row": "rank=64",
         "small": "rank=8, gap=2, scale=1.0",
         "drawn": False,
+        "rates": 0.1,
     }
 
     def check(self) -> None:

@@ -52,6 +52,7 @@ class IntrinsicSAID(Method):
         "row": "dimension=20000",
         "small": "dimension=300",
         "drawn": False,
+        "rates": 0.1,
     }
 
     def check(self) -> None:

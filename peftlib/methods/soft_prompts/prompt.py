@@ -60,6 +60,7 @@ class PromptTuning(Method):
         "line": (3, 1, 1, 1),
         "row": "length=100",
         "small": "length=4",
+        "rates": 10.0,
         "peft": "PromptTuningConfig",
         "adapters": "PromptTuningConfig",
     }

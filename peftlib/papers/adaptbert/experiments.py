@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peftlib.comparison import METHOD_RUNS
+from typing import Any
+
+from peftlib.comparison import searched
 from peftlib.grids import DEFAULT_TASKS, Preset, experiment, make_run
 from peftlib.records import Run
 
@@ -86,17 +88,12 @@ def section62(preset: Preset) -> list[Run]:
     return out
 
 
-# Times the preset's grid of learning rates: what trains every weight takes small steps, a prompt of its own large ones.
-SCALES = {"Full": 0.1, "GaLore": 0.1, "AdaptBertHypernet": 0.1, "PromptTuning": 10}
-
-
 @experiment("adaptbert/learning_rates")
 def learning_rates(preset: Preset) -> list[Run]:
-    """The small search behind a preset's learning rates, in batches of 16 (or there would be too few steps to tell rates
-    apart): methods of Table 3 on a tenth of its data, one epoch; the others on as many examples of one task. In fp32, so
-    that a rate that is too high fails by itself."""
+    """The small search behind the learning rates of Table 3: on a tenth of its data, one epoch, in batches of 16 (or there
+    would be too few steps to tell rates apart). In fp32, so that a rate that is too high fails by itself."""
     tenth = tuple(limit and max(1, limit // 10) for limit in preset.limits[:1])
-    multi = {
+    rows = {
         "Full": "Full()",
         "HeadOnly": "HeadOnly()",
         "LoRA": "LoRA(rank=16)",
@@ -106,18 +103,12 @@ def learning_rates(preset: Preset) -> list[Run]:
         "LoRA + PerTask(AdaptBertAdapter)": COMBINED.format(r=16, a=128),
         "AdaptBertHypernet": HYPERNET.format(a=32),
     }
-    single = {k: v for k, v in METHOD_RUNS.items() if k not in ("LoRA+Adapter", "AdaptBertAdapter", *multi)}
-    out = []
-    for name, method in (multi | single).items():
-        tasks = DEFAULT_TASKS if name in multi else ("sst",)
-        limits = (tenth if name in multi else tuple(n and 3 * n for n in tenth)) + (300, 50)
-        scale = SCALES.get(name, 1)
-        rates = [float(f"{lr * scale:.3g}") for lr in preset.search_lr]
-        out += [
-            make_run(preset, method, tasks, label=name, lr=lr, epochs=1, batch_size=16, limits=limits, precision="fp32")
-            for lr in rates
-        ]
-    return out
+    given: dict[str, Any] = {"epochs": 1, "batch_size": 16, "limits": (*tenth, 300, 50), "precision": "fp32"}
+    return [
+        make_run(preset, method, label=name, lr=rate, **given)
+        for name, method in rows.items()
+        for rate in searched(preset, method)
+    ]
 
 
 @experiment("adaptbert/rates_near")

@@ -154,14 +154,12 @@ def table11(preset: Preset) -> list[Run]:
 @experiment("compacter/rates_near")
 def rates_near(preset: Preset) -> list[Run]:
     """The second step of Table 1's search: a row at the rate that the first step found, at a third and at three times of
-    it, for twice the steps. Prompts are left out: a step of theirs takes five times as long, and the first step found no
-    rate at which they learn."""
+    it, for twice the steps."""
     if not preset.search_lr:
         return []
-    rows = {label: method for label, method in rows_of(preset, "table1").items() if not label.startswith("Prompt")}
     return [
         run
-        for label, method in rows.items()
+        for label, method in rows_of(preset, "table1").items()
         for factor in (1 / 3, 1, 3)
         for lr in [float(f"{preset.learning_rate(method) * factor:.3g}")]
         for run in each_on_each(preset, {label: method}, "glue", lr=lr)

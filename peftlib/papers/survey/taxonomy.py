@@ -20,7 +20,7 @@ from peftlib.report.pages import page_of
 from peftlib.report.sentences import fill, say
 from peftlib.report.tables import Html, Spread, presence, table
 
-TASK = "sst"  # of experiment "methods/sst"
+TASK = "sst"  # of experiment "methods/compared"
 
 NOT_YET = "not here yet"
 
