@@ -36,7 +36,7 @@ class About:
     its page's run; None if it has none. example: the expression that its page shows how to use, if not that of its row.
     small: hyperparameters that suit a backbone of width 32 and two blocks, for tests. drawn: does the seed decide where it
     starts? rates: times the grid on which learning rates are searched; what trains every weight takes smaller steps, a
-    prompt larger ones. peft, adapters: what these two libraries of Hugging Face and AdapterHub call it, empty if they lack it.
+    prompt larger ones. peft, adapters: what the two libraries call it, empty if they lack it.
     """
 
     name: str
