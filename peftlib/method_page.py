@@ -104,7 +104,7 @@ rows, keeps the best epoch, and takes the learning rate of this book's published
 <<use>>
 %% keep text
 From the command line, `peftlib count "<<row>>" --backbone bert-base-uncased` counts its parameters without any weights,
-and `papermill notebooks/methods/<<stem>>.ipynb out.ipynb -p preset quick` trains this page's run at another size.
+and `papermill notebooks/methods/<<stem>>.ipynb out.ipynb -p preset quick` trains this page's runs at another size.
 %% references prose
 ## References
 
