@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -267,6 +268,35 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise DeltaError(
             f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such file"
         ) from error
+
+
+def for_start(path: str | Path, model: Tuned, task: str = "") -> dict[str, Tensor]:
+    """The tensors of a delta for a model that begins from it, under the names that they have there. What belongs to tasks
+    that the model does not have is left out; with `task`, its tensors go to the model's first task, and those of all others
+    are left out. So is the head of a task whose answers are of another kind, or more or fewer.
+
+    Raises:
+        DeltaError: a broken file, other weights, or a task that it does not have.
+    """
+    metadata, tensors = read_tensors(path)
+    header = Header.read(metadata, str(path))
+    if header.weights not in (None, model.weights_digest):
+        raise DeltaError(
+            f"{path}: it was trained on weights of digest {short(header.weights)}, and what it learnt fits no others: "
+            f"expected {model.weights_digest!r}"
+        )
+    theirs = {one.name: one for one in header.tasks}
+    if task and task not in theirs:
+        raise DeltaError(f"{path}: it knows no task {short(task)}: expected one of {', '.join(theirs)}")
+    names = {task: model.tasks[0]} if task else {name: name for name in theirs if name in model.tasks}
+    ours = {old: model.task_table[new] for old, new in names.items()}
+    unfit = {f"heads.{n}" for n, t in ours.items() if (t.kind, t.outputs) != (theirs[n].kind, theirs[n].outputs)}
+    found = {}
+    for name, tensor in tensors.items():
+        parts = re.split(r"(\.|__)", name)  # what is a task's own is called after it
+        if all(part in names for part in parts if part in theirs) and name.rpartition(".")[0] not in unfit:
+            found["".join(names.get(part, part) for part in parts)] = tensor
+    return found
 
 
 def outline(backbone: nn.Module) -> nn.Module:

@@ -143,9 +143,11 @@ def make_run(
     label: str = "",
     seed: int = 0,
     limits: tuple[Limit, ...] | None = None,
+    start: Iterable[Run] = (),
+    start_task: str = "",
     **recipe: Any,
 ) -> Run:
-    """A run as the preset would do it; keyword arguments override fields of the recipe."""
+    """A run as the preset would do it. start, start_task: see `peftlib.records.Run`. recipe: fields that differ."""
     given: dict[str, Any] = {
         "lr": preset.learning_rate(method),
         "epochs": preset.epochs,
@@ -166,6 +168,8 @@ def make_run(
         seed=seed,
         limits=tuple(limits),  # type: ignore[arg-type]  # `Run` looks at them
         label=label or method,
+        start=tuple(start),
+        start_task=start_task,
     )
 
 
@@ -224,10 +228,16 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
         raise UsageError(f"unknown experiment {short(name)}{near(name, known)} Known: {', '.join(known)}")
     preset = preset.at(name)
     if preset.precision != "auto":
-        return [dataclasses.replace(run, seed=seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
+        return [run.with_seed(seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
     # The rows in the second precision are made only if a run has no record in the first.
     rows = functools.cache(lambda one: _rows(name, dataclasses.replace(preset, precision=one), labels))
     return [_recorded(preset.name, i, seed, rows) for i in range(len(rows(PRECISIONS[0]))) for seed in preset.seeds]
+
+
+def begun_from(preset: Preset) -> set[str]:
+    """Digests of the runs that runs of any experiment which is trained begin from."""
+    trained = [name for name in experiments() if not preset.at(name).undecidable]
+    return {parent.digest for name in trained for run in records.with_parents(runs(name, preset)) for parent in run.start}
 
 
 def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run]:
@@ -247,7 +257,7 @@ def _recorded(preset: str, row: int, seed: int, rows: Callable[[str], list[Run]]
     machine; if none has, that of the precision which it would be trained in here. rows: of the experiment, by precision."""
     seen: list[Run] = []
     for precision in PRECISIONS:
-        run = dataclasses.replace(rows(precision)[row], seed=seed)
+        run = rows(precision)[row].with_seed(seed)
         if run in seen or records.find(preset, run).exists():  # seen: the experiment itself says which precision it takes
             return run
         seen.append(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -215,6 +215,15 @@ class Tuned(nn.Module):
         return (outputs[:, 0] > 0).long() if kind == "binary" else outputs[:, 0].float()
 
     # --- the life of the method -----------------------------------------------------------------------------------
+    def begin(self, given: Sequence[dict[str, Tensor]]) -> None:
+        """Begin from the deltas of other runs, in their order (`peftlib.deltas.for_start`); from none, where there is none.
+
+        Raises:
+            UsageError: a method cannot begin from them, or begins from nothing else.
+        """
+        for leaf, at in self.attachments if given else ():
+            leaf.begin(at, given)
+
     def prepare(self, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         for leaf, at in self.attachments:
             leaf.prepare(at, batches)
@@ -321,6 +330,10 @@ class Tuned(nn.Module):
 
     def delta(self) -> dict[str, Tensor]:
         """What must be kept beside the backbone: every trained or added tensor, heads included, by name."""
+        return {name: tensor.detach() for name, tensor in self.kept().items()}
+
+    def kept(self) -> dict[str, Tensor]:
+        """The tensors of `delta` themselves."""
         base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
         added = {
             id(t)
@@ -331,7 +344,7 @@ class Tuned(nn.Module):
         state = self.state_dict(keep_vars=True)
         first = {id(t): n for n, t in reversed(state.items())}  # tied tensors are kept once
         return {
-            n: t.detach()
+            n: t
             for n, t in state.items()
             if first[id(t)] == n and (t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone.")))
         }

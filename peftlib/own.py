@@ -44,6 +44,7 @@ def train(
     backbone: str = "minilm",
     lr: float | None = None,
     seed: int = 0,
+    start: Sequence[str | Path] = (),
     **recipe: typing.Any,
 ) -> Outcome:
     """Train a method on a table; its ``model`` is that of the best epoch, ``test`` its score on rows that it has not seen.
@@ -56,6 +57,7 @@ def train(
         method: an expression.
         label: the column that is learnt: classes, or numbers with a fraction, which become a score.
         lr: by default the rate that the published runs of this method have.
+        start: deltas to begin from, files that `peftlib.deltas.save` wrote of models on this backbone.
         recipe: other fields of `peftlib.records.Recipe`. In precision "fp32", which is the default here, frozen weights
             keep all their digits, so that the method can be merged into them.
 
@@ -63,6 +65,7 @@ def train(
         UsageError: no table, no such column, too few rows, labels that are missing or all the same, or what a run is
             refused for.
         DataError: a text is missing or none.
+        DeltaError: a start cannot be read, or is of another backbone.
         Diverged: the loss is no finite number any more.
     """
     if not isinstance(table, pd.DataFrame):
@@ -79,7 +82,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder, _known(task, folder):
         _write(table[list(task.texts)].assign(**{label: labels}), Path(folder) / task.suite / task.name, seed)
         run = Run(method, (task.name,), backbone, "local", Recipe(**given), seed)
-        return Trainer(run, progress=False).fit()
+        return Trainer(run, progress=False, given=start).fit()
 
 
 def answers(

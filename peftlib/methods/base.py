@@ -9,7 +9,7 @@ built from the leaves under them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
@@ -115,6 +115,12 @@ class Attachment:
         self.shared.append(module)
         return module
 
+    def kept(self) -> dict[str, Tensor]:
+        """The tensors of this method, trained or not, by their names in the model's delta."""
+        own = {id(t) for m in [e for _, e in self.edits] + self.shared for t in m.state_dict(keep_vars=True).values()}
+        own |= {id(p) for p in self.trained}
+        return {name: tensor for name, tensor in self.model.kept().items() if id(tensor) in own}
+
     def tensors(self) -> list[nn.Parameter]:
         """Trainable parameters of this method, each once."""
         modules = [edit for _, edit in self.edits] + self.shared
@@ -210,6 +216,11 @@ class Method(Expression):
     # --- the life of a method -------------------------------------------------------------------------------------
     def attach(self, at: Attachment) -> None:
         """Edit sites, add modules, mark what is trained."""
+
+    def begin(self, at: Attachment, given: Sequence[dict[str, Tensor]]) -> None:
+        """Before `prepare`, where a run begins from others: their deltas, in their order. Unless a method says otherwise,
+        it goes on from one: see `go_on`."""
+        go_on(self, at, given)
 
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """A first phase that looks at data: batches of (task, inputs with "labels")."""
@@ -390,6 +401,28 @@ def _method(given: Expression) -> Expression:
     if not isinstance(given, Expression):
         raise UsageError(f"{short(given)} is no method: expected one such as LoRA(rank=8), or parse('LoRA(rank=8)')")
     return given
+
+
+@torch.no_grad()
+def go_on(method: Method, at: Attachment, given: Sequence[dict[str, Tensor]]) -> None:
+    """Copy the method's tensors from a delta that has them all, and no tensors of another method; and the heads it has.
+
+    Raises:
+        UsageError: several deltas; a tensor that only one of the two has, or in another shape. Names it.
+    """
+    if len(given) != 1:
+        raise UsageError(f"{method} goes on from one run, and its start names {len(given)}")
+    ours, theirs, all_ours = at.kept(), given[0], at.model.kept()
+    for name in sorted(ours.keys() | (theirs.keys() - all_ours.keys())):
+        here, there = (f"{tuple(t.shape)}" if t is not None else "none" for t in (ours.get(name), theirs.get(name)))
+        if here != there:
+            raise UsageError(
+                f"{method} cannot go on from its start: {short(name)} is {here} here and {there} there; begin from a run "
+                "of the same method and size, and of the same task or with start_task, where tasks have their own"
+            )
+    heads = {name: p for name, p in at.model.heads.named_parameters(prefix="heads") if name in theirs}
+    for name, tensor in (ours | heads).items():
+        tensor.copy_(theirs[name])
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -158,11 +158,14 @@ class Trainer:
             of other code, data, weights or versions, or a damaged one, is removed, and standard error says so. Left
             there at the end, for whoever has written down the outcome to remove.
         progress: show a progress bar on standard error.
+        given: the deltas of the runs that this one begins from, in their order.
     """
 
     @by_recipe_alone()
-    def __init__(self, run: Run, checkpoint: Path | None = None, progress: bool = True):
+    def __init__(self, run: Run, checkpoint: Path | None = None, progress: bool = True, given: Sequence[str | Path] = ()):
         self.run, self.recipe, self.checkpoint, self.progress = run, run.recipe, checkpoint, progress
+        if run.start and len(given) != len(run.start):
+            raise UsageError(f"{run.method} begins from {len(run.start)} runs: pass the deltas of all, got {len(given)}")
         seed_everything(run.seed)
         self.tasks = {name: get_task(name) for name in run.tasks}
         backbone = backbones.load(run.backbone, self.recipe.form)
@@ -199,6 +202,7 @@ class Trainer:
         self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.model.to(self.device)
+        self.model.begin([deltas.for_start(path, self.model, run.start_task) for path in given])
         self.initial_digest = digest_of(self.model.delta())
         self.data_digests = {split: {n: d.digest for n, d in by_task.items()} for split, by_task in self.data.items()}
         # What a checkpoint must have been made of to be gone on from: no run is of two codes or two data.
@@ -207,6 +211,7 @@ class Trainer:
             "code": provenance.code_digest(provenance.sources_of(run)),
             "data": self.data_digests,
             "weights": self.backbone_digest,
+            "start": [provenance.delta_digest(Path(path)) for path in given],
             "versions": provenance.versions(),
         }
         self.history: list[dict] = []
