@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from peftlib.backbones import weights_digest
 from peftlib.data.tasks import Task
 from peftlib.edits import Current
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Expression, Method, affordable, parse
+from peftlib.methods.base import Attachment, Expression, Method, Step, affordable, parse
 from peftlib.parametrized import carries_a_method
 
 if typing.TYPE_CHECKING:
@@ -174,13 +174,16 @@ class Tuned(nn.Module):
         """Outputs of a task's head: (batch, outputs)."""
         return self.heads[task](self.dropout(features))
 
-    def forward(self, task: str, inputs: dict[str, Tensor]) -> Tensor:
+    def forward(self, task: str, inputs: dict[str, Tensor], passes: int = 1) -> Tensor:
         """Outputs for a task: logits (batch, classes), one logit, or one score, (batch, 1); in form "text" those of the
         answer's tokens, (batch, answer, vocabulary), each given the tokens before it.
 
         inputs: ``input_ids`` and ``attention_mask`` (batch, length), ``token_type_ids`` where the backbone has them, and
             ``answers`` (batch, answer) in form "text", -100 after an answer's end.
+        passes: more than one are stacked in front; in one call, for several processes average gradients by calls.
         """
+        if passes > 1:
+            return torch.stack([self(task, inputs) for _ in range(passes)])
         self.current.task = task
         if self.form == "heads":
             return self.head(task, self.features(inputs))
@@ -228,9 +231,29 @@ class Tuned(nn.Module):
         for leaf, at in self.attachments:
             leaf.prepare(at, batches)
 
-    def penalty(self) -> Tensor | None:
-        terms = [t for leaf, at in self.attachments if (t := leaf.penalty(at)) is not None]
+    def step(
+        self,
+        task: str,
+        inputs: dict[str, Tensor],
+        labels: Tensor,
+        index: int = 0,
+        total: int = 1,
+        forward: Callable[..., Tensor] | None = None,
+    ) -> Step:
+        """A batch of training, run through the model as often as its methods ask for. forward: in the place of the model's
+        own, which something has wrapped."""
+        passes = max(leaf.passes for leaf, at in self.attachments if at.task in (None, task))
+        outputs = (forward or self)(task, inputs, passes)
+        return Step(task, inputs, labels, tuple(outputs) if passes > 1 else (outputs,), index, total)
+
+    def penalty(self, step: Step) -> Tensor | None:
+        terms = [t for leaf, at in self.attachments if (t := leaf.penalty(at, step)) is not None]
         return torch.stack(terms).sum() if terms else None
+
+    def objective(self, step: Step) -> tuple[Tensor, Tensor]:
+        """What is minimised, the loss with the methods' penalties; and the loss alone."""
+        loss, penalty = self.loss(step.task, step.outputs, step.labels), self.penalty(step)
+        return loss if penalty is None else loss + penalty, loss
 
     def after_step(self, step: int, total: int) -> None:
         for leaf, at in self.attachments:
@@ -297,8 +320,9 @@ class Tuned(nn.Module):
 
     @property
     def encoder_is_frozen(self) -> bool:
-        """True when only heads are trained: the backbone's outputs never change and can be computed once."""
-        touched = any(at.edits or at.trained or at.shared for _, at in self.attachments)
+        """True when only heads are trained: the backbone's outputs never change and can be computed once. Not beside a
+        penalty, which may ask for what was given to the backbone, or for another pass."""
+        touched = any(at.edits or at.trained or at.shared or leaf.has_penalty for leaf, at in self.attachments)
         return self.form == "heads" and not touched and not any(p.requires_grad for p in self.backbone.parameters())
 
     def store_frozen(self, dtype: torch.dtype) -> Tuned:

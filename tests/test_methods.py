@@ -360,9 +360,8 @@ def test_it_learns(expression, kind):
 # --- gradient checkpointing -------------------------------------------------------------------------------------------
 def gradients(model, kind):
     """Of one backward pass over a batch of every task, as the loop makes them."""
-    terms = [model.loss(name, model(name, inputs_of(name, kind)), torch.arange(8) % 2) for name in TASKS]
-    penalty = model.penalty()
-    torch.stack(terms if penalty is None else [*terms, penalty]).sum().backward()
+    steps = [model.step(name, inputs_of(name, kind), torch.arange(8) % 2) for name in TASKS]
+    torch.stack([model.objective(step)[0] for step in steps]).sum().backward()
     return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
 
 

@@ -198,9 +198,8 @@ def train(
         for i, name in enumerate(tasks):
             found = batch(name, kind=kind)
             labels = found.pop("labels")
-            loss = model.loss(name, model(name, found), labels)
-            penalty = model.penalty()
-            (loss if penalty is None else loss + penalty).backward()
+            whole, loss = model.objective(model.step(name, found, labels, step, total or steps))
+            whole.backward()
             if i == 0:
                 losses.append(loss.item())
             if watch:

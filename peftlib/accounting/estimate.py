@@ -375,16 +375,11 @@ def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[list[
 
 def _loss(model: Tuned, inputs: dict[str, Tensor]) -> Tensor:
     task = model.tasks[0]
-    if model.form == "text":
-        return _with_penalty(model, model.loss(task, model(task, inputs), inputs["answers"]))
     whole = model.task_table[task].kind == "classes"
-    labels = torch.zeros(len(inputs["input_ids"]), dtype=torch.long if whole else torch.float, device="meta")
-    return _with_penalty(model, model.loss(task, model(task, inputs), labels))
-
-
-def _with_penalty(model: Tuned, loss: Tensor) -> Tensor:
-    penalty = model.penalty()
-    return loss if penalty is None else loss + penalty
+    labels = inputs.get("answers")
+    if labels is None:
+        labels = torch.zeros(len(inputs["input_ids"]), dtype=torch.long if whole else torch.float, device="meta")
+    return model.objective(model.step(task, inputs, labels))[0]
 
 
 # --- beside a measurement ---------------------------------------------------------------------------------------------

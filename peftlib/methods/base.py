@@ -40,6 +40,37 @@ M = TypeVar("M", bound=nn.Module)
 LARGEST = 10  # times a backbone's parameters: what any sensible method has many times over
 
 
+@dataclass(frozen=True)
+class Step:
+    """A batch of a training step, and what the model said of it.
+
+    inputs, labels: of this batch of a task, as `Tuned.forward` and `Tuned.loss` take them. passed: outputs of each forward
+    pass. index: of the optimizer's step that the batch is part of, 0-based, of `total`.
+    """
+
+    task: str
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    passed: tuple[Tensor, ...]
+    index: int = 0
+    total: int = 1
+
+    @property
+    def outputs(self) -> Tensor:
+        """Those that the loss is computed from."""
+        return self.passed[0]
+
+    def again(self) -> Tensor:
+        """Outputs of a second forward pass, with dropout and draws of its own.
+
+        Raises:
+            UsageError: no method of the model has ``passes = 2``.
+        """
+        if len(self.passed) < 2:
+            raise UsageError(f"no second forward pass was made for task {self.task!r}: the method needs passes = 2")
+        return self.passed[1]
+
+
 class Attachment:
     """What one method may do to a model, and the memory of what it did.
 
@@ -168,6 +199,7 @@ class Method(Expression):
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
         by_layer: is it a change of blocks, so that `Layers` can limit it to some?
         needs_decoder: has it no place in an encoder alone?
+        passes: forward passes over each batch of training; 2 for a `penalty` that calls ``step.again()``.
         about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
             of what a run rests on.
     """
@@ -182,6 +214,7 @@ class Method(Expression):
     near_identity: ClassVar[float | None] = 0.0
     by_layer: ClassVar[bool] = True
     needs_decoder: ClassVar[bool] = False
+    passes: ClassVar[int] = 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -231,8 +264,8 @@ class Method(Expression):
         """
         raise UsageError(f"{type(self).__name__} reads no states")
 
-    def penalty(self, at: Attachment) -> Tensor | None:
-        """A term added to the loss of every step."""
+    def penalty(self, at: Attachment, step: Step) -> Tensor | None:
+        """A term added to the loss of every batch."""
 
     def after_step(self, at: Attachment, step: int, total: int) -> None:
         """Called after the optimizer's step (0-based, of `total`), while the gradients are still there."""
@@ -272,6 +305,11 @@ class Method(Expression):
     def reads_states(self) -> bool:
         """Has it a `readout`?"""
         return type(self).readout is not Method.readout
+
+    @property
+    def has_penalty(self) -> bool:
+        """Has it a `penalty`?"""
+        return type(self).penalty is not Method.penalty
 
     @property
     def has_formula(self) -> bool:

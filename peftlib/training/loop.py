@@ -29,6 +29,7 @@ from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
 from peftlib.data.text import read_answer
 from peftlib.errors import PeftlibError, UsageError
+from peftlib.methods.base import Step
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training import fits, metrics
@@ -304,15 +305,25 @@ class Trainer:
                 out[indices] = self.model.features(batch).float()
         return out
 
-    def _outputs(self, split: str, name: str, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """The head's outputs for rows of a task, and their labels."""
-        data = self.data[split][name]
+    def _outputs(self, split: str, name: str, rows: list[int]) -> Tensor:
+        """The head's outputs for rows of a task."""
         if self.features:
-            return self.model.head(name, self.features[split][name][rows]), data.labels[rows].to(self.device)
+            return self.model.head(name, self.features[split][name][rows])
+        batch = self.data[split][name].batch(rows, self.device)
+        batch.pop("labels")
+        with self._autocast():
+            return self.forward(name, batch)
+
+    def _trained_on(self, name: str, rows: list[int], index: int, total: int) -> Step:
+        """A batch of training as the model sees it in step `index` of `total`."""
+        data = self.data["train"][name]
+        if self.features:
+            labels = data.labels[rows].to(self.device)
+            return Step(name, {}, labels, (self._outputs("train", name, rows),), index, total)
         batch = data.batch(rows, self.device)
         labels = batch.pop("labels")
         with self._autocast():
-            return self.forward(name, batch), labels
+            return self.model.step(name, batch, labels, index, total, self.forward)
 
     def _autocast(self) -> torch.autocast:
         # Accelerator's own precision is one for the whole process, and stays in the model's forward after training.
@@ -336,16 +347,14 @@ class Trainer:
         )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         for i, (name, rows) in enumerate(bar):
-            outputs, labels = self._outputs("train", name, rows[rank::world] or rows[:1])
-            loss = self.model.loss(name, outputs, labels)
-            penalty = self.model.penalty()
-            whole = loss if penalty is None else loss + penalty
+            index = (epoch - 1) * self.steps_per_epoch + i // accumulate
+            whole, loss = self.model.objective(self._trained_on(name, rows[rank::world] or rows[:1], index, total))
             in_step = min(accumulate, len(schedule) - i // accumulate * accumulate)  # the last step may have fewer batches
             self.accelerator.backward(whole / in_step)
             loss_sum += loss.detach()
             seen += len(rows)
             if (i + 1) % accumulate == 0 or i + 1 == len(schedule):
-                self._step(optimizer, scheduler, epoch, i // accumulate, total)
+                self._step(optimizer, scheduler, index, total)
             if (i + 1) % 50 == 0 or i + 1 == len(schedule):  # not at every step: reading a loss waits for the device
                 self._check(loss_sum, epoch, i)
         seconds = time.perf_counter() - started
@@ -358,11 +367,11 @@ class Trainer:
             "validation": self.evaluate("validation"),
         }
 
-    def _step(self, optimizer, scheduler, epoch: int, step: int, total: int) -> None:
+    def _step(self, optimizer, scheduler, step: int, total: int) -> None:
         self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.recipe.clip)
         optimizer.step()
         scheduler.step()
-        self.model.after_step((epoch - 1) * self.steps_per_epoch + step, total)
+        self.model.after_step(step, total)
         optimizer.zero_grad()
 
     def _check(self, loss_sum: Tensor, epoch: int, i: int) -> None:
@@ -424,7 +433,7 @@ class Trainer:
 
     def _predicted(self, split: str, name: str, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """What a head says of each row: a class id or a score, and how much larger its last output is than its first."""
-        outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
+        outputs = torch.cat([self._outputs(split, name, indices).float().cpu() for indices in rows])
         if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
             self._stop(f"outputs for {name!r} on {split} are no finite numbers")
         return self.model.predict(name, outputs).numpy(), (outputs[:, -1] - outputs[:, 0]).numpy()
