@@ -360,6 +360,7 @@ def test_it_learns(expression, kind):
 # --- gradient checkpointing -------------------------------------------------------------------------------------------
 def gradients(model, kind):
     """Of one backward pass over a batch of every task, as the loop makes them."""
+    torch.manual_seed(0)  # of what a pass draws
     steps = [model.step(name, inputs_of(name, kind), torch.arange(8) % 2) for name in TASKS]
     torch.stack([model.objective(step)[0] for step in steps]).sum().backward()
     return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
@@ -386,7 +387,8 @@ def test_gradients_are_the_same_under_checkpointing(expression, kind):
                 again.anatomy.at("ffn.up")[-1].module.register_forward_hook(lambda *_, runs=runs: runs.append(1))
                 found = gradients(again, kind)
                 no_way_back = not owned(model) or all(leaf.reads_states for leaf, _ in model.attachments)
-                assert len(runs) == 2 * len(TASKS) or no_way_back  # the last block ran a second time
+                passes = max(leaf.passes for leaf, _ in model.attachments)
+                assert len(runs) == 2 * passes * len(TASKS) or no_way_back  # the last block ran a second time
                 assert expected.keys() == found.keys()
                 for name, ours in expected.items():
                     torch.testing.assert_close(found[name], ours, rtol=1e-5, atol=1e-6, msg=f"{name}, {reentrant=}")

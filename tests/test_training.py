@@ -93,6 +93,7 @@ def test_the_seed_decides_every_bit(precision):
         "FishMask(fraction=0.001, examples=8)",
         "GaLore(rank=8, gap=5, scale=1.0)",
         "PrefixTuning(length=3, mlp=8)",
+        "AdaMix(bottleneck=2, experts=3)",
         "HeadOnly()",
     ],
 )

@@ -199,7 +199,6 @@ class Method(Expression):
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
         by_layer: is it a change of blocks, so that `Layers` can limit it to some?
         needs_decoder: has it no place in an encoder alone?
-        passes: forward passes over each batch of training; 2 for a `penalty` that calls ``step.again()``.
         about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
             of what a run rests on.
     """
@@ -214,7 +213,6 @@ class Method(Expression):
     near_identity: ClassVar[float | None] = 0.0
     by_layer: ClassVar[bool] = True
     needs_decoder: ClassVar[bool] = False
-    passes: ClassVar[int] = 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -305,6 +303,11 @@ class Method(Expression):
     def reads_states(self) -> bool:
         """Has it a `readout`?"""
         return type(self).readout is not Method.readout
+
+    @property
+    def passes(self) -> int:
+        """Forward passes over each batch of training; 2 for a `penalty` that calls ``step.again()``."""
+        return 1
 
     @property
     def has_penalty(self) -> bool:
