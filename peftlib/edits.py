@@ -74,10 +74,12 @@ class Current:
 
     Attributes:
         task: the task that is run.
+        mask: which positions of the encoder's input are text, (batch, length); None: all.
     """
 
     def __init__(self, task: str | None = None):
         self.task = task
+        self.mask: Tensor | None = None
         self._held: dict[Hashable, object] | None = None  # None: outside a forward pass of the backbone
         self._drawn: dict[Hashable, object] | None = None  # as above
         self._whole = False
@@ -118,14 +120,14 @@ class Current:
         self._hooks = []
 
     @contextlib.contextmanager
-    def block(self, task: str | None, drawn: dict[Hashable, object]) -> Iterator[None]:
+    def block(self, task: str | None, mask: Tensor | None, drawn: dict[Hashable, object]) -> Iterator[None]:
         """While a checkpointed block runs, for the first time or again."""
-        before = self.task, self._held, self._drawn, self._whole
-        self.task, self._held, self._drawn, self._whole = task, {}, drawn, False
+        before = self.task, self.mask, self._held, self._drawn, self._whole
+        self.task, self.mask, self._held, self._drawn, self._whole = task, mask, {}, drawn, False
         try:
             yield
         finally:
-            self.task, self._held, self._drawn, self._whole = before
+            self.task, self.mask, self._held, self._drawn, self._whole = before
 
 
 def _begin(current: Current, blocks: list[nn.Module], *_: object) -> None:
@@ -153,10 +155,10 @@ def _is_followed(checkpoint: Callable[..., object], current: Current) -> bool:
 def _checkpointed(current: Current, checkpoint: Callable[..., T], block: Callable[..., object], *args: Tensor | None) -> T:
     """`checkpoint`, as torch's, of a block that remembers its pass. Re-entrant checkpointing gives no gradient to a block
     none of whose inputs asks for one, such as the first above frozen embeddings: there the hidden states ask."""
-    task, drawn = current.task, {} if current._drawn is None else current._drawn
+    task, mask, drawn = current.task, current.mask, {} if current._drawn is None else current._drawn
 
     def run(*args: Tensor | None) -> object:
-        with current.block(task, drawn):
+        with current.block(task, mask, drawn):
             return block(*args)
 
     reentrant = getattr(checkpoint, "keywords", {}).get("use_reentrant", True)

@@ -149,7 +149,8 @@ class Tuned(nn.Module):
     # --- running --------------------------------------------------------------------------------------------------
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         """The representation that the heads read: (batch, width)."""
-        mask, readers = inputs["attention_mask"], self._readers(self.current.task)
+        self.current.mask = mask = inputs["attention_mask"]
+        readers = self._readers(self.current.task)
         asked = {"output_hidden_states": True} if readers else {}
         if self.anatomy.shape.decoder_layers:
             config = self.backbone.config
@@ -187,6 +188,7 @@ class Tuned(nn.Module):
         self.current.task = task
         if self.form == "heads":
             return self.head(task, self.features(inputs))
+        self.current.mask = inputs["attention_mask"]
         answers = self.backbone.prepare_decoder_input_ids_from_labels(inputs["answers"])  # type: ignore[operator]  # a T5 that writes
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return self.backbone(**given, decoder_input_ids=answers, use_cache=False).logits
@@ -194,7 +196,7 @@ class Tuned(nn.Module):
     @torch.no_grad()
     def write(self, task: str, inputs: dict[str, Tensor], length: int) -> Tensor:
         """The likeliest answer, token by token: ids (batch, up to length + 1), a start token first."""
-        self.current.task = task
+        self.current.task, self.current.mask = task, inputs["attention_mask"]
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return self.backbone.generate(**given, max_new_tokens=length, do_sample=False, num_beams=1)  # type: ignore[operator]  # as above
 

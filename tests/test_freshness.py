@@ -34,6 +34,7 @@ ON_BOTTLENECKS = {
     "CompacterPlusPlus",
     "ParallelAdapter",
     "MAM",
+    "UniPELT",
 }
 
 

@@ -167,7 +167,8 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
         elif asked.stored == "target for rank":
             told["stored"] = {name.replace("rank", "target"): number for name, number in trainable.items()}
         elif asked.stored == "without mlp":
-            told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), {"length": (1, 2)})
+            flat = {name: ends for name, ends in points.items() if name != "mlp"}
+            told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), flat)
             told["changed"] = told["stored"]
         if asked.changed:
             first = {name: values[0] for name, values in numbers_of(asked, case).items()}

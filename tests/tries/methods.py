@@ -29,6 +29,7 @@ from peftlib.methods import (
     ParallelAdapter,
     PerTask,
     PromptTuning,
+    UniPELT,
     parse,
 )
 from peftlib.model import Tuned
@@ -57,6 +58,7 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("half a character", lambda: PromptTuning(init="\ud800"), ("PromptTuning(init='\\ud800') is impossible",)),
     ("a scale of nothing", lambda: ParallelAdapter(scale=0), ("ParallelAdapter(scale=0.0) is impossible",)),
     ("a part's size of nothing", lambda: MAM(bottleneck=0), ("ParallelAdapter(bottleneck=0) is impossible",)),
+    ("a part without a size", lambda: UniPELT(bottleneck=0), ("UniPELT(bottleneck=0) is impossible",)),
     ("no form at all", lambda: GLoRA(weight="none", input="none", bias="none"), ("GLoRA(bias='none') is impossible",)),
     ("a mixture of nothing", lambda: AdaMix(experts=0), ("AdaMix(experts=0) is impossible",)),
     ("outputs that are to differ", lambda: AdaMix(consistency=-1.0), ("AdaMix(consistency=-1.0) is impossible",)),
@@ -92,6 +94,7 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("KronA(rows=5)", ("the matrix is 32 x 32, which A of 5 x 4 does not divide", "rows that divide 32")),
     ("KronAB(columns=5)", ("A of 4 x 5", "columns that divide 32")),
     ("KronA(rank=9)", ("B is 8 x 8", "ranks from 1 to 8")),
+    ("UniPELT(rank=33)", ("UniPELT(rank=33)", "'attention.query' is 32 x 32", "ranks from 1 to 32")),
     ("DoRA(rank=33)", ("DoRA(rank=33): the weight of 'attention.query' is 32 x 32", "ranks from 1 to 32")),
     ("GLoRA(rank=33)", ("GLoRA(rank=33)", "ranks from 1 to 32")),
     ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
@@ -109,6 +112,8 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
             ("AdaptBertHypernet", "task_dim"),
             ("AdaptBertHypernet", "hidden"),
             ("PrefixTuning", "length"),
+            ("AdaptivePrefixTuning", "length"),
+            ("UniPELT", "length"),
             ("ParallelAdapter", "bottleneck"),
             ("PrefixTuning", "mlp"),
             ("LoRA", "rank"),
@@ -122,6 +127,7 @@ MERGED = [  # what cannot be merged, and words of the refusal
     ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),
     ("KronAB()", ("KronAB() cannot be merged",)),
     ("MAM(length=2, mlp=None, bottleneck=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
+    ("UniPELT(length=2, mlp=None)", ("UniPELT(length=2, mlp=None) cannot be merged", "no fixed change of its weights")),
     ("PrefixTuning(length=2, mlp=None) + LoRA(rank=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
 ]
 
