@@ -56,7 +56,7 @@ def progress() -> Html:
     parts, lines = [], []
     for family, group in rows.groupby("family", sort=False):
         here = group[group["ours"] != ""]
-        methods = [(row.method, page_of(f"{row.ours}()")) for row in here.itertuples()]
+        methods = [(row.method, row.ours in METHODS and page_of(f"{row.ours}()")) for row in here.itertuples()]
         links = Markup(", ").join(
             Markup('<a href="{}">{}</a>').format(page, name) if page else Markup("{}").format(name)
             for name, page in methods
