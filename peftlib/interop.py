@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import Task, get_task
-from peftlib.deltas import DeltaError, Header, fill, outline, read_tensors, replacing_all, write_tensors
+from peftlib.deltas import Header, fill, outline, replacing_all
 from peftlib.errors import UsageError, short
 from peftlib.methods.reparametrized.lora import SITES, LoRA
 from peftlib.model import Tuned
+from peftlib.tensorfiles import DeltaError, read_tensors, write_tensors
 
 CONFIG, WEIGHTS, HEADS = "adapter_config.json", "adapter_model.safetensors", "peftlib_heads.safetensors"
 PREFIX = "base_model.model."
@@ -105,7 +106,8 @@ def to_peft(model: Tuned, folder: str | Path, backbone: str = "") -> None:
         config_path.write_text(json.dumps(config, indent=2) + "\n")
         write_tensors(weights, {PREFIX + name: t for name, t in tensors.items()}, {"format": "pt"})
         beside = {"adapter": _digest(weights, config)}
-        write_tensors(heads, model.heads.state_dict(), header.metadata() | beside)
+        own = {name: tensor.clone() for name, tensor in model.heads.state_dict().items()}  # tasks may have one together
+        write_tensors(heads, own, header.metadata() | beside)
 
 
 def _digest(weights: Path, config: dict) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,16 +16,19 @@ from peftlib.backbones import weights_digest
 from peftlib.data.tasks import Task
 from peftlib.edits import Current
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Expression, Method, Step, affordable, parse
+from peftlib.methods.base import HEAD, Attachment, Expression, Method, Part, Step, affordable, parse
 from peftlib.parametrized import carries_a_method
 
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+LEFT_OUT = ("backbone.", "fixed.")  # what no delta holds, unless it is trained
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Three counts, never one (survey, section 12); heads apart. Percentages are of the backbone's total."""
+    """Three counts, never one (survey, section 12); heads apart. Percentages are of the backbone's total. What is stored is
+    counted in numbers of four bytes, truth values as the bits that they are stored as."""
 
     trainable: int
     stored: int
@@ -49,6 +52,7 @@ class Tuned(nn.Module):
         dropout: before the heads.
         form: "heads", or "text": an encoder-decoder writes each answer with its own language-model head, and there are
             no others.
+        parts: of another model (`Tuned.parts`), to use in the place of new ones: a bank of adapters is then there once.
 
     Raises:
         UsageError: the expression cannot be read, adapts nothing on this backbone, or is larger than fits it; the backbone
@@ -64,6 +68,7 @@ class Tuned(nn.Module):
         pooling: str = "mean",
         dropout: float = 0.1,
         form: str = "heads",
+        parts: Mapping[str, Part] | None = None,
     ):
         super().__init__()
         if pooling not in ("mean", "cls"):
@@ -92,7 +97,9 @@ class Tuned(nn.Module):
         if taken := [name for name in self.tasks if hasattr(nn.ModuleDict(), name)]:
             raise UsageError(f"task {taken[0]!r}: PyTorch's modules have something of that name; call the task otherwise")
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
-        self.shared = nn.ModuleDict()
+        self.shared, self.fixed = nn.ModuleDict(), nn.ModuleDict()
+        self.parts: dict[str, Part] = dict(parts or {})  # what lies in `fixed`
+        self.one_head = False  # for all tasks?
         self._merged = False
         # Now, before a weight is trained or rounded; None for a backbone of shapes alone.
         self.weights_digest = None if any(p.is_meta for p in backbone.parameters()) else weights_digest(backbone)
@@ -113,23 +120,42 @@ class Tuned(nn.Module):
             if leaf.has_formula:
                 affordable(leaf, leaf.formula(at.shape), at.shape)
             leaf.attach(at)
+        self.parts = {key: part for key, part in self.parts.items() if key in self.fixed}
         self._check_readers()
         self.current.follow(backbone)
-        width = self.anatomy.shape.width
         self.dropout = nn.Dropout(dropout)
-        with_heads = self.task_table if form == "heads" else {}
-        self.heads = nn.ModuleDict({name: nn.Linear(width, task.outputs) for name, task in with_heads.items()})
-        for name, task in with_heads.items():
-            if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
-                nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)  # type: ignore[arg-type]  # of an nn.Linear
+        self.heads = nn.ModuleDict(self._heads() if form == "heads" else {})
+
+    def _heads(self) -> dict[str, nn.Module]:
+        """A head for each task, or one for all: trained, or given and frozen."""
+        if not self.one_head:
+            return {name: self._head(task) for name, task in self.task_table.items()}
+        first, *others = self.task_table.values()
+        for task in others:
+            if (task.kind, task.labels, task.low, task.high) != (first.kind, first.labels, first.low, first.high):
+                raise UsageError(f"tasks {first.name!r} and {task.name!r} cannot have one head: they have other labels")
+        given = [module for key, module in self.fixed.items() if key.endswith(f"__{HEAD}")]
+        head = given[0] if given else self._head(first)
+        expected, found = (first.outputs, self.anatomy.shape.width), tuple(head.weight.shape)  # type: ignore[arg-type]  # of an nn.Linear
+        if found != expected:
+            raise UsageError(f"the head that is given is {found}, and task {first.name!r} needs one of {expected} here")
+        return dict.fromkeys(self.tasks, head)
+
+    def _head(self, task: Task) -> nn.Linear:
+        head = nn.Linear(self.anatomy.shape.width, task.outputs)
+        if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
+            nn.init.constant_(head.bias, (task.low + task.high) / 2)
+        return head
 
     def require_training(self) -> None:
         """Refuse a model of which nothing would be trained.
 
         Raises:
-            UsageError: a head alone in form "text".
+            UsageError: a head alone in form "text", or one that is frozen.
         """
         if not any(p.requires_grad for p in self.parameters()):
+            if self.form == "heads":
+                raise UsageError(f"{self.method} trains nothing, for its head is frozen: add a method")
             raise UsageError(
                 f"{self.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
                 "the language-model head"
@@ -332,14 +358,14 @@ class Tuned(nn.Module):
         norms = [list(getattr(site.module, "base", site.module).parameters()) for site in self.anatomy.norms]
         # A norm takes its weight and bias in one type: one that is trained in part stays as it is.
         kept = {id(p) for own in norms if any(p.requires_grad for p in own) for p in own}
-        for p in self.backbone.parameters():
+        for p in (*self.backbone.parameters(), *self.fixed.parameters()):
             if not p.requires_grad and p.is_floating_point() and id(p) not in kept:
                 p.data = p.data.to(dtype)
         return self
 
     def counts(self) -> Counts:
         """Trainable, stored and changed parameters, without the heads. What several methods train or change counts once."""
-        leaves = self.attachments
+        leaves, not_kept = self.attachments, {id(p) for p in self.fixed.parameters()}
         tensors = [p for _, at in leaves for p in at.tensors()]
         again = sum(p.numel() for p in tensors) - sum({id(p): p.numel() for p in tensors}.values())
         changed: dict[Hashable, int] = {}
@@ -350,7 +376,7 @@ class Tuned(nn.Module):
             trainable=sum(leaf.trainable(at) for leaf, at in leaves) - again,
             stored=sum(leaf.stored(at) for leaf, at in leaves) - again,
             changed=sum(changed.values()),
-            heads=sum(p.numel() for p in self.heads.parameters()),
+            heads=sum(p.numel() for p in self.heads.parameters() if id(p) not in not_kept),
             total=self.anatomy.shape.total,
         )
 
@@ -372,5 +398,5 @@ class Tuned(nn.Module):
         return {
             n: t
             for n, t in state.items()
-            if first[id(t)] == n and (t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone.")))
+            if first[id(t)] == n and (t.requires_grad or id(t) in added or not (n in base or n.startswith(LEFT_OUT)))
         }

@@ -9,7 +9,7 @@ built from the leaves under them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from peftlib import edits, expressions, parametrized
 from peftlib.anatomy import Anatomy, Shape, Site
+from peftlib.backbones import weights_digest
 from peftlib.edits import Edit, Seen, Switch
 from peftlib.errors import UsageError, short
 from peftlib.expressions import METHODS
@@ -37,7 +38,28 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Edit)
 M = TypeVar("M", bound=nn.Module)
+HEAD = "head"  # what a part that is a head is called
 LARGEST = 10  # times a backbone's parameters: what any sensible method has many times over
+
+
+class Part(NamedTuple):
+    """A frozen part of a model that no delta holds. digest: of its numbers as they were made, None for shapes alone. make:
+    gives it again."""
+
+    module: nn.Module
+    digest: str | None
+    make: Callable[[], Part]
+
+    @classmethod
+    def made(cls, make: Callable[[], nn.Module], seed: int | None) -> Part:
+        """What `make` gives, drawn on the CPU from a seed alone if there is one: the same whatever was drawn before, and
+        what is drawn after it is the same, too."""
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+            module = make().requires_grad_(False)
+        shapes = any(p.is_meta for p in module.parameters())
+        return cls(module, None if shapes else weights_digest(module), lambda: cls.made(make, seed))
 
 
 @dataclass(frozen=True)
@@ -139,11 +161,28 @@ class Attachment:
                 marked.add(id(p))
                 self.trained.append(p.requires_grad_(True))  # type: ignore[arg-type]  # itself
 
-    def share(self, name: str, module: M) -> M:
-        """Register a module that several edits use (a hypernetwork, a shared rule); edits hold it through `Ref`."""
-        key = "__".join(part for part in (self.slot, self.task, name) if part)
-        self.model.shared[key] = module
-        self.shared.append(module)
+    def share(
+        self, name: str, make: M | Callable[[], M], kept: bool = True, once: bool = False, seed: int | None = None
+    ) -> M:
+        """Register a module that several edits use (a hypernetwork, a bank of adapters); edits hold it through `Ref`.
+
+        make: the module, or, as for one that is not kept, what gives it.
+        kept: False: frozen, in no delta and in no copy of a best epoch; its digest is in the delta, and checked.
+        once: one for all copies under `PerTask`.
+        seed: what `make` draws from, if it is not kept; None for numbers that are not drawn.
+        """
+        key = "__".join(part for part in (self.slot, None if once else self.task, name) if part)
+        there: nn.ModuleDict = self.model.shared if kept else self.model.fixed
+        if key not in there:
+            if not kept and key not in self.model.parts:
+                self.model.parts[key] = Part.made(make, seed)
+            if kept:
+                there[key] = make if isinstance(make, nn.Module) else make()
+            else:
+                there[key] = self.model.parts[key].module
+        module: M = there[key]  # type: ignore[assignment]  # as `make` gave it
+        if kept:
+            self.shared.append(module)
         return module
 
     def kept(self) -> dict[str, Tensor]:
@@ -151,6 +190,20 @@ class Attachment:
         own = {id(t) for m in [e for _, e in self.edits] + self.shared for t in m.state_dict(keep_vars=True).values()}
         own |= {id(p) for p in self.trained}
         return {name: tensor for name, tensor in self.model.kept().items() if id(tensor) in own}
+
+    def head(self, make: Callable[[], nn.Linear] | None = None) -> None:
+        """Let one head read for all tasks. make: gives one that is frozen and not kept, see `share`; else it is trained.
+
+        Raises:
+            UsageError: there are no heads, or another method has said so already.
+        """
+        if self.model.form != "heads":
+            raise UsageError(f"{self.slot} gives all tasks one head, and form {self.model.form!r} has none: use 'heads'")
+        if self.model.one_head:
+            raise UsageError(f"{self.slot} gives all tasks one head, which another method does already: write one of them")
+        self.model.one_head = True
+        if make is not None:
+            self.share(HEAD, make, kept=False, once=True)
 
     def tensors(self) -> list[nn.Parameter]:
         """Trainable parameters of this method, each once."""

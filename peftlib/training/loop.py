@@ -213,6 +213,7 @@ class Trainer:
             "data": self.data_digests,
             "weights": self.backbone_digest,
             "start": [provenance.delta_digest(Path(path)) for path in given],
+            "parts": {key: part.digest for key, part in self.model.parts.items()},
             "versions": provenance.versions(),
         }
         self.history: list[dict] = []

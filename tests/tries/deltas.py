@@ -210,6 +210,13 @@ LOADED = [
         says(tasks=task_of(name="sst", labels=["a", "b", "c"])),
         ("heads.", "does not fit"),
     ),
+    Try("load", "parts that are no names and digests", says(parts="[1]"), ("its parts are '[1]'", "names and digests")),
+    Try(
+        "load",
+        "parts without an end",
+        says(parts='{"a": ' * 2000),
+        ("'parts' of its metadata has 12,000", "at most 10,000"),
+    ),
     Try("load", "a tensor that is missing", changed(lambda _, t: t.pop(A)), (A, "found none")),
     Try("load", "a tensor too many", changed(lambda _, t: t.update(more=torch.ones(3))), ("more", "expected none")),
     Try(
