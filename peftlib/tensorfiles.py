@@ -56,5 +56,5 @@ def unpacked(tensor: Tensor, like: Tensor | None) -> Tensor:
         return tensor
     if tensor.shape != (*like.shape[:-1], -(-like.shape[-1] // 8)):
         return tensor
-    bits = torch.from_numpy(np.unpackbits(tensor.numpy(), -1, bitorder="little")).bool()
+    bits = (tensor[..., None] >> torch.arange(8, dtype=torch.uint8, device=tensor.device) & 1).flatten(-2).bool()
     return tensor if bits[..., like.shape[-1] :].any() else bits[..., : like.shape[-1]]

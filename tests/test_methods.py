@@ -21,7 +21,11 @@ from peftlib.training.loop import digest_of
 # What each method says to be its size for a model of width 32.
 ABOUT = {name: entry.about for name, entry in catalogue.methods().items()}
 SINGLE = [catalogue.methods()[name].small for name in sorted(ABOUT)]
-EXPRESSIONS = SINGLE + ["LoRA(rank=4) + PerTask(AdaptBertAdapter(bottleneck=4))", "PerTask(LoRA(rank=4))"]
+EXPRESSIONS = SINGLE + [
+    "LoRA(rank=4) + PerTask(AdaptBertAdapter(bottleneck=4))",
+    "PerTask(LoRA(rank=4))",
+    "XPEFT(adapters=12, bottleneck=8, mask='hard', k=3)",
+]
 KINDS = ("bert", "t5")
 # A decoder that is given one token attends to that token alone, whatever its query, key and position bias are. A random
 # BERT's biases are zero, whatever they are multiplied by.
