@@ -217,9 +217,9 @@ def text_of(notebook: dict) -> str:
 
 
 def _values(label: str) -> dict[str, str]:
+    from peftlib import interop
     from peftlib.methods import METHODS  # brings torch
     from peftlib.methods.base import parse
-    from peftlib.methods.reparametrized.lora import LoRA
 
     if label not in METHOD_RUNS:
         raise UsageError(f"{unknown(label, METHOD_RUNS)}; a method without a row in the comparison has no page")
@@ -227,7 +227,7 @@ def _values(label: str) -> dict[str, str]:
     example = (entry.example if entry else None) or row
     classes = [METHODS[name] for name in names(example)]
     copies = any(per_task(example))
-    to_peft = type(parse(example)) is LoRA  # interop writes no other
+    to_peft = interop.writes(parse(example))
     return {
         "label": label,
         "title": classes[0].title if entry else label,
