@@ -254,9 +254,18 @@ class Tuned(nn.Module):
         """
         for leaf, at in self.attachments if given else ():
             leaf.begin(at, given)
+            at.begun = True
 
     def prepare(self, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
+        """Raises:
+        UsageError: a method has not begun from what it cannot do without.
+        """
         for leaf, at in self.attachments:
+            if leaf.begins_from and not at.begun:
+                raise UsageError(
+                    f"{leaf} begins from {leaf.begins_from}, and no start is given: name that run in `start` "
+                    "(peftlib.records.Run), or pass its delta"
+                )
             leaf.prepare(at, batches)
 
     def step(

@@ -33,7 +33,7 @@ from peftlib import parametrized
 from peftlib.accounting.counting import shape_model
 from peftlib.errors import UsageError, short
 from peftlib.methods.base import Attachment, Expression
-from peftlib.methods.selective.fish import FishMask
+from peftlib.methods.selective.sparse import SparseDelta
 from peftlib.model import Tuned
 from peftlib.records import Run
 
@@ -208,8 +208,8 @@ class Saved:
         return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
 
 
-def _spread(leaf: FishMask, at: Attachment) -> None:
-    """Stand-in for a FISH mask's choice, which needs data: the same share of every tensor."""
+def _spread(leaf: SparseDelta, at: Attachment) -> None:
+    """Stand-in for a choice of entries, which needs data: the same share of every tensor."""
     leaf.register(
         at,
         [
@@ -231,7 +231,7 @@ def _model(
     model = shape_model(method, backbone, tasks, form, dropout=dropout)
     with torch.device("meta"):
         for leaf, at in model.attachments:
-            if isinstance(leaf, FishMask):
+            if isinstance(leaf, SparseDelta):
                 _spread(leaf, at)
     model.anatomy.set_attention_dropout(attention_dropout)
     return model.store_frozen(torch.bfloat16) if precision == "bf16" else model

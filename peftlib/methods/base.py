@@ -102,6 +102,7 @@ class Attachment:
         slot: this method's name inside the model, unique in the expression.
         task: the task this copy belongs to, or None when it is shared by all.
         edits: (site, edit) in the order they were made.
+        begun: has it begun from other runs?
     """
 
     def __init__(self, model: Tuned, slot: str, task: str | None, layers: Layers | None = None):
@@ -112,6 +113,7 @@ class Attachment:
         self.edits: list[tuple[Site, Any]] = []  # of the class that the method has put there, as it knows
         self.trained: list[nn.Parameter] = []
         self.shared: list[nn.Module] = []
+        self.begun = False
 
     def edit(self, site: Site, edit: E) -> E:
         """Put an edit on a site (for this copy's task only, if it has one)."""
@@ -252,6 +254,7 @@ class Method(Expression):
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
         by_layer: is it a change of blocks, so that `Layers` can limit it to some?
         needs_decoder: has it no place in an encoder alone?
+        begins_from: what run it cannot do without, see `begin`; empty: it begins by itself.
         about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
             of what a run rests on.
     """
@@ -266,6 +269,7 @@ class Method(Expression):
     near_identity: ClassVar[float | None] = 0.0
     by_layer: ClassVar[bool] = True
     needs_decoder: ClassVar[bool] = False
+    begins_from: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
