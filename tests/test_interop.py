@@ -11,7 +11,7 @@ from peftlib import catalogue, interop
 from peftlib.data.tasks import get_task
 from peftlib.deltas import DeltaError
 from peftlib.errors import UsageError
-from peftlib.interop import PeftFormatError
+from peftlib.interop import FormatError
 from peftlib.interop.formats import FORMATS
 from peftlib.methods.base import parse
 from peftlib.model import Tuned
@@ -205,7 +205,7 @@ def test_we_read_their_ia3_where_it_has_the_paper_s_places(kind, tmp_path):
 
 def test_their_defaults_of_ia3_change_one_layer_more_and_are_refused(tmp_path):
     peft.get_peft_model(backbone("bert"), peft.IA3Config()).save_pretrained(tmp_path)
-    with pytest.raises(PeftFormatError, match="attention.output.dense.*key, value, down, always together"):
+    with pytest.raises(FormatError, match="attention.output.dense.*key, value, down, always together"):
         interop.from_peft(tmp_path, backbone("bert"), ["sst"])
 
 
@@ -311,7 +311,7 @@ def test_a_configuration_without_counterpart_is_refused(field, value, tmp_path):
     written(tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    with pytest.raises(PeftFormatError, match=field):
+    with pytest.raises(FormatError, match=field):
         interop.from_peft(tmp_path, backbone("bert"), TASKS)
 
 
@@ -319,24 +319,24 @@ def test_a_configuration_without_counterpart_is_refused(field, value, tmp_path):
 def test_what_peft_itself_writes_with_these_options_is_refused(options, tmp_path):
     config = peft.LoraConfig(r=4, target_modules=["query"], **options)
     peft.get_peft_model(backbone("bert"), config).save_pretrained(tmp_path)
-    with pytest.raises(PeftFormatError, match=next(iter(options))):
+    with pytest.raises(FormatError, match=next(iter(options))):
         interop.from_peft(tmp_path, backbone("bert"), TASKS)
 
 
 def test_a_part_of_a_blocks_attention_is_refused(tmp_path):
     config = peft.LoraConfig(r=4, target_modules=r".*SelfAttention\.q")
     peft.get_peft_model(backbone("t5"), config).save_pretrained(tmp_path)
-    with pytest.raises(PeftFormatError, match=r"decoder.block.0.layer.0.SelfAttention.q.*adapted; LoRA here adapts all"):
+    with pytest.raises(FormatError, match=r"decoder.block.0.layer.0.SelfAttention.q.*adapted; LoRA here adapts all"):
         interop.from_peft(tmp_path, backbone("t5"), TASKS)
 
 
 def test_files_that_do_not_fit_are_named(tmp_path):
-    with pytest.raises(PeftFormatError, match="adapter_config.json"):
+    with pytest.raises(FormatError, match="adapter_config.json"):
         interop.from_peft(tmp_path, backbone("bert"), TASKS)
     written(tmp_path)
-    with pytest.raises(PeftFormatError, match="adapted"):
+    with pytest.raises(FormatError, match="adapted"):
         interop.from_peft(tmp_path, backbone("t5"), TASKS)
-    with pytest.raises(PeftFormatError, match="no head for"):
+    with pytest.raises(FormatError, match="no head for"):
         interop.from_peft(tmp_path, backbone("bert"), ["sts"])
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 5}))

@@ -20,14 +20,13 @@ from peftlib.deltas import Header, fill, outline, replacing_all
 from peftlib.errors import UsageError, short
 from peftlib.interop import formats
 from peftlib.interop.formats import FORMATS, Config, Format
-from peftlib.interop.places import PeftFormatError
+from peftlib.interop.places import FormatError, read_config
 from peftlib.methods.base import Expression
 from peftlib.methods.soft_prompts.prefix import PrefixTuning
 from peftlib.model import Tuned
 from peftlib.tensorfiles import read_tensors, write_tensors
 
 CONFIG, WEIGHTS, HEADS = "adapter_config.json", "adapter_model.safetensors", "peftlib_heads.safetensors"
-LARGEST_CONFIG = 1 << 20  # bytes; peft writes about a thousand
 AS_A_CACHE = (
     "peft hands prefixes to the model as tokens already read, which moves the text's positions, and gives T5's encoder "
     "none: no outputs would be equal"
@@ -102,7 +101,7 @@ def from_peft(
         other_weights: as for `peftlib.deltas.load`.
 
     Raises:
-        PeftFormatError: no configuration, one without counterpart here, or heads that are not those asked for.
+        FormatError: no configuration, one without counterpart here, or heads that are not those asked for.
         DeltaError: other files are missing or broken, other weights, or tensors that do not fit.
         UsageError: an unknown task, or none for a folder that names none.
     """
@@ -111,12 +110,12 @@ def from_peft(
     made = FORMATS[config["peft_type"]]
     tensors = {_inner(name, made, backbone): t for name, t in found.items()}
     if len(tensors) < len(found):
-        raise PeftFormatError(f"{source}: a tensor occurs twice, with and without the prefix of a model with a head")
+        raise FormatError(f"{source}: a tensor occurs twice, with and without the prefix of a model with a head")
     tensors = made.tidied(config, tensors)
     try:
         method = made.expression(config, tensors, anatomy, source)
     except UsageError as error:
-        raise PeftFormatError(f"{folder / CONFIG}: {error}") from error
+        raise FormatError(f"{folder / CONFIG}: {error}") from error
     said, heads = _read_heads(folder, config, made, pooling, form)
     if tasks is None and not said.tasks:
         raise UsageError(f"{folder} names no tasks: pass tasks=[...], whose heads are then new")
@@ -145,11 +144,11 @@ def _read_heads(
     header = Header.read(metadata, str(path))
     for name, asked in (("pooling", pooling), ("form", form)):
         if asked not in (None, getattr(header, name)):
-            raise PeftFormatError(
+            raise FormatError(
                 f"{path}: its {name} is {short(getattr(header, name))}, not {short(asked)}: ask for that or for none"
             )
     if metadata.get("adapter") != _digest(folder / WEIGHTS, config, made):
-        raise PeftFormatError(
+        raise FormatError(
             f"{path}: was not written with the {CONFIG} and {WEIGHTS} that are there now; write all "
             "three again, or remove it to start new heads"
         )
@@ -160,7 +159,7 @@ def _heads_of(tasks: tuple[Task, ...], heads: dict[str, Tensor], folder: Path) -
     """The heads of some tasks."""
     missing = [task.name for task in tasks if f"{task.name}.weight" not in heads]
     if missing:
-        raise PeftFormatError(
+        raise FormatError(
             f"{folder / HEADS} has no head for {short(missing)}: ask for tasks among "
             f"{short(sorted({n.split('.')[0] for n in heads}))}, or remove the file to start new heads"
         )
@@ -168,18 +167,11 @@ def _heads_of(tasks: tuple[Task, ...], heads: dict[str, Tensor], folder: Path) -
 
 
 def _read_config(path: Path) -> Config:
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise ValueError(f"larger than {LARGEST_CONFIG:,} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise PeftFormatError(f"{path}: cannot be read as peft's configuration ({short(str(error))})") from error
+    config = read_config(path, "peft's")
     found = config.get("peft_type") if isinstance(config, dict) else config
     if not isinstance(config, dict) or not isinstance(found, str) or found not in FORMATS:
         reason = f": {AS_A_CACHE}" if found == "PREFIX_TUNING" else ""
-        raise PeftFormatError(
-            f"{path}: peft_type is {short(found)}{reason}; what can be read is {', '.join(sorted(FORMATS))}"
-        )
+        raise FormatError(f"{path}: peft_type is {short(found)}{reason}; what can be read is {', '.join(sorted(FORMATS))}")
     FORMATS[found].check(config, str(path))
     return config
 

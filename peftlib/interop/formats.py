@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peftlib.anatomy import Anatomy
 from peftlib.errors import UsageError, short
-from peftlib.interop.places import PeftFormatError, by_path, expression, kind, paths
+from peftlib.interop.places import FormatError, by_path, expression, kind, paths
 from peftlib.methods.additive.ia3 import IA3, ScaledInput
 from peftlib.methods.base import Attachment, Expression, Method
 from peftlib.methods.reparametrized import krona
@@ -95,11 +95,11 @@ class Format:
         """Fill in defaults and refuse what has no counterpart.
 
         Raises:
-            PeftFormatError: names the field, its value and what was expected.
+            FormatError: names the field, its value and what was expected.
         """
         for key, value in config.items():
             if key not in SILENT | self.silent | self.fields.keys() and value not in OFF:
-                raise PeftFormatError(
+                raise FormatError(
                     f"{source}: {short(key)} is {short(value)}, which has no counterpart in {self.methods[0].__name__} "
                     "here; expected it to be off"
                 )
@@ -107,7 +107,7 @@ class Format:
             config.setdefault(key, value)
         for key, expected in self.fields.items():
             if not CHECKS[expected](config.get(key)):
-                raise PeftFormatError(f"{source}: {key} is {short(config.get(key))}, expected {expected}")
+                raise FormatError(f"{source}: {key} is {short(config.get(key))}, expected {expected}")
 
     def scaled(self, config: Config) -> str:
         """What the outputs depend on beside the tensors."""
@@ -131,7 +131,7 @@ class Format:
 
     def expression(self, config: Config, tensors: dict[str, Tensor], anatomy: Anatomy, source: str) -> Expression:
         """Raises:
-        PeftFormatError: the adapter has no counterpart here.
+        FormatError: the adapter has no counterpart here.
         """
         raise NotImplementedError
 
@@ -237,18 +237,18 @@ def _by_pattern(config: Config, pattern: str, path: str, field: str, anatomy: An
     of one; the first that fits counts."""
     own = config.get(pattern) or {}
     if not isinstance(own, dict):
-        raise PeftFormatError(f"{source}: {pattern} is {short(own)}, expected a table of modules' names and numbers")
+        raise FormatError(f"{source}: {pattern} is {short(own)}, expected a table of modules' names and numbers")
     expected = next(words for name, words in FORMATS[config["peft_type"]].fields.items() if name == field)
     found = config[field]
     for key, value in reversed(own.items()):
         name = key.removeprefix("^").removeprefix(f"{anatomy.model.base_model_prefix}.")
         if not all(part.isidentifier() or part.isdecimal() for part in name.split(".")):
-            raise PeftFormatError(
+            raise FormatError(
                 f"{source}: {pattern} has {short(key)}, a regular expression: expected the names of modules, whole or "
                 "their ends, such as 'layer.0.attention.self.query'"
             )
         if not CHECKS[expected](value):
-            raise PeftFormatError(f"{source}: {pattern} has {short(value)} for {short(key)}, expected {expected}")
+            raise FormatError(f"{source}: {pattern} has {short(value)} for {short(key)}, expected {expected}")
         if path == name or (not key.startswith("^") and path.endswith(f".{name}")):
             found = value
     return found
@@ -271,7 +271,7 @@ class LowRankFormat(OnModules):
     def check(self, config: Config, source: str) -> None:
         super().check(config, source)
         if config.get("init_lora_weights", True) not in self.own_backbone:
-            raise PeftFormatError(
+            raise FormatError(
                 f"{source}: init_lora_weights={short(config['init_lora_weights'])} changed the backbone "
                 "itself; save with path_initial_model_for_weight_conversion, which makes it a plain LoRA"
             )

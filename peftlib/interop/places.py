@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,11 +17,26 @@ from peftlib.methods.reparametrized.lora import SITES
 from peftlib.tensorfiles import DeltaError
 
 
-class PeftFormatError(DeltaError):
+class FormatError(DeltaError):
     """A folder holds no adapter of the library that it is read as, or one that has no counterpart here."""
 
 
+LARGEST_CONFIG = 1 << 20  # bytes; these libraries write about a thousand
 Block = tuple[str, int]  # stack and layer; layer -1 is what is outside the blocks
+
+
+def read_config(path: Path, whose: str) -> Any:
+    """What a configuration's file holds.
+
+    Raises:
+        FormatError: it cannot be read.
+    """
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise ValueError(f"larger than {LARGEST_CONFIG:,} bytes")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: cannot be read as {whose} configuration ({short(str(error))})") from error
 
 
 def paths(backbone: nn.Module) -> dict[int, str]:
@@ -38,21 +55,24 @@ def by_path(anatomy: Anatomy) -> dict[str, Site]:
     return {names[id(site.module)]: site for site in anatomy.sites}
 
 
-def expression(anatomy: Anatomy, found: dict[str, Method], wanted: tuple[str, ...], source: str) -> Expression:
+def expression(
+    anatomy: Anatomy, found: dict[str, Method], wanted: tuple[str, ...], source: str, named: Callable[[Site], str] = kind
+) -> Expression:
     """The methods that change exactly the modules found, each in the blocks where it is.
 
     Args:
         found: path of a module -> the method that changes it; a method that has `sites` with one of them.
         wanted: the kinds of sites that the method always changes together, where it has no such field.
+        named: what `wanted` calls a site.
 
     Raises:
-        PeftFormatError: modules that no expression changes without changing others.
+        FormatError: modules that no expression changes without changing others.
     """
     sites = by_path(anatomy)
     stray = sorted(found.keys() - sites.keys())
     at: dict[Block, dict[str, list[Method | None]]] = {}
     for path, site in sites.items():
-        at.setdefault((site.stack, site.layer), {}).setdefault(kind(site), []).append(found.get(path))
+        at.setdefault((site.stack, site.layer), {}).setdefault(named(site), []).append(found.get(path))
     where: dict[Method, list[Block]] = {}
     for block, kinds in at.items():
         here = {name: set(methods) for name, methods in kinds.items() if any(methods)}
@@ -71,7 +91,7 @@ def expression(anatomy: Anatomy, found: dict[str, Method], wanted: tuple[str, ..
             return terms[0] if len(terms) == 1 else Sum(tuple(terms))
         stray = sorted(found)
     name = next((type(method).__name__ for method in found.values()), "a method")
-    raise PeftFormatError(
+    raise FormatError(
         f"{source}: {short(stray[:3]) if stray else 'nothing'} adapted; {name} here adapts all modules of a kind in a "
         f"block of a {anatomy.model.config.model_type} backbone: {', '.join(wanted or SITES)}"
         + ", always together"
@@ -81,7 +101,7 @@ def expression(anatomy: Anatomy, found: dict[str, Method], wanted: tuple[str, ..
 
 def _has(methods: set[Method | None], name: str, wanted: tuple[str, ...]) -> bool:
     """Is a kind of site one that these can change?"""
-    return all(name in getattr(method, "sites", wanted) for method in methods)
+    return all(name in (wanted or getattr(method, "sites", ())) for method in methods)
 
 
 def _grouped(kinds: dict[str, Method]) -> list[Method]:
@@ -93,7 +113,8 @@ def _grouped(kinds: dict[str, Method]) -> list[Method]:
     found = []
     for names in groups.values():
         method = kinds[names[0]]
-        ordered = {"sites": tuple(name for name in SITES if name in names)} if hasattr(method, "sites") else {}
+        chosen = any(f.name == "sites" for f in dataclasses.fields(method))
+        ordered = {"sites": tuple(name for name in SITES if name in names)} if chosen else {}
         found.append(dataclasses.replace(method, **ordered))
     return found
 
