@@ -268,6 +268,11 @@ class Tuned(nn.Module):
                 )
             leaf.prepare(at, batches)
 
+    def assume(self) -> None:
+        """`prepare` without data, on a model of shapes: what it looks for is anywhere."""
+        for leaf, at in self.attachments:
+            leaf.assume(at)
+
     def step(
         self,
         task: str,

@@ -35,6 +35,7 @@ ON_BOTTLENECKS = {
     "ParallelAdapter",
     "MAM",
     "UniPELT",
+    "SparseAdapter",
 }
 
 

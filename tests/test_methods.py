@@ -221,10 +221,11 @@ def test_closed_form_is_what_is_built(method, name):
     with torch.device("meta"):
         model = Tuned(backbones.shape_only(name), f"{method}()", [get_task("sst")])
     expected = model.method.formula(model.anatomy.shape)
-    assert model.counts().trainable == expected
-    if any(at.tensors() for _, at in model.attachments) or expected == 0:  # else it builds nothing before it sees data
-        heads = model.counts().heads
-        assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected + heads
+    before = model.counts()
+    with torch.device("meta"):
+        model.assume()
+    assert before.trainable == expected and model.counts() == before
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected + before.heads
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,9 @@ class Method(Expression):
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """A first phase that looks at data: batches of (task, inputs with "labels")."""
 
+    def assume(self, at: Attachment) -> None:
+        """Put in place what `prepare` would, whatever the entries: on a model of shapes, which has no data to look at."""
+
     def readout(self, at: Attachment, states: dict[str, tuple[Tensor, ...]], mask: Tensor) -> Tensor:
         """In the place of the last states of the stack that heads read, from those of all layers, the embeddings first:
         (batch, length, d) each, by stack. mask: (batch, text). For one method at most of those that a task has.

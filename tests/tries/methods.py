@@ -29,6 +29,7 @@ from peftlib.methods import (
     ParallelAdapter,
     PerTask,
     PromptTuning,
+    SparseAdapter,
     UniPELT,
     parse,
 )
@@ -59,6 +60,9 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("a scale of nothing", lambda: ParallelAdapter(scale=0), ("ParallelAdapter(scale=0.0) is impossible",)),
     ("a part's size of nothing", lambda: MAM(bottleneck=0), ("ParallelAdapter(bottleneck=0) is impossible",)),
     ("a part without a size", lambda: UniPELT(bottleneck=0), ("UniPELT(bottleneck=0) is impossible",)),
+    ("all that is kept", lambda: SparseAdapter(kept=1.0), ("SparseAdapter(kept=1.0) is impossible",)),
+    ("nothing that is kept", lambda: SparseAdapter(kept=0), ("SparseAdapter(kept=0.0) is impossible",)),
+    ("an unknown score", lambda: SparseAdapter(score="grasp"), ("SparseAdapter(score='grasp') is impossible",)),
     ("no form at all", lambda: GLoRA(weight="none", input="none", bias="none"), ("GLoRA(bias='none') is impossible",)),
     ("a mixture of nothing", lambda: AdaMix(experts=0), ("AdaMix(experts=0) is impossible",)),
     ("outputs that are to differ", lambda: AdaMix(consistency=-1.0), ("AdaMix(consistency=-1.0) is impossible",)),
@@ -103,6 +107,7 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
         (f"{name}({field}=1000000000000000000)", (f"{field}=1000000000000000000", "would need", "choose smaller sizes"))
         for name, field in [
             ("Houlsby", "bottleneck"),
+            ("SparseAdapter", "bottleneck"),
             ("AdaptBertAdapter", "bottleneck"),
             ("AdapterLowRank", "bottleneck"),
             ("Compacter", "bottleneck"),
@@ -127,6 +132,7 @@ MERGED = [  # what cannot be merged, and words of the refusal
     ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),
     ("KronAB()", ("KronAB() cannot be merged",)),
     ("MAM(length=2, mlp=None, bottleneck=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
+    ("SparseAdapter(bottleneck=2)", ("SparseAdapter(bottleneck=2) cannot be merged", "no fixed change of its weights")),
     ("UniPELT(length=2, mlp=None)", ("UniPELT(length=2, mlp=None) cannot be merged", "no fixed change of its weights")),
     ("PrefixTuning(length=2, mlp=None) + LoRA(rank=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
 ]

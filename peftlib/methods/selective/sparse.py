@@ -51,6 +51,15 @@ class SparseDelta:
         """k."""
         return max(1, round(self.fraction * shape.total))
 
+    def assume(self, at: Attachment) -> None:
+        """On a model of shapes: the same share of every tensor."""
+        found = parametrized.own_tensors(at.model.backbone)
+        numbers = spread([tensor.numel() for tensor, _ in found], self.kept(at.shape))
+        empty = [
+            torch.zeros(n, dtype=torch.int32, device=tensor.device) for (tensor, _), n in zip(found, numbers, strict=True)
+        ]
+        self.register(at, [(places, indices) for (_, places), indices in zip(found, empty, strict=True) if len(indices)])
+
     @staticmethod
     def register(at: Attachment, chosen: list[tuple[list[Place], Tensor]]) -> None:
         """Train these entries: for every tensor its places, and flat indices into it."""
@@ -108,6 +117,13 @@ def _is_mask(indices: Tensor, size: int) -> bool:
     if indices.dtype != torch.int32 or indices.ndim != 1:
         return False
     return bool((indices.diff() > 0).all() and (indices >= 0).all() and (indices < size).all())
+
+
+def spread(sizes: list[int], k: int) -> list[int]:
+    """k entries over tensors of these sizes: the same share of each, but one at least where there are enough."""
+    numbers, most = [max(1, round(k * size / sum(sizes))) for size in sizes], sizes.index(max(sizes))
+    numbers[most] += k - sum(numbers)
+    return numbers if numbers[most] > 0 else [k // len(sizes) + (i < k % len(sizes)) for i in range(len(sizes))]
 
 
 def largest(scores: list[Tensor], k: int) -> dict[int, Tensor]:
