@@ -44,7 +44,7 @@ class SPoT(Method):
     about = {
         "name": "SPoT",
         "color": "purple",
-        "marker": "<",
+        "marker": ">",
         "line": "-.",
         "row": "length=100",
         "small": "length=4",
