@@ -73,7 +73,7 @@ def _parser() -> Parser:
     size.add_argument("--batch", type=int, default=32, metavar="SEQUENCES")
     size.add_argument("--budget", metavar="BYTES", help="the largest batch that fits, such as 24GB or 24GiB")
     sub.add_argument("--length", type=int, default=128, metavar="TOKENS")
-    sub.add_argument("--precision", default="bf16", metavar="bf16|fp32")
+    sub.add_argument("--precision", default="bf16", metavar="bf16|fp32|bf16-true")
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
     sub.add_argument(
         "--answer",

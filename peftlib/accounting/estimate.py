@@ -38,7 +38,7 @@ from peftlib.records import Run
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-PRECISIONS, DEVICES = ("fp32", "bf16"), ("cuda", "cpu")
+PRECISIONS, DEVICES = ("fp32", "bf16", "bf16-true"), ("cuda", "cpu")
 # What autocast does in its low precision, under the names by which backbones and methods call it.
 PRODUCTS = {
     F.linear,
@@ -219,6 +219,8 @@ def _model(
     with torch.device("meta"):
         model.assume()
     model.anatomy.set_attention_dropout(attention_dropout)
+    if precision == "bf16-true":
+        return model.to(torch.bfloat16)
     return model.store_frozen(torch.bfloat16) if precision == "bf16" else model
 
 
@@ -274,7 +276,8 @@ def estimate(
         method: an expression. A first look at data (`Method.prepare`) is left out, what it chooses is not.
         backbone: as in `count`; ``minilm[:N]`` has N layers.
         batch, length: sequences of one batch, and tokens of each.
-        precision: "bf16": autocast, trained weights kept in fp32 and frozen ones in bf16; or "fp32".
+        precision: "bf16": autocast, trained weights kept in fp32 and frozen ones in bf16; "fp32"; or "bf16-true": all in
+            bf16, gradients and the optimizer's moments too, in which nothing here trains, but others have.
         tasks: how many, or names; the step is one of the first.
         device: whose kernels: "cuda" or "cpu".
         dropout, attention_dropout: before the heads, and on attention weights (`Recipe`).
@@ -291,7 +294,6 @@ def estimate(
         raise UsageError(f"cannot estimate with length {length}: {backbone} has {room} positions")
     flops = FlopCounterMode(display=False)
     step = training_step(model, _inputs(batch, length, answer), precision, device, flops)
-    weights, gradients, state = sum(step.weights), sum(step.gradients), sum(step.optimizer)
     return Estimate(
         str(model.method),
         backbone,
@@ -300,11 +302,11 @@ def estimate(
         precision,
         len(model.tasks),
         device,
-        weights,
-        gradients,
-        state,
+        sum(step.weights),
+        sum(step.gradients),
+        sum(step.optimizer),
         sum(step.activations),
-        weights + max(state + highest(step.forward + step.backward), gradients + highest(step.update)),
+        step.peak,
         int(flops.get_total_flops()),
     )
 
@@ -321,6 +323,12 @@ class Step:
     forward: Moves
     backward: Moves
     update: Moves
+
+    @property
+    def peak(self) -> int:
+        """The most that is in use at any time of a step after the first."""
+        passes = sum(self.optimizer) + highest(self.forward + self.backward)
+        return sum(self.weights) + max(passes, sum(self.gradients) + highest(self.update))
 
 
 def training_step(
