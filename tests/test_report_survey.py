@@ -9,15 +9,20 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from real import needs_real_data, real_data
 from test_report import synthetic
 
-from peftlib import grids, records
+from peftlib import catalogue, grids, records
 from peftlib.accounting import counted
 from peftlib.comparison import METHOD_RUNS
+from peftlib.data.embedded import SIZES
+from peftlib.data.sources import load_split
+from peftlib.data.tasks import SUITES, TASKS
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.papers.survey import taxonomy as survey
-from peftlib.report import choice, efficiency, environment, pages
+from peftlib.papers.survey.properties import implemented
+from peftlib.report import averages, choice, efficiency, environment, pages
 from peftlib.study import Results
 
 matplotlib.use("Agg")
@@ -62,23 +67,26 @@ def made() -> Results:
     )
 
 
-def test_taxonomy_names_only_methods_that_exist_and_misses_none_of_the_same_name():
-    def letters(name: str) -> str:
-        return re.sub("[^a-z0-9]", "", name.lower())
-
+def test_taxonomy_finds_the_methods_that_exist_and_names_no_others():
     rows = paper_table("survey", "methods")
-    named = set(rows["ours"]) - {""}
-    assert named <= {*METHODS, "Layers"}  # S4 is an expression
-    to_come = set(map(letters, rows["method"][rows["ours"] == ""]))
-    assert not to_come & {letters(name) for cls in METHODS.values() for name in (cls.__name__, cls.title)}
-    assert survey.NOT_YET in repr(survey.taxonomy())
+    here = {method: name for method in rows["method"] if (name := implemented(method))}
+    assert set(here.values()) <= set(METHODS) and len(here) >= 25
+    assert set(rows["ours"]) - {""} <= set(METHODS)
+    assert (survey.NOT_YET in repr(survey.taxonomy())) is (len(here) < len(rows))
     said = survey.progress()
-    assert f"{len(named)} are here" in said.text
+    assert f"{len(here)} are here" in said.text
     links = set(re.findall(r'href="([^"]+)"', str(said.content)))
-    assert links == {pages.page_of(f"{name}()") for name in named & {*METHODS}} - {None}, (
-        "each leads to its page, if it has one"
-    )
+    assert links == {pages.page_of(f"{name}()") for name in here.values()} - {None}, "each leads to its page, if it has one"
     assert all(family in said.text for family in rows["family"])
+
+
+def test_the_taxonomy_is_drawn_from_the_folders():
+    drawn = survey.branches()
+    assert ("additive", "adapters") in drawn and "Houlsby" in drawn[("additive", "adapters")]
+    folders = {entry.file.split("/")[1] for entry in catalogue.methods().values()}
+    assert folders - set(survey.BRANCHES) == {"baselines.py"}, "every folder is a branch"
+    assert sum(map(len, drawn.values())) == len(METHODS) - 2  # the two ends
+    assert "[figure]" in survey.drawing().text and "selective" in survey.drawing().text
 
 
 def test_every_method_is_listed_from_its_class():
@@ -109,6 +117,36 @@ def test_choices_are_ranked_by_test_score_and_can_be_filtered(made):
     assert numbers["LoRA"]["stored"]["t5-base"][0] == counted.count(METHOD_RUNS["LoRA"], "t5-base").stored
     assert {column for _, column, _, _ in survey.WISHES} <= heads
     assert html.count('type="checkbox"') == len(survey.WISHES)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+def test_how_many_rows_a_task_is_tested_on_is_known_of_all_tasks():
+    """But of LaMP's authors, which only the hub has."""
+    unknown = {name for name in TASKS if averages.test_rows(name, "hub", None) is None}
+    assert unknown == {"authors"}
+    assert {name for name in TASKS if averages.validation_rows(name, "hub", None) is None} == {"authors"}
+    assert averages.test_rows("wnli", "embedded", 100) == 100 and averages.test_rows("wnli", "local", 100) == 36
+    assert averages.validation_rows("sst2", "hub", None) == 1_000 and averages.validation_rows("trec", "hub", None) == 250
+
+
+@needs_real_data("transfer/trec/test.parquet")
+@pytest.mark.parametrize(
+    "task", ["wnli", "trec", "pawsx_resplit", "imdb_10k", "yelp_sentences", "news_category", "cb", "sst", "quora"]
+)
+def test_they_are_as_many_as_there_are(task, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_DATA", str(real_data("transfer/trec/test.parquet")))
+    assert len(load_split(task, "test", "local")) == averages.test_rows(task, "local", None)
+    odd = len(load_split(task, "validation", "local")) - averages.validation_rows(task, "local", None)
+    assert odd in (0, -1)  # of two halves the test split has the row that is left over
+
+
+def test_the_data_page_shows_every_suite():
+    code = (records.root() / "notebooks" / "survey" / "data.ipynb").read_text(encoding="utf-8")
+    shown = set(re.findall(r'environment\.tasks\(\\"(\w+)\\"\)', code)) | {"cs224n"}
+    assert shown == set(SUITES)
+    assert "36" in environment.tasks("diagnostics").text and "not known" in environment.tasks("authors").text
+    in_page = {task.name for suite in SUITES for task in SUITES[suite] if f'embedded_sizes(\\"{suite}\\")' in code}
+    assert set(SIZES) <= in_page | {task.name for task in SUITES["cs224n"]}
 
 
 def test_pages_cope_with_no_records():

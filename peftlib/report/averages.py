@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from peftlib.data.tasks import get_task
 
-# Rows that the Compacter paper tests on (section 5): the official validation rows, or half of them. What stands together is
-# counted as it is scored first: MultiRC's answers, ReCoRD's queries.
+# Rows to test on, of the official data: for GLUE and SuperGLUE those of the Compacter paper (section 5), the official
+# validation rows or half of them; so for others without a labelled test split. What stands together is counted as it is
+# scored first: MultiRC's answers, ReCoRD's queries. How many there are of LaMP's authors is not known.
 TEST_ROWS = {
     "cola": 522,
     "sst2": 872,
@@ -23,11 +24,38 @@ TEST_ROWS = {
     "multirc": 2_424,
     "record": 10_000,
     "wic": 319,
+    "wnli": 36,
+    "axb": 1_104,
+    "axg": 356,
+    "scitail": 2_126,
+    "trec": 250,
+    "imdb": 12_500,
+    "yelp_polarity": 19_000,
+    "paws": 8_000,
 }
-STAND_IN_ROWS = {"quora": 1_000, "xnli_resplit": 300, "qnli_resplit": 500, "boolq_resplit": 400}  # in a local folder
+STAND_IN_ROWS = {  # in a local folder
+    "quora": 1_000,
+    "xnli_resplit": 300,
+    "qnli_resplit": 500,
+    "boolq_resplit": 400,
+    "pawsx_resplit": 251,
+    "imdb_10k": 5_000,
+    "yelp_sentences": 1_000,
+    "news_category": 2_052,
+}
 TINY = ("cb", "copa")  # of SuperGLUE; one row is 3.6 and 2 points
 CS224N_ROWS = {"sst": 854, "cfimdb": 170, "quora": 1_000, "sts": 604}  # to test on, in a local folder
-CS224N_VALIDATION = {"sst": 1_101, "cfimdb": 245, "quora": 20_212, "sts": 863}
+HELD = 1_000  # training rows that validate where the paper holds some out
+VALIDATION_ROWS = {  # where there are neither so many nor as many as to test on
+    "sst": 1_101,
+    "cfimdb": 245,
+    "quora": 20_212,
+    "sts": 863,
+    "axb": 138,
+    "axg": 138,
+    "scitail": 1_304,
+    "news_category": 448,
+}
 USUAL_SCORE = 0.8
 
 
@@ -64,11 +92,10 @@ def test_rows(task: str, source: str, limit: int | None) -> int | None:
 
 
 def validation_rows(task: str, source: str, limit: int | None) -> int | None:
-    """On how many it is validated: where the paper halves a split, both halves are alike; where it does not, it holds 1,000
-    rows out of train."""
-    halved = TEST_ROWS.get(task)
-    there = CS224N_VALIDATION.get(task) or (min(halved, 1_000) if halved else STAND_IN_ROWS.get(task))
-    return _fewer(there, source, limit)
+    """On how many it is validated: of a split that is halved as many as to test on; where rows are held out of train, as
+    many as that takes."""
+    held = HELD if get_task(task).splits == "held validation" else None
+    return _fewer(VALIDATION_ROWS.get(task) or held or (TEST_ROWS | STAND_IN_ROWS).get(task), source, limit)
 
 
 def _fewer(there: int | None, source: str, limit: int | None) -> int | None:

@@ -11,7 +11,7 @@ from peftlib.data.embedded import SIZES
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import SUITES
 from peftlib.data.text import answer, as_text
-from peftlib.report import suites
+from peftlib.report import averages, suites
 from peftlib.report.tables import Html, table
 from peftlib.study import Results
 
@@ -45,12 +45,13 @@ def tasks(suite: str = "cs224n") -> Html:
             "predicted": f"{len(t.labels)} classes" if t.labels else f"a number from {t.low:g} to {t.high:g}",
             "metric": ", ".join(t.metrics),
             "validation and test": t.splits,
+            "rows to test on": averages.test_rows(t.name, "hub", None),
             "source": t.citation,
             "on the hub": t.hub or "no",
         }
         for t in SUITES[suite]
     ]
-    return table(pd.DataFrame(rows), caption=f"The tasks of {suite}")
+    return table(pd.DataFrame(rows, dtype=object), caption=f"The tasks of {suite}", missing="not known")
 
 
 def embedded_sizes(suite: str = "cs224n") -> Html:
