@@ -141,7 +141,7 @@ def test_the_surveys_tables_and_its_taxonomy_are_of_one_print():
     assert counts["printed"].astype(float).to_dict() == {row: millions[row] for row in counts.index}
     methods = paper_table("survey", "methods").set_index("method")
     both = methods.index.intersection(named.index)
-    assert len(both) == 26 and (methods.loc[both, "types_printed"] == named.loc[both, "type"]).all()
+    assert len(both) == 27 and (methods.loc[both, "types_printed"] == named.loc[both, "type"]).all()
     assert (methods.loc[both, "overhead_printed"] == named.loc[both, "overhead_printed"]).all()
 
 

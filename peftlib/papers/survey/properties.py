@@ -44,7 +44,7 @@ class Configuration:
 
 def letters(name: str) -> str:
     """A name without what spellings differ in."""
-    return re.sub("[^a-z0-9]", "", name.lower())
+    return re.sub("[^a-z0-9+]", "", name.lower())
 
 
 @functools.cache

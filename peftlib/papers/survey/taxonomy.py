@@ -6,15 +6,17 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 from markupsafe import Markup
 
-from peftlib import markup
+from peftlib import catalogue, markup
 from peftlib.data.tasks import get_task
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
-from peftlib.report import choice, learned, suites
+from peftlib.papers.survey.properties import implemented
+from peftlib.report import choice, learned, style, suites
 from peftlib.report.averages import test_rows
 from peftlib.report.chart import chart
 from peftlib.report.figures import figure
@@ -29,6 +31,7 @@ NOT_YET = "not here yet"
 def taxonomy() -> Html:
     """Every method of the survey's taxonomy, and the class that implements it here, if any."""
     rows = paper_table("survey", "methods")
+    here = rows["method"].map(implemented)
     shown = pd.DataFrame(
         {
             "family": rows["family"],
@@ -36,21 +39,83 @@ def taxonomy() -> Html:
             "section": rows["section"],
             "types": rows["types_printed"].replace("", "–"),
             "at inference": rows["overhead_printed"].replace("", "–"),
-            "here": rows["ours"].replace("", NOT_YET),
+            "here": here.replace("", NOT_YET),
         }
     )
+    absent = f" {NOT_YET.capitalize()}: no code, no page and no run in this book." if (here == "").any() else ""
     return table(
         shown,
         caption="The survey's methods, and what each is here",
         missing=NOT_YET,
         note="Types as printed in the survey's Table 1: A additive, S selective, R reparametrization-based; – "
-        f"where the table has no row for the method. {NOT_YET.capitalize()}: no code, no page and no run in this book.",
+        f"where the table has no row for the method.{absent}",
+    )
+
+
+# The survey's branches, by the folders of `peftlib.methods`; its additive methods are of three kinds.
+BRANCHES = {
+    "adapters": ("additive", "adapters"),
+    "soft_prompts": ("additive", "soft prompts"),
+    "additive": ("additive", "other"),
+    "selective": ("selective", ""),
+    "reparametrized": ("reparametrization-based", ""),
+    "hybrid": ("hybrid", ""),
+    "multitask": ("for many tasks", ""),
+}
+LINE, NAMES = 0.21, 3  # inches of a line of names, and names in one
+
+
+def branches() -> dict[tuple[str, str], list[str]]:
+    """The methods of every branch of the taxonomy, as figures call them, by the folders that their code lies in."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in catalogue.methods().values():
+        folder = entry.file.split("/")[1]
+        if folder in BRANCHES:
+            found.setdefault(BRANCHES[folder], []).append(entry.about.name)
+    return found
+
+
+def drawing() -> Html:
+    """The taxonomy as the library's folders have it."""
+    lines = [
+        (branch, kind, names[at : at + NAMES], at == 0)
+        for (branch, kind), names in branches().items()
+        for at in range(0, len(names), NAMES)
+    ]
+    fig, ax = plt.subplots(figsize=(8.2, 0.4 + LINE * len(lines) * 1.25))
+    where: dict[str, list[int]] = {}
+    for y, (branch, kind, names, first) in enumerate(lines):
+        where.setdefault(branch, []).append(y)
+        if first and kind:
+            ax.text(2.45, y, kind, va="center_baseline")
+        if first:
+            ax.plot([2.3, 3.75 if not kind else 2.4], [y, y], color=style.GREY, linewidth=1)
+        for i, name in enumerate(names):
+            ax.text(3.85 + 1.75 * i, y, style.plain(name), va="center_baseline", fontsize=9.5)
+    for branch, ys in where.items():
+        ax.plot([2.3, 2.3], [min(ys), max(ys)], color=style.GREY, linewidth=1)
+        ax.text(2.2, sum(ys) / len(ys), branch, va="center_baseline", ha="right", fontweight="bold")
+    ax.set(xlim=(0, 9.1), ylim=(len(lines) - 0.4, -0.6))
+    ax.axis("off")
+    return figure(fig, caption=f"The taxonomy as the library has it: {_counted_branches()}.")
+
+
+def _counted_branches() -> str:
+    """ "additive 15 (adapters 10, soft prompts 2, other 3), selective 6" ..."""
+    counts: dict[str, dict[str, int]] = {}
+    for (branch, kind), names in branches().items():
+        counts.setdefault(branch, {})[kind] = len(names)
+    return ", ".join(
+        f"{branch} {sum(kinds.values())}"
+        + (f" ({', '.join(f'{kind} {n}' for kind, n in kinds.items())})" if len(kinds) > 1 else "")
+        for branch, kinds in counts.items()
     )
 
 
 def progress() -> Html:
     """How much of the taxonomy is here: a sentence, and by family the methods that are, each leading to its page."""
     rows = paper_table("survey", "methods")
+    rows["ours"] = rows["method"].map(implemented)
     done = rows["ours"] != ""
     said = f"Of the {len(rows)} methods that the survey names, {int(done.sum())} are here:"
     parts, lines = [], []
