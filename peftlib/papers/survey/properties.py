@@ -21,6 +21,7 @@ import pandas as pd
 
 from peftlib import catalogue
 from peftlib.accounting.estimated import effects
+from peftlib.expressions import WRAPPERS
 from peftlib.papers import number, paper_table, rounds_to
 from peftlib.papers.survey.counts import built
 from peftlib.schema import conform
@@ -50,11 +51,11 @@ def letters(name: str) -> str:
 @functools.cache
 def implemented(name: str) -> str:
     """The class of a method of the survey: that which methods.csv says, else the one whose name it has; "" if there is
-    none."""
+    none. A wrapper of expressions is one, too: S4 is written with it."""
     rows = paper_table("survey", "methods").set_index("method")["ours"]
     said = {letters(method): ours for method, ours in rows.items()}.get(letters(name), "")
     if said:
-        return said if said in catalogue.methods() else ""
+        return said if said in catalogue.methods() or said in WRAPPERS else ""
     alike = (
         found
         for found, entry in catalogue.methods().items()
@@ -69,7 +70,7 @@ def configuration(row: str) -> Configuration:
     given = tomllib.loads(FILE.read_text(encoding="utf-8"))[row]
     found = conform(given, Configuration, f"{FILE.name}: {row}: ")
     method = found.method
-    if method is None and (name := implemented(row)):
+    if method is None and (name := implemented(row)) in catalogue.methods():
         method = catalogue.methods()[name].row
     return Configuration(method if method and built(method) else None, found.backbone, found.of, found.why)
 
