@@ -195,6 +195,7 @@ BENCHMARKS = [
     ("step", ("--steps", "0"), "no step", ("--steps", "'0'", "from 1 on")),
     ("step", ("--backbone", "minilm[:0]"), "an unknown shape", ("minilm[:0]", "t5-base")),
     ("kronecker", ("--repeats", "half"), "a number in words", ("--repeats", "'half'")),
+    ("xpeft", ("--steps", "0"), "no steps", ("--steps", "0")),
     ("kronecker", ("--output", "/dev/null/a.json"), "a file that cannot be written", ("'/dev/null/a.json'", "written")),
     ("machines", ("--name", "a phone"), "a machine that nobody asks about", ("a phone", "one H100")),
     ("machines", ("--name", "one H100", "--parallel", "0"), "no run at a time", ("--parallel", "'0'", "from 1 on")),
