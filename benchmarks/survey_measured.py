@@ -3,8 +3,9 @@
     python benchmarks/survey_measured.py                        # T5-Large, 3B, 11B: random weights, minutes on one H200
     python benchmarks/survey_measured.py --model T5-Large       # one size
 
-Each row takes the larger of its two steps (`peftlib.papers.survey.memory`), all in bf16, on a copy of one backbone. Its peak
-is what the allocator had in use at most, without that backbone; null where it does not fit. The file is written row by row.
+Each row takes the larger of its two steps (`peftlib.papers.survey.memory`), all in bf16, on a copy of one backbone. Its
+peak is what the allocator had in use at most, without that backbone; null where it does not fit. The file is
+written row by row.
 """
 
 from __future__ import annotations
@@ -72,10 +73,8 @@ def peak(base: torch.nn.Module, asked: dict) -> int | None:
 
 def step(backbone: torch.nn.Module, asked: dict) -> None:
     """Forward, backward and a step of AdamW, as `peftlib.accounting.estimate` has them."""
-    with (
-        mock.patch("peftlib.model.weights_digest", return_value=None),
-        torch.device(DEVICE),
-    ):  # which would read 11B numbers
+    undigested = mock.patch("peftlib.model.weights_digest", return_value=None)  # it would read 11 billion numbers
+    with undigested, torch.device(DEVICE):
         model = Tuned(backbone, asked["method"], [get_task("boolq")], form="text", dropout=0.1)
         model.assume()
     model.anatomy.set_attention_dropout(0.0)
