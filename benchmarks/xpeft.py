@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 import torch
-from step import one_step, ours
 
 from peftlib import backbones, grids, provenance
 from peftlib.accounting.memory import PeakMemory
@@ -48,12 +47,14 @@ class Stepping:
     """A method's training steps."""
 
     def __init__(self, method: str, args: argparse.Namespace, inputs: dict[str, torch.Tensor]):
-        self.args, self.labels, self.number = args, torch.arange(args.batch) % 5, 0
+        import step  # beside this script, which is no part of a package
+
+        self.step, self.args, self.labels, self.number = step.one_step, args, torch.arange(args.batch) % 5, 0
         args.child = method
-        self.model, self.optimizer, self.forward = ours(args, inputs, self.labels)
+        self.model, self.optimizer, self.forward = step.ours(args, inputs, self.labels)
 
     def __call__(self) -> None:
-        one_step(self.forward, self.model, self.optimizer, self.labels, self.args.precision, self.number)
+        self.step(self.forward, self.model, self.optimizer, self.labels, self.args.precision, self.number)
         self.number += 1
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from tries import deltas as table
 
-from peftlib import deltas, interop
+from peftlib import deltas, interop, tensorfiles
 from peftlib.backbones import weights_digest
 from peftlib.data.task import Task
 from peftlib.data.tasks import get_task
@@ -223,7 +223,7 @@ def test_a_failed_write_leaves_the_old_files_and_no_scratch(door, tmp_path, monk
     target, model = tmp_path / "it", tiny.build("LoRA(rank=2)", "bert")
     write(model, target)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(deltas, "save_file", _half_then(full_disk))
+    monkeypatch.setattr(tensorfiles, "save_file", _half_then(full_disk))
     with pytest.raises(DeltaError, match="cannot be written.*No space left"):
         write(tiny.build("LoRA(rank=3)", "bert"), target)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -236,7 +236,7 @@ def test_a_killed_save_leaves_the_old_file_and_its_scratch_goes_later(tmp_path, 
     before = path.read_bytes()
     child = os.fork()
     if child == 0:
-        deltas.save_file = _half_then(lambda: os._exit(9))
+        tensorfiles.save_file = _half_then(lambda: os._exit(9))
         deltas.save(model, path)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     (left,) = tmp_path.glob(f"{deltas.SCRATCH}*")
