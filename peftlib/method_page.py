@@ -122,15 +122,17 @@ from peftlib.backbones import load
 
 # Texts, and what is to be learnt of each; pd.read_csv("your.csv") gives another such table.
 table = pd.DataFrame({"text": ["a joy to watch", "dull from start to end"] * 12, "label": ["good", "bad"] * 12})
-folder, minilm = TemporaryDirectory(), load("minilm")
 <<sources>>model = own.train(table, "<<example>>", backbone="minilm"<<start>>).model
+folder, minilm = TemporaryDirectory(), load("minilm")
 size = deltas.save(model, f"{folder.name}/<<stem>>.safetensors")  # what changed, the head and the expression
 again = deltas.load(f"{folder.name}/<<stem>>.safetensors", minilm.model)
 print(own.answers(again, ["a joy from start to end", "dull to watch"], minilm.tokenizer), f"{size:,} bytes")
 <<peft>><<merge>>
 """
 PEFT = 'interop.to_peft(model, f"{folder.name}/peft")  # for peft.PeftModel.from_pretrained\n'
-SOURCES = 'start = own.sources("<<example>>", folder.name, backbone="minilm")  # trained on other tasks; small ones here\n'
+SOURCES = """sources = TemporaryDirectory()  # what it begins from, trained on other tasks; on few examples here
+start = own.sources("<<example>>", sources.name, backbone="minilm")
+"""
 MERGE = "plain = model.merge().backbone  # same outputs from a plain backbone\n"
 
 

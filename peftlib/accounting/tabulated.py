@@ -42,10 +42,11 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """What the reader chooses of a method. numbers: fields whose values the forms have as letters. options: fields of which
-    every combination has forms of its own. absent: a number that may be None, which is an option too. whole: see
-    `peftlib.accounting.closed.Case`. tabulated: is its memory? memory: fields at the only values that memory is known for.
-    stored: what it stores, where that is not what it trains. changed: is what it changes counted, for it is neither?"""
+    """What the reader chooses of a method. numbers: fields whose values the forms have as letters. options: fields of
+    which every combination has forms of its own. absent: a number that may be None, which is an option too. whole: see
+    `peftlib.accounting.closed.Case`. tabulated: is its memory? memory: fields at the only values that memory is known
+    for. stored: what it stores, where that is not what it trains; "counted": the same at all its numbers. changed: is
+    what it changes counted, for it is neither?"""
 
     numbers: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     options: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -170,10 +171,10 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
             flat = {name: ends for name, ends in points.items() if name != "mlp"}
             told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), flat)
             told["changed"] = told["stored"]
-        elif asked.stored == "counted":  # of methods whose choices are all options
-            told["stored"] = {"": count(expression(method, case), backbone).stored}
+        first = {name: values[0] for name, values in numbers_of(asked, case).items()}
+        if asked.stored == "counted":
+            told["stored"] = {"": count(expression(method, case | first), backbone).stored}
         if asked.changed:
-            first = {name: values[0] for name, values in numbers_of(asked, case).items()}
             told["changed"] = {"": count(expression(method, case | first), backbone).changed}
         found[key(case)] = told
     return found
