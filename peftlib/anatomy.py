@@ -67,6 +67,7 @@ class Shape:
     outer_norms: int  # norms outside the blocks
     writes: bool  # is there a language-model head?
     total: int  # parameters of the backbone
+    tensors: int  # that they are in
 
     @property
     def layers(self) -> int:
@@ -284,6 +285,7 @@ class Anatomy:
             outer_norms=sum(s.layer < 0 and s.name.endswith("norm") for s in self.sites),
             writes=any(s.name == "output" for s in self.sites),
             total=sum(p.numel() for p in self.model.parameters()),
+            tensors=sum(1 for _ in self.model.parameters()),
         )
 
     def at(self, *names: str, stack: str | None = None) -> list[Site]:

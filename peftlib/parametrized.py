@@ -19,12 +19,13 @@ def carries_a_method(backbone: nn.Module) -> bool:
 
 
 def own_parameters(backbone: nn.Module) -> list[nn.Parameter]:
-    """The backbone's own parameters, without those of edits."""
+    """The backbone's own parameters, without those of edits and of what its tensors are functions of."""
     added = {
         id(p)
         for m in backbone.modules()
-        if isinstance(m, Edited | Inside)
-        for p in (m.edits if isinstance(m, Edited) else m).parameters()
+        if isinstance(m, Edited | Inside | parametrize.ParametrizationList)
+        for part in (m.edits if isinstance(m, Edited) else m).children()
+        for p in part.parameters()
     }
     return [p for p in backbone.parameters() if id(p) not in added]
 
@@ -37,7 +38,7 @@ def own_tensors(backbone: nn.Module) -> list[tuple[Tensor, list[Place]]]:
     """
     if any(isinstance(m, parametrize.ParametrizationList) for m in backbone.modules()):
         raise UsageError(
-            "a method that reparametrises the backbone's own tensors (FishMask, IntrinsicSAID) can be "
+            "a method that reparametrises the backbone's own tensors (FishMask, IntrinsicSAID, DiffPruning) can be "
             "neither repeated nor combined with another one: write one of them, once"
         )
     found: dict[int, tuple[Tensor, list[Place]]] = {id(p): (p, []) for p in own_parameters(backbone)}

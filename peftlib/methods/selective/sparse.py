@@ -1,4 +1,4 @@
-"""A delta of few entries of a backbone's own tensors: what FISH mask trains, and what diff pruning ends with.
+"""A delta of few entries of a backbone's own tensors: what FISH mask and others train, and what diff pruning ends with.
 
     theta = theta0 + scatter(v, indices)        v: (k,)   k = round(fraction * parameters)
 
@@ -71,7 +71,8 @@ class SparseDelta:
     @staticmethod
     def _unregister(at: Attachment, fold: bool) -> None:
         parametrized.unregister(at.model.backbone, at.shared, fold)
-        at.shared = []
+        own = {id(module) for module in at.model.shared.values()}
+        at.shared = [module for module in at.shared if id(module) in own]
 
     def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
         """Raises:
@@ -101,7 +102,7 @@ class SparseDelta:
 
     def changed(self, at: Attachment) -> dict[Hashable, int]:
         """The chosen entries; before they are chosen, as if they were all in the largest tensors."""
-        if at.shared and all(isinstance(m, SparseChange) for m in at.shared):
+        if any(isinstance(m, SparseChange) for m in at.shared):
             chains = [m for m in at.model.backbone.modules() if isinstance(m, parametrize.ParametrizationList)]
             return {id(chain.original): len(chain[0].values) for chain in chains}  # type: ignore[arg-type]  # of a SparseChange
         found: dict[Hashable, int]
