@@ -14,23 +14,14 @@ from peftlib import deltas
 from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate
 from peftlib.errors import PeftlibError, UsageError
-from peftlib.methods.hybrid.sparseadapter import Pruned, from_bits, to_bits
-from peftlib.methods.selective.fish import spread
+from peftlib.methods.hybrid.sparseadapter import Pruned
+from peftlib.methods.selective.sparse import spread
 
 SMALL = "SparseAdapter(bottleneck=8, kept=0.25, examples=8)"
 
 
 def layers(model):
     return [m for m in model.modules() if isinstance(m, Pruned)]
-
-
-@pytest.mark.parametrize("numbers", [1, 7, 8, 9, 1000])
-def test_a_mask_is_a_bit_for_each_entry(numbers):
-    torch.manual_seed(numbers)
-    indices = torch.rand(numbers).lt(0.3).nonzero().flatten()
-    bits = to_bits(indices, numbers)
-    assert bits.dtype == torch.uint8 and len(bits) == -(-numbers // 8)
-    assert torch.equal(from_bits(bits), indices.int())
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])

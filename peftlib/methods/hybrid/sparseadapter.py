@@ -31,21 +31,9 @@ from peftlib.methods.adapters.bottleneck import INITS, AfterSublayer
 from peftlib.methods.adapters.houlsby import Houlsby
 from peftlib.methods.base import Attachment, require
 from peftlib.methods.selective.sparse import largest, spread
+from peftlib.tensorfiles import unpacked
 
 SCORES = ("snip", "magnitude", "random")
-
-
-def to_bits(indices: Tensor, numbers: int) -> Tensor:
-    """A mask over so many numbers, ones at `indices`, eight to a byte: (ceil(numbers / 8),)."""
-    flags = torch.zeros(-(-numbers // 8) * 8, dtype=torch.uint8, device=indices.device)
-    flags = flags.index_fill(0, indices.long(), 1).view(-1, 8)
-    return (flags << torch.arange(8, dtype=torch.uint8, device=indices.device)).sum(1, dtype=torch.uint8)
-
-
-def from_bits(bits: Tensor) -> Tensor:
-    """The ones of a mask, ascending: int32."""
-    flags = (bits[:, None] >> torch.arange(8, dtype=torch.uint8, device=bits.device)) & 1
-    return flags.flatten().nonzero().flatten().to(torch.int32)
 
 
 class Pruned(nn.Module):
@@ -75,7 +63,8 @@ class Pruned(nn.Module):
         if whole is not None:
             values = whole.flatten().index_select(0, indices.to(device))
         self.weight, self.values = None, nn.Parameter(values)
-        self.register_buffer("mask", to_bits(indices, self.numbers).to(device))
+        mask = torch.zeros(self.numbers, dtype=torch.bool, device=device)
+        self.register_buffer("mask", mask.index_fill(0, indices.to(device).long(), True))
         self.register_buffer("indices", indices.to(device, torch.int32), persistent=False)
 
     def whole(self) -> Tensor:
@@ -170,20 +159,19 @@ class SparseAdapter(Houlsby):
         """
         names = {id(m): f"{path}.mask" for path, m in at.model.named_modules()}
         layers = self._layers(at)
-        masks = [tensors.get(names[id(layer)]) for layer in layers]
-        if not any(mask is not None for mask in masks):
+        if not any(names[id(layer)] in tensors for layer in layers):
             return  # saved before the look at data
-        fits = all(
-            mask is not None and mask.dtype == torch.uint8 and mask.shape == (-(-layer.numbers // 8),)
-            for mask, layer in zip(masks, layers, strict=True)
-        )
-        kept = [from_bits(mask.cpu()) for mask in masks] if fits else []  # type: ignore[union-attr]  # as just seen
-        inside = all(not len(k) or int(k[-1]) < layer.numbers for k, layer in zip(kept, layers, strict=fits))
-        have, expected = sum(map(len, kept)), self._kept(at.shape)
-        if not inside or have != expected:
+        likes = [torch.zeros(layer.numbers, dtype=torch.bool) for layer in layers]
+        nothing = torch.zeros(0, device="cpu")
+        masks = [
+            unpacked(tensors.get(names[id(layer)], nothing).cpu(), like) for layer, like in zip(layers, likes, strict=True)
+        ]
+        fits = all(mask.dtype == torch.bool and mask.shape == like.shape for mask, like in zip(masks, likes, strict=True))
+        have, expected = sum(int(mask.sum()) for mask in masks) if fits else 0, self._kept(at.shape)
+        if have != expected:
             raise UsageError(f"{self} keeps {expected:,} weights of its adapters, and the masks found here {have:,}")
-        for layer, indices in zip(layers, kept, strict=True):
-            layer.keep(indices)
+        for layer, mask in zip(layers, masks, strict=True):
+            layer.keep(mask.nonzero().flatten())
 
     def _numbers(self, shape: Shape) -> int:
         """Weights before anything is pruned."""
