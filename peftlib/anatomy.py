@@ -50,6 +50,16 @@ class Site:
     def replace(self, module: nn.Module) -> None:
         setattr(self.owner, self.attribute, module)
 
+    @property
+    def fan_in(self) -> int:
+        """Numbers that a linear layer reads, whatever holds its weight."""
+        return getattr(self.module, "base", self.module).in_features  # type: ignore[return-value]  # of a layer
+
+    @property
+    def fan_out(self) -> int:
+        """Numbers that a linear layer returns."""
+        return getattr(self.module, "base", self.module).out_features  # type: ignore[return-value]  # as above
+
 
 @dataclass(frozen=True)
 class Shape:

@@ -238,6 +238,25 @@ class Edited(nn.Module):
         return y
 
 
+class Replaced(nn.Module):
+    """In the place of a linear layer, computes the same from other storage: has its sizes, its bias, and `weight`, which is
+    computed at each look. outline: of the weight's shape, without storage."""
+
+    weight: Tensor
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.bias = layer.bias
+        self.outline = torch.empty(layer.weight.shape, device="meta")
+
+    def restored(self) -> nn.Linear:
+        """The linear layer, in full precision."""
+        made = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        made.weight, made.bias = nn.Parameter(self.weight.float(), requires_grad=False), self.bias
+        return made
+
+
 class Inside(nn.ModuleDict):
     """The edits that hang on an attention module."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from peftlib.edits import Edited, Inside
+from peftlib.edits import Edited, Inside, Replaced
 from peftlib.errors import UsageError
 
 Place = tuple[nn.Module, str]  # a module, and the name of its tensor
@@ -15,7 +15,7 @@ Place = tuple[nn.Module, str]  # a module, and the name of its tensor
 
 def carries_a_method(backbone: nn.Module) -> bool:
     """Has a method that is not merged put something into the backbone?"""
-    return any(isinstance(m, Edited | Inside | parametrize.ParametrizationList) for m in backbone.modules())
+    return any(isinstance(m, Edited | Inside | Replaced | parametrize.ParametrizationList) for m in backbone.modules())
 
 
 def own_parameters(backbone: nn.Module) -> list[nn.Parameter]:
@@ -51,6 +51,8 @@ def own_tensors(backbone: nn.Module) -> list[tuple[Tensor, list[Place]]]:
 
 def original(module: nn.Module, name: str) -> Tensor | None:
     """A module's own tensor of that name, if it has one, whatever a method makes of it."""
+    if isinstance(module, Replaced) and name == "weight":
+        return module.outline
     chains = getattr(module, "parametrizations", {})
     return chains[name].original if name in chains else getattr(module, name, None)
 

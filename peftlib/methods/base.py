@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from peftlib import edits, expressions, parametrized
 from peftlib.anatomy import Anatomy, Shape, Site
 from peftlib.backbones import weights_digest
-from peftlib.edits import Edit, Seen, Switch
+from peftlib.edits import Edit, Replaced, Seen, Switch
 from peftlib.errors import UsageError, short
 from peftlib.expressions import METHODS
 
@@ -137,6 +137,21 @@ class Attachment:
         if seen is None:
             edits.add(site, name, seen := Seen())
         return Ref(seen)
+
+    def replace(self, site: Site, module: nn.Module) -> None:
+        """Put a module that computes the same from other storage in the place of a site's own, under the edits there."""
+        held = site.module
+        if isinstance(held, edits.Edited):
+            held.base = module
+        else:
+            site.replace(module)
+
+    def give_back(self, site: Site) -> None:
+        """Give a site that was replaced its linear layer back, in full precision."""
+        held = site.module
+        layer = held.base if isinstance(held, edits.Edited) else held
+        if isinstance(layer, Replaced):
+            self.replace(site, layer.restored())
 
     def prepend(self, edit: E) -> E:
         """Put an edit whose `ahead` gives vectors before the encoder's embedded tokens, of several the last first."""
@@ -350,6 +365,7 @@ class Method(Expression):
             first = next(iter(wrapper.edits))
             if first != at.slot:
                 raise UsageError(f"{self} comes after {first!r} on {site.name!r}: merge that first or write it later")
+            at.give_back(site)
             if not edit.merge(wrapper.base):
                 raise UsageError(f"{self} cannot be folded into {type(wrapper.base).__name__} at {site.name!r}")
             edits.remove(site, at.slot)

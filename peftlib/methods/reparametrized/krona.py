@@ -126,7 +126,7 @@ class KronA(Method):
 
     def attach(self, at: Attachment) -> None:
         for site in at.anatomy.at(*(f"*.{s}" for s in self.sites)):
-            fan_out, fan_in = site.module.weight.shape  # type: ignore[misc]  # of a linear layer
+            fan_out, fan_in = site.fan_out, site.fan_in
             at.edit(site, OnWeight(Kronecker(sizes(self, fan_out, fan_in), self.scale, self.rank)))
 
     def formula(self, shape: Shape) -> int:
