@@ -3,10 +3,11 @@
     python benchmarks/step.py                                            # MiniLM, 32 sequences of 32 tokens, both cores
     python benchmarks/step.py --backbone t5-base --batch 16 --length 128 --precision bf16     # random weights, for a GPU
 
-The methods of Compacter's Table 3 stand beside its ratios, and those that Hugging Face `peft` has too beside `peft`'s. Each
-variant runs in a process of its own, all variants in turn, and the round is repeated: what else the machine does falls on
-each alike. Time is the median over steps and rounds, peak memory the process's highest use above that before the model was
-loaded. Training steps only: forward, backward, optimizer; a fixed random batch.
+The methods of Compacter's Table 3 stand beside its ratios, and those that Hugging Face `peft` has too beside `peft`'s: the
+same adapter, handed over in `peft`'s format but for soft prompts. Each variant runs in a process of its own, all in turn,
+and the round is repeated: what else the machine does falls on each alike. Time is the median over steps and rounds, peak
+memory the process's highest use above that before the model was loaded. Training steps only: forward, backward, optimizer;
+a fixed random batch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from peftlib import backbones, grids, provenance
+from peftlib import backbones, grids, interop, provenance
 from peftlib.accounting.memory import PeakMemory
 from peftlib.anatomy import Anatomy
 from peftlib.commandline import Parser, at_least, run, writable
@@ -35,7 +37,9 @@ from peftlib.training.speed import speed_up
 RESULT = Path(__file__).parent / "results" / "step.json"
 LORA, PREFIX, PROMPT = "LoRA(rank=8)", "PrefixTuning(length=20, mlp=None)", "PromptTuning(length=20)"
 NORMS, ADALORA = "LayerNormTuning()", "AdaLoRA(rank=12, target=8)"
-PEERS = (LORA, PREFIX, PROMPT, NORMS, ADALORA)  # what `peft` has too
+SOFT = {PREFIX: "PrefixTuningConfig", PROMPT: "PromptTuningConfig"}
+# What `peft` has too, which the methods say of themselves.
+PEERS = (LORA, "DoRA(rank=8)", ADALORA, "KronA()", "GLoRA()", "IA3()", PREFIX, PROMPT, NORMS)
 # Method -> its row in the paper's Table 3, or "".
 METHODS = {
     "Full()": "T5-Base",
@@ -52,25 +56,24 @@ METHODS = {
     "CompacterPlusPlus(n=4, bottleneck=24)": "Compacter++",
     **dict.fromkeys(PEERS, ""),
 }
-ATTENTION = {"bert": ["query", "key", "value"], "t5": ["q", "k", "v"]}  # as `peft` names what LoRA(sites=q, k, v) edits
+FIRST, TOTAL = 110, 1000  # steps of the run that the measured ones belong to: where AdaLoRA's budget falls, on both sides
 
 
 # --- the peer ---------------------------------------------------------------------------------------------------------
-def configuration(method: str, model: nn.Module, total: int):
-    """The configuration of `peft` that trains on this backbone what our expression trains."""
+def hand_over(method: str, backbone: str, folder: Path) -> None:
+    """Write our method on a backbone for `peft`, which does not train soft prompts that it reads: of those, nothing."""
+    if method not in SOFT:
+        interop.to_peft(Tuned(plain(backbone), method, [get_task("sst")]), folder)
+
+
+def taken(method: str, backbone: nn.Module, folder: str) -> nn.Module:
+    """What was handed over, as `peft` trains it."""
     import peft
 
-    task, targets = peft.TaskType.FEATURE_EXTRACTION, ATTENTION[model.config.model_type]
-    if method == LORA:
-        return peft.LoraConfig(r=8, lora_alpha=8, target_modules=targets)
-    if method == ADALORA:
-        return peft.AdaLoraConfig(init_r=12, target_r=8, total_step=total, target_modules=targets)
-    if method == PREFIX:
-        return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=20)
-    if method == PROMPT:
-        return peft.PromptTuningConfig(task_type=task, num_virtual_tokens=20)
-    norms = [id(site.module) for site in Anatomy(model).norms]
-    return peft.LNTuningConfig(target_modules=[name for name, module in model.named_modules() if id(module) in norms])
+    if method in SOFT:
+        config = getattr(peft, SOFT[method])(task_type=peft.TaskType.FEATURE_EXTRACTION, num_virtual_tokens=20)
+        return peft.get_peft_model(backbone, config)
+    return peft.PeftModel.from_pretrained(backbone, folder, is_trainable=True)
 
 
 class Headed(nn.Module):
@@ -125,13 +128,10 @@ def ours(args: argparse.Namespace, inputs: dict, labels: Tensor) -> tuple:
 
 def theirs(args: argparse.Namespace, inputs: dict) -> tuple:
     """The same with Hugging Face `peft`."""
-    import peft
-
     base = plain(args.backbone)
     width = Anatomy(base).shape.width
-    config = configuration(args.child, base, args.steps + 2)
     Anatomy(base).set_attention_dropout(0.0)
-    model = Headed(peft.get_peft_model(base, config), width, 5).to(inputs["input_ids"].device).train()
+    model = Headed(taken(args.child, base, args.peer), width, 5).to(inputs["input_ids"].device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     return model, torch.optim.AdamW(trained, lr=1e-4, fused=True), lambda: (model(inputs), None)
 
@@ -147,22 +147,22 @@ def one_step(forward: Callable, model: nn.Module, optimizer, labels: Tensor, pre
     (loss if penalty is None else loss + penalty).backward()
     optimizer.step()
     if isinstance(model, Tuned):
-        model.after_step(number, 100)
+        model.after_step(FIRST + number, TOTAL)
     elif hasattr(model.backbone.base_model, "update_and_allocate"):  # AdaLoRA's budget, which both sides keep
-        model.backbone.base_model.update_and_allocate(number)
+        model.backbone.base_model.update_and_allocate(FIRST + number)
     optimizer.zero_grad()
     device.synchronize()
     return time.perf_counter() - started
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
-def measure(method: str, peer: bool, args: argparse.Namespace) -> dict:
-    """Run one variant in a new process.
+def measure(method: str, peer: Path | None, args: argparse.Namespace) -> dict:
+    """Run one variant in a new process. peer: the folder that `peft` reads it from.
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
     """
-    command = [sys.executable, __file__, "--child", method, *(["--peer"] if peer else [])]
+    command = [sys.executable, __file__, "--child", method, *(["--peer", str(peer)] if peer else [])]
     for option in ("backbone", "batch", "length", "steps", "threads", "precision"):
         command += [f"--{option}", str(getattr(args, option))]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)})
@@ -190,20 +190,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=grids.native_precision())
     parser.add_argument("--output", type=writable, default=RESULT)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     return run(parser.prog, lambda: json.dumps(child(args)) if args.child else compare(args))
 
 
 def compare(args: argparse.Namespace) -> str:
-    """All variants in turn, round by round."""
-    load, variants = os.getloadavg()[0], [(m, False) for m in METHODS] + [(m, True) for m in PEERS]
+    """All variants in turn, round by round; a method and its peer one after the other."""
+    load, variants = os.getloadavg()[0], [(m, peer) for m in METHODS for peer in (False, True)[: 1 + (m in PEERS)]]
     rounds: dict[tuple[str, bool], list[dict]] = {variant: [] for variant in variants}
-    for number in range(args.rounds):
-        for method, peer in variants:
-            rounds[method, peer].append(measure(method, peer, args))
-            last = summary(rounds[method, peer][-1:])
-            print(f"round {number + 1}: {'peft, ' if peer else ''}{method}: {last['milliseconds']:.0f} ms", flush=True)
+    with tempfile.TemporaryDirectory() as handed:
+        folders = {method: Path(handed, str(i)) for i, method in enumerate(PEERS)}
+        for method, folder in folders.items():
+            hand_over(method, args.backbone, folder)
+        for number in range(args.rounds):
+            for method, peer in variants:
+                rounds[method, peer].append(measure(method, folders[method] if peer else None, args))
+                last = summary(rounds[method, peer][-1:])
+                print(f"round {number + 1}: {'peft, ' if peer else ''}{method}: {last['milliseconds']:.0f} ms", flush=True)
     rows = {
         method: {
             "row": row,

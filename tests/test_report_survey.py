@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+import tiny
 from real import needs_real_data, real_data
 from test_report import synthetic
 
@@ -18,6 +19,7 @@ from peftlib.comparison import METHOD_RUNS
 from peftlib.data.embedded import SIZES
 from peftlib.data.sources import load_split
 from peftlib.data.tasks import SUITES, TASKS
+from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
 from peftlib.papers.survey import taxonomy as survey
@@ -159,6 +161,23 @@ def test_pages_cope_with_no_records():
     assert "(no rows)" in repr(survey.choices(empty)) or "nothing to show" in repr(survey.choices(empty))
     assert "not drawn" in repr(efficiency.by_method(empty))
     assert "nothing to show" in repr(environment.machines(empty))
+
+
+def test_the_step_benchmark_has_every_method_that_peft_has(bench):
+    found = {name for method in bench("step").PEERS for name in names(method)}
+    assert found == {name for name, entry in catalogue.methods().items() if entry.about.peft}
+    assert set(bench("step").PEERS) <= bench("step").METHODS.keys()
+
+
+def test_what_the_step_benchmark_hands_over_is_what_peft_trains(bench, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    step = bench("step")
+    monkeypatch.setattr(step, "plain", tiny.backbone)
+    for i, method in enumerate(step.PEERS):
+        step.hand_over(method, "bert", tmp_path / str(i))
+        theirs = step.taken(method, tiny.backbone("bert"), str(tmp_path / str(i)))
+        trained = sum(p.numel() for p in theirs.parameters() if p.requires_grad)
+        assert trained == tiny.build(method, "bert").counts().trainable, method
 
 
 def test_benchmarks_are_shown_or_said_to_be_missing(tmp_path, monkeypatch):
