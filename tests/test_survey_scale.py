@@ -21,7 +21,7 @@ SIZES = {"T5-Large", "T5-3B", "T5-11B"}
 @pytest.fixture
 def fresh():
     """Forgets what has been looked up, before and after."""
-    cached = (counts.configurations, counts.table5, properties.implemented, properties.configuration)
+    cached = (counts.configurations, counts.table5, memory.steps, properties.implemented, properties.configuration)
 
     def forget():
         for function in cached:
@@ -145,7 +145,7 @@ def test_a_missing_file_says_what_writes_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
     for page in (pages.ram_agreement, pages.ram_besides, pages.ram_impossible, pages.ram_disputed):
         assert "python benchmarks/survey_memory.py" in page().data
-    assert memory.estimated("T5-3B MAM") is None
+    assert memory.estimated() == {}
 
 
 def test_estimates_of_another_configuration_are_not_shown(tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_estimates_of_another_configuration_are_not_shown(tmp_path, monkeypatch)
     folder.mkdir(parents=True)
     (folder / "survey_memory.json").write_text(json.dumps({"rows": {"T5-3B MAM": made}}))
     monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
-    assert memory.estimated("T5-3B MAM") is None
+    assert memory.estimated() == {}
 
 
 # --- Tables 1 and 2 ---------------------------------------------------------------------------------------------------

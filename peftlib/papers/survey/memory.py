@@ -9,6 +9,7 @@ theirs was PyTorch's plain AdamW.
 
 from __future__ import annotations
 
+import functools
 import statistics
 
 import pandas as pd
@@ -24,25 +25,21 @@ STATES = 4  # a trained number, its gradient and two moments
 BASE = "LN tuning"  # trains least of what no method adds to
 
 
-def microbatch(model: str, dataset: str) -> int:
-    """Table 3's."""
-    (found,) = (
-        row.microbatch
-        for row in paper_table("survey", "table3").itertuples()
-        if row.model == model and dataset in row.datasets.split(", ")
-    )
-    return int(found)
-
-
+@functools.cache
 def steps() -> dict[str, dict[str, dict[str, str | int]]]:
     """What is estimated: by row of Table 5 that has a configuration here, and data set, the arguments of
-    `peftlib.accounting.estimate.estimate`."""
+    `peftlib.accounting.estimate.estimate`, with Table 3's microbatches."""
+    batches = {
+        (row.model, dataset): int(row.microbatch)
+        for row in paper_table("survey", "table3").itertuples()
+        for dataset in row.datasets.split(", ")
+    }
     return {
         row: {
             dataset: {
                 "method": method,
                 "backbone": BACKBONES[(model := row.partition(" ")[0])],
-                "batch": microbatch(model, dataset),
+                "batch": batches[model, dataset],
                 "length": LENGTH,
                 "answer": answer,
                 "precision": PRECISION,
@@ -53,24 +50,25 @@ def steps() -> dict[str, dict[str, dict[str, str | int]]]:
     }
 
 
-def estimated(row: str) -> dict | None:
-    """The larger step of a row of Table 5, from ``benchmarks/results/survey_memory.json``: what was asked for, bytes, and
-    ``dataset``. None if that file does not have it, or has it of other arguments."""
-    found = (benchmark("survey_memory") or {"rows": {}})["rows"].get(row, {})
-    wanted = steps().get(row)
-    if wanted is None or {name: {key: one[key] for key in wanted[name]} for name, one in found.items()} != wanted:
-        return None
-    dataset = max(found, key=lambda name: found[name]["peak"])
-    return found[dataset] | {"dataset": dataset}
+def estimated() -> dict[str, dict]:
+    """The larger step of each row of Table 5, from ``benchmarks/results/survey_memory.json``: what was asked for, bytes,
+    and ``dataset``. Rows that the file does not have, or has of other arguments, are left out."""
+    rows, found = (benchmark("survey_memory") or {"rows": {}})["rows"], {}
+    for row, wanted in steps().items():
+        kept = rows.get(row, {})
+        if {name: {key: one[key] for key in wanted[name]} for name, one in kept.items()} == wanted:
+            dataset = max(kept, key=lambda name: kept[name]["peak"])
+            found[row] = kept[dataset] | {"dataset": dataset}
+    return found
 
 
 def table() -> pd.DataFrame:
     """Every row of Table 5: model, method; printed (its RAM column); estimated, and of it states (weights, gradients and
     moments) and activations, GiB; dataset, whose step it is; off, percent of the printed number. None where the method is
     not built or not estimated."""
-    rows = []
+    rows, every = [], estimated()
     for printed in paper_table("survey", "table5").to_dict("records"):
-        found, ram = estimated(f"{printed['model']} {printed['method']}"), printed["memory_gb"]
+        found, ram = every.get(f"{printed['model']} {printed['method']}"), printed["memory_gb"]
         sizes = {}
         if found is not None:
             peak, states = found["peak"] / GIB, sum(found[part] for part in ("weights", "gradients", "optimizer")) / GIB
