@@ -40,8 +40,9 @@ rule trained:
     input: expand("train/{job}.ipynb", job=TRAIN)
 
 
-rule train:
+rule train:  # behind the jobs that train what its runs begin from
     message: "{wildcards.job}"
+    input: lambda w: [f"train/{job}.ipynb" for job in TRAIN[w.job]["after"]]
     output: "train/{job}.ipynb"
     log: "logs/train/{job}.log"
     params:

@@ -36,7 +36,9 @@ class About:
     its page's run; None if it has none. example: the expression that its page shows how to use, if not that of its row.
     small: hyperparameters that suit a backbone of width 32 and two blocks, for tests. drawn: does the seed decide where it
     starts? rates: times the grid on which learning rates are searched; what trains every weight takes smaller steps, a
-    prompt larger ones. peft, adapters: what the two libraries call it, empty if they lack it.
+    prompt larger ones. start: the method of the run that it begins from, if it cannot begin by itself; start_on: that run
+    is on the "own" tasks or on all "others" of their suite, or there is one on "each" of them. peft, adapters: what the two
+    libraries call it, empty if they lack it.
     """
 
     name: str
@@ -48,6 +50,8 @@ class About:
     small: str = ""
     drawn: bool = True
     rates: float = 1.0
+    start: str = ""
+    start_on: Literal["own", "each", "others"] = "own"
     peft: str = ""
     adapters: str = ""
 

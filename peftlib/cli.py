@@ -86,6 +86,9 @@ def _parser() -> Parser:
     sub = add("run", run, "Train the runs of an experiment that have no record yet.")
     sub.add_argument("experiment", metavar="EXPERIMENT")
     sub.add_argument("--preset", default="quick", metavar="NAME")
+    sub.add_argument("--row", action="append", metavar="LABEL", help="only this row; again for another")
+    sub.add_argument("--start", action="append", metavar="DIGEST", help="begin from this recorded run; again for another")
+    sub.add_argument("--start-task", default="", metavar="TASK", help="of that run: its head and copies become these runs'")
     sub = add("status", status, "How many runs are done, missing, failed, damaged, or of other code, data or weights.")
     sub.add_argument("--preset", metavar="NAME", help="default: all of them")
     sub.add_argument("--paper", metavar="NAME")
@@ -199,9 +202,16 @@ def estimates(a: argparse.Namespace) -> tuple[object, str]:
 
 
 def run(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import records, study
+    from peftlib import grids, records, study
 
-    found = study.results(a.experiment, a.preset)
+    if a.start or a.start_task:
+        preset = grids.get_preset(a.preset)
+        wanted = study.beginning(preset, grids.runs(a.experiment, preset, a.row), a.start or (), a.start_task)
+        study.run_missing(a.experiment, preset, wanted)
+        there = [record for run in wanted if (record := study.record_of(preset, run)) and "diverged" not in record]
+        found = study.Results(there, wanted)
+    else:
+        found = study.results(a.experiment, a.preset, labels=a.row)
     if found.undecidable:
         return found, f"{study.UNDECIDABLE}. {found.undecidable}"
     rows = [{"label": r["run"]["label"], "seed": r["run"]["seed"], **r["validation"]} for r in found]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -16,34 +17,32 @@ import typing
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from peftlib.backbones import weights_digest
 from peftlib.data.tasks import TASKS, Task, get_task
 from peftlib.errors import PeftlibError, UsageError, short
 from peftlib.expressions import LONGEST
+from peftlib.methods.base import Part
 from peftlib.model import Tuned
+from peftlib.tensorfiles import DeltaError, read_tensors, unpacked, write_tensors
 
 if typing.TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 FORMAT = "peftlib-delta-2"
 FIRST_FORMAT = "peftlib-delta-1"  # says neither which weights it belongs to nor what tasks of a user's own are
 # Fields that are read, and their longest values in characters.
-LIMITS = {"format": 40, "method": LONGEST, "tasks": 1_000_000, "pooling": 40, "form": 40, "weights": 64}
+LIMITS = {"format": 40, "method": LONGEST, "tasks": 1_000_000, "pooling": 40, "form": 40, "weights": 64, "parts": 10_000}
 # Fields of a task that its head and its answers follow from; the others say where its rows are and how they are scored.
 OF_A_TASK = ("name", "kind", "texts", "labels", "low", "high")
 SCRATCH, ABANDONED = ".peftlib-", 3600.0  # seconds after which a scratch folder belongs to nobody who is alive
-
-
-class DeltaError(PeftlibError):
-    """A delta cannot be read or written, or does not fit the backbone."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Header:
     """What a file says of the model whose numbers it holds.
 
     weights: `peftlib.backbones.weights_digest` of the backbone before it was edited; None where an older file is silent.
+    parts: digests of the frozen parts that the model was trained with and the file does not hold, by name.
     """
 
     method: str
@@ -58,6 +58,7 @@ class Header:
     pooling: str
     form: str
     weights: str | None
+    parts: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Tuned) -> Header:
@@ -71,23 +72,23 @@ class Header:
                 f"{short(str(model.method))} is merged into its backbone, and no delta is left beside it: "
                 "save before merging, or write the merged weights with model.backbone.save_pretrained(folder)"
             )
-        return cls(str(model.method), tuple(model.task_table.values()), model.pooling, model.form, model.weights_digest)
+        parts = {key: part.digest for key, part in model.parts.items()}
+        tasks = tuple(model.task_table.values())
+        return cls(str(model.method), tasks, model.pooling, model.form, model.weights_digest, parts)
 
     def metadata(self) -> dict[str, str]:
         """Raises:
         DeltaError: a field is too long to be read again.
         """
-        return _bounded(
-            {
-                "format": FORMAT,
-                "method": self.method,
-                "tasks": json.dumps([_written(t) for t in self.tasks]),
-                "pooling": self.pooling,
-                "form": self.form,
-                "weights": self.weights,
-            },
-            "this model",
-        )
+        fields = {
+            "format": FORMAT,
+            "method": self.method,
+            "tasks": json.dumps([_written(t) for t in self.tasks]),
+            "pooling": self.pooling,
+            "form": self.form,
+            "weights": self.weights,
+        }
+        return _bounded(fields | ({"parts": json.dumps(self.parts)} if self.parts else {}), "this model")
 
     @classmethod
     def read(cls, found: dict[str, Any], source: str) -> Header:
@@ -99,29 +100,40 @@ class Header:
         if found["format"] == FIRST_FORMAT:
             warnings.warn(f"{source}: an older file, which does not say what weights it was trained on", stacklevel=3)
             found = {"form": "heads", "weights": None} | found
+        found = {"parts": "{}"} | found
         if missing := LIMITS.keys() - found.keys():
             raise DeltaError(f"{source}: its metadata has no {min(missing)!r}; save the model again")
         _bounded(found, source)
-        return cls(found["method"], _read_tasks(found["tasks"], source), found["pooling"], found["form"], found["weights"])
+        tasks, parts = _read_tasks(found["tasks"], source), _read_parts(found["parts"], source)
+        return cls(found["method"], tasks, found["pooling"], found["form"], found["weights"], parts)
 
-    def rebuild(self, backbone: nn.Module, fill_in: Callable[[Tuned], None], source: str, other_weights: bool) -> Tuned:
+    def rebuild(
+        self,
+        backbone: nn.Module,
+        fill_in: Callable[[Tuned], None],
+        source: str,
+        other_weights: bool,
+        parts: Mapping[str, Part] | None = None,
+    ) -> Tuned:
         """The model, on a backbone that is edited in place, with the numbers that `fill_in` puts into it.
 
         All this is done on the backbone's outline first: what is refused then leaves the backbone as it was, and nothing is
         allocated of a size that a file merely names.
 
+        parts: of another model, to use in the place of new ones.
+
         Raises:
-            DeltaError: it cannot be built, or was trained on other weights, unless that is asked for.
+            DeltaError: it cannot be built, or was trained on other weights, unless that is asked for, or with other parts.
         """
 
-        def make(backbone: nn.Module) -> Tuned:
-            model = Tuned(backbone, self.method, self.tasks, pooling=self.pooling, form=self.form)
+        def make(backbone: nn.Module, parts: Mapping[str, Part] | None = None) -> Tuned:
+            model = Tuned(backbone, self.method, self.tasks, pooling=self.pooling, form=self.form, parts=parts)
             fill_in(model)
             return model.eval()
 
         try:
             with torch.device("meta"):
-                make(outline(backbone))
+                needed = make(outline(backbone)).parts
         except UsageError as error:
             raise DeltaError(f"{source}: {error}") from error
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -132,12 +144,32 @@ class Header:
                 f"{source}: it was trained on weights of digest {short(self.weights)}, and this backbone's is "
                 f"{ours!r}: load the backbone it was made for, or pass other_weights=True"
             )
-        return make(backbone)
+        return make(backbone, self._same(needed, parts or {}, source))
+
+    def _same(self, needed: Mapping[str, Part], given: Mapping[str, Part], source: str) -> dict[str, Part]:
+        """The parts that a model needs, which must be those that it was trained with."""
+        found = {}
+        for key, part in needed.items():
+            found[key] = given.get(key) or part.make()
+            if (theirs := self.parts.get(key)) != (ours := found[key].digest):
+                raise DeltaError(
+                    f"{source}: it was trained with a frozen part {key!r} of digest {short(theirs)}, and the one here has "
+                    f"{ours!r}: load it with the one it was made for"
+                )
+        return found
+
+
+def _read_parts(text: str, source: str) -> dict[str, str | None]:
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values()):
+            return found
+    raise DeltaError(f"{source}: its parts are {short(text)}, expected names and digests; save the model again")
 
 
 def _bounded(fields: dict[str, Any], source: str) -> dict[str, Any]:
     for name, limit in LIMITS.items():
-        if len(fields[name] or "") > limit:
+        if len(fields.get(name) or "") > limit:
             raise DeltaError(
                 f"{source}: {name!r} of its metadata has {len(fields[name]):,} characters, expected at most {limit:,}"
             )
@@ -195,16 +227,6 @@ def save(model: Tuned, path: str | Path, backbone: str = "") -> int:
     return path.stat().st_size
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Raises:
-    DeltaError: a number is not finite: what was trained has diverged, and would not be read back.
-    """
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise DeltaError(f"{name} holds numbers that are not finite: training has diverged, nothing is written")
-    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, path, metadata=metadata)
-
-
 @contextmanager
 def replacing_all(*paths: Path) -> Iterator[list[Path]]:
     """Paths to write to, in a scratch folder: what is there takes the places of `paths`, of one folder, once all are whole.
@@ -237,36 +259,50 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-def load(path: str | Path, backbone: nn.Module, other_weights: bool = False) -> Tuned:
+def load(
+    path: str | Path, backbone: nn.Module, other_weights: bool = False, parts: Mapping[str, Part] | None = None
+) -> Tuned:
     """Rebuild a model from its delta and the backbone it was made for (edited in place): same outputs as when saved, but
     for what frozen weights lose that were kept in bf16.
 
     other_weights: put it on a backbone of other weights than it was trained on. What is refused leaves the backbone as it
-    was.
+    was. parts: frozen ones of another model (`Tuned.parts`), to use in the place of new ones.
 
     Raises:
-        DeltaError: no delta, a broken file, other weights, or tensors that do not fit this backbone.
+        DeltaError: no delta, a broken file, other weights or frozen parts, or tensors that do not fit this backbone.
     """
     metadata, tensors = read_tensors(path)
     header = Header.read(metadata, str(path))
-    return header.rebuild(backbone, lambda model: load_tensors(model, tensors, str(path)), str(path), other_weights)
+    return header.rebuild(backbone, lambda model: load_tensors(model, tensors, str(path)), str(path), other_weights, parts)
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A safetensors file's metadata and tensors.
+def for_start(path: str | Path, model: Tuned, task: str = "") -> dict[str, Tensor]:
+    """The tensors of a delta for a model that begins from it, under the names that they have there. What belongs to tasks
+    that the model does not have is left out; with `task`, its tensors go to the model's first task, and those of all others
+    are left out. So is the head of a task whose answers are of another kind, or more or fewer.
 
     Raises:
-        DeltaError: no such file, or not whole.
+        DeltaError: a broken file, other weights, or a task that it does not have.
     """
-    if not Path(path).is_file():
-        raise DeltaError(f"{path}: there is no such file")
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, UnicodeError, SafetensorError) as error:
+    metadata, tensors = read_tensors(path)
+    header = Header.read(metadata, str(path))
+    if header.weights not in (None, model.weights_digest):
         raise DeltaError(
-            f"{path}: cannot be read as safetensors ({short(str(error))}): it is cut short, or no such file"
-        ) from error
+            f"{path}: it was trained on weights of digest {short(header.weights)}, and what it learnt fits no others: "
+            f"expected {model.weights_digest!r}"
+        )
+    theirs = {one.name: one for one in header.tasks}
+    if task and task not in theirs:
+        raise DeltaError(f"{path}: it knows no task {short(task)}: expected one of {', '.join(theirs)}")
+    names = {task: model.tasks[0]} if task else {name: name for name in theirs if name in model.tasks}
+    ours = {old: model.task_table[new] for old, new in names.items()}
+    unfit = {f"heads.{n}" for n, t in ours.items() if (t.kind, t.outputs) != (theirs[n].kind, theirs[n].outputs)}
+    found = {}
+    for name, tensor in tensors.items():
+        parts = re.split(r"(\.|__)", name)  # what is a task's own is called after it
+        if all(part in names for part in parts if part in theirs) and name.rpartition(".")[0] not in unfit:
+            found["".join(names.get(part, part) for part in parts)] = tensor
+    return found
 
 
 def outline(backbone: nn.Module) -> nn.Module:
@@ -303,6 +339,7 @@ def fill(ours: dict[str, Tensor], theirs: dict[str, Tensor], source: str) -> Non
     Raises:
         DeltaError: names, shapes or types do not match, or a number is not finite.
     """
+    theirs = {name: unpacked(tensor, ours.get(name)) for name, tensor in theirs.items()}
     for name in sorted(ours.keys() | theirs.keys()):
         expected, found = ours.get(name), theirs.get(name)
         if expected is None or found is None or _kind(expected) != _kind(found):
@@ -321,4 +358,7 @@ def _kind(tensor: Tensor) -> tuple:
 
 
 def _named(tensor: Tensor | None) -> str:
-    return "none" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {short(tuple(tensor.shape))}"
+    if tensor is None:
+        return "none"
+    kind = "bits" if tensor.dtype == torch.bool else str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} {short(tuple(tensor.shape))}"

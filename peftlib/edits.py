@@ -70,15 +70,18 @@ class Current:
 
     Gradient checkpointing runs a block of the backbone twice, the second time in the backward pass, when another task may
     have had its turn and the forward pass is over. The second run must do what the first did. So a checkpointed block
-    remembers its task, and computes by itself what the blocks of a whole pass share.
+    remembers its task and what its pass has drawn, and computes by itself what the blocks of a whole pass share.
 
     Attributes:
         task: the task that is run.
+        mask: which positions of the encoder's input are text, (batch, length); None: all.
     """
 
     def __init__(self, task: str | None = None):
         self.task = task
+        self.mask: Tensor | None = None
         self._held: dict[Hashable, object] | None = None  # None: outside a forward pass of the backbone
+        self._drawn: dict[Hashable, object] | None = None  # as above
         self._whole = False
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -95,6 +98,13 @@ class Current:
             self._held[key] = compute()
         return self._held[key]  # type: ignore[return-value]  # what was computed for this key
 
+    def draw(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` draws at random, once a forward pass: whoever asks for `key` again is given the same, a block that is
+        recomputed too."""
+        # Drawn every time, for a recomputed block must leave to its dropout the random numbers that the first run left.
+        drawn = make()
+        return drawn if self._drawn is None else self._drawn.setdefault(key, drawn)  # type: ignore[return-value]  # for this key
+
     def follow(self, backbone: nn.Module) -> None:
         """Watch the forward passes of a backbone."""
         blocks = [m for m in backbone.modules() if hasattr(m, "gradient_checkpointing")]
@@ -110,19 +120,19 @@ class Current:
         self._hooks = []
 
     @contextlib.contextmanager
-    def block(self, task: str | None) -> Iterator[None]:
+    def block(self, task: str | None, mask: Tensor | None, drawn: dict[Hashable, object]) -> Iterator[None]:
         """While a checkpointed block runs, for the first time or again."""
-        before = self.task, self._held, self._whole
-        self.task, self._held, self._whole = task, {}, False
+        before = self.task, self.mask, self._held, self._drawn, self._whole
+        self.task, self.mask, self._held, self._drawn, self._whole = task, mask, {}, drawn, False
         try:
             yield
         finally:
-            self.task, self._held, self._whole = before
+            self.task, self.mask, self._held, self._drawn, self._whole = before
 
 
 def _begin(current: Current, blocks: list[nn.Module], *_: object) -> None:
     """Forward pre-hook of a backbone. Checkpointing may have been enabled at any time before."""
-    current._held, current._whole = {}, True
+    current._held, current._drawn, current._whole = {}, {}, True
     for block in blocks:
         checkpoint = getattr(block, "_gradient_checkpointing_func", None)
         if checkpoint is not None and not _is_followed(checkpoint, current):
@@ -131,7 +141,7 @@ def _begin(current: Current, blocks: list[nn.Module], *_: object) -> None:
 
 def _end(current: Current, *_: object) -> None:
     """Forward hook of a backbone."""
-    current._held, current._whole = None, False
+    current._held, current._drawn, current._whole = None, None, False
 
 
 def _is_followed(checkpoint: Callable[..., object], current: Current) -> bool:
@@ -143,12 +153,12 @@ def _is_followed(checkpoint: Callable[..., object], current: Current) -> bool:
 
 
 def _checkpointed(current: Current, checkpoint: Callable[..., T], block: Callable[..., object], *args: Tensor | None) -> T:
-    """`checkpoint`, as torch's, of a block that remembers its task. Re-entrant checkpointing gives no gradient to a block
+    """`checkpoint`, as torch's, of a block that remembers its pass. Re-entrant checkpointing gives no gradient to a block
     none of whose inputs asks for one, such as the first above frozen embeddings: there the hidden states ask."""
-    task = current.task
+    task, mask, drawn = current.task, current.mask, {} if current._drawn is None else current._drawn
 
     def run(*args: Tensor | None) -> object:
-        with current.block(task):
+        with current.block(task, mask, drawn):
             return block(*args)
 
     reentrant = getattr(checkpoint, "keywords", {}).get("use_reentrant", True)

@@ -14,9 +14,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from peftlib import records
+from peftlib import catalogue, records
 from peftlib.data.sources import available
+from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError, short
+from peftlib.expressions import fields_of, parse
 from peftlib.papers import FOLDER, papers, part
 from peftlib.presets import Preset
 from peftlib.records import Limit, Recipe, Run
@@ -143,9 +145,12 @@ def make_run(
     label: str = "",
     seed: int = 0,
     limits: tuple[Limit, ...] | None = None,
+    start: Iterable[Run] | None = None,
+    start_task: str = "",
     **recipe: Any,
 ) -> Run:
-    """A run as the preset would do it; keyword arguments override fields of the recipe."""
+    """A run as the preset would do it. start, start_task: see `peftlib.records.Run`; None: what the method cannot do
+    without, see `start_of`. recipe: fields that differ."""
     given: dict[str, Any] = {
         "lr": preset.learning_rate(method),
         "epochs": preset.epochs,
@@ -166,13 +171,42 @@ def make_run(
         seed=seed,
         limits=tuple(limits),  # type: ignore[arg-type]  # `Run` looks at them
         label=label or method,
+        start=start_of(preset, method, tuple(tasks), seed) if start is None else tuple(start),
+        start_task=start_task,
     )
 
 
 def each_on_each(preset: Preset, rows: dict[str, str], suite: str, **recipe: Any) -> list[Run]:
     """Runs of every row on every task that the preset takes of a suite, one run each. rows: expression by label."""
-    tasks = preset.suites.get(suite) or [there for there in available(suite, preset.source).values() if there]
+    tasks = tasks_of(preset, suite)
     return [make_run(preset, method, (task,), label=label, **recipe) for label, method in rows.items() for task in tasks]
+
+
+def tasks_of(preset: Preset, suite: str) -> list[str]:
+    """The tasks that the preset takes of a suite."""
+    return preset.suites.get(suite) or _available(preset, suite)
+
+
+def _available(preset: Preset, suite: str) -> list[str]:
+    return [there for there in available(suite, preset.source).values() if there]
+
+
+def start_of(preset: Preset, method: str, tasks: tuple[str, ...], seed: int = 0) -> tuple[Run, ...]:
+    """The runs that a method begins from which cannot begin by itself, as its ``about`` says; with its hyperparameters,
+    where they have some of the same name. Other tasks are those of the suite that the preset takes, or if these are fewer
+    than two, all that there are."""
+    known = catalogue.methods()
+    for leaf, _ in parse(method).leaves():
+        if leaf.name not in known or not known[leaf.name].about.start:
+            continue
+        about, suite = known[leaf.name].about, get_task(tasks[0]).suite
+        others = [[t for t in found if t not in tasks] for found in (tasks_of(preset, suite), _available(preset, suite))]
+        on: dict[str, list[tuple[str, ...]]]
+        on = {"own": [tasks], "each": [(t,) for t in tasks], "others": [tuple(others[len(others[0]) < 2])]}
+        known_there = {field.name for field in fields_of(about.start)}
+        given = ", ".join(f"{name}={value!r}" for name, value in leaf.given if name in known_there)
+        return tuple(make_run(preset, f"{about.start}({given})", one, seed=seed) for one in on[about.start_on])
+    return ()
 
 
 @functools.cache
@@ -224,10 +258,16 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
         raise UsageError(f"unknown experiment {short(name)}{near(name, known)} Known: {', '.join(known)}")
     preset = preset.at(name)
     if preset.precision != "auto":
-        return [dataclasses.replace(run, seed=seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
+        return [run.with_seed(seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
     # The rows in the second precision are made only if a run has no record in the first.
     rows = functools.cache(lambda one: _rows(name, dataclasses.replace(preset, precision=one), labels))
     return [_recorded(preset.name, i, seed, rows) for i in range(len(rows(PRECISIONS[0]))) for seed in preset.seeds]
+
+
+def begun_from(preset: Preset) -> set[str]:
+    """Digests of the runs that runs of any experiment which is trained begin from."""
+    trained = [name for name in experiments() if not preset.at(name).undecidable]
+    return {parent.digest for name in trained for run in records.with_parents(runs(name, preset)) for parent in run.start}
 
 
 def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run]:
@@ -247,7 +287,7 @@ def _recorded(preset: str, row: int, seed: int, rows: Callable[[str], list[Run]]
     machine; if none has, that of the precision which it would be trained in here. rows: of the experiment, by precision."""
     seen: list[Run] = []
     for precision in PRECISIONS:
-        run = dataclasses.replace(rows(precision)[row], seed=seed)
+        run = rows(precision)[row].with_seed(seed)
         if run in seen or records.find(preset, run).exists():  # seen: the experiment itself says which precision it takes
             return run
         seen.append(run)

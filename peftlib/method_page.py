@@ -104,7 +104,7 @@ rows, keeps the best epoch, and takes the learning rate of this book's published
 <<use>>
 %% keep text
 From the command line, `peftlib count "<<row>>" --backbone bert-base-uncased` counts its parameters without any weights,
-and `papermill notebooks/methods/<<stem>>.ipynb out.ipynb -p preset quick` trains this page's run at another size.
+and `papermill notebooks/methods/<<stem>>.ipynb out.ipynb -p preset quick` trains this page's runs at another size.
 %% references prose
 ## References
 
@@ -122,14 +122,15 @@ from peftlib.backbones import load
 
 # Texts, and what is to be learnt of each; pd.read_csv("your.csv") gives another such table.
 table = pd.DataFrame({"text": ["a joy to watch", "dull from start to end"] * 12, "label": ["good", "bad"] * 12})
-model = own.train(table, "<<example>>", backbone="minilm").model
 folder, minilm = TemporaryDirectory(), load("minilm")
+<<sources>>model = own.train(table, "<<example>>", backbone="minilm"<<start>>).model
 size = deltas.save(model, f"{folder.name}/<<stem>>.safetensors")  # what changed, the head and the expression
 again = deltas.load(f"{folder.name}/<<stem>>.safetensors", minilm.model)
 print(own.answers(again, ["a joy from start to end", "dull to watch"], minilm.tokenizer), f"{size:,} bytes")
 <<peft>><<merge>>
 """
 PEFT = 'interop.to_peft(model, f"{folder.name}/peft")  # for peft.PeftModel.from_pretrained\n'
+SOURCES = 'start = own.sources("<<example>>", folder.name, backbone="minilm")  # trained on other tasks; small ones here\n'
 MERGE = "plain = model.merge().backbone  # same outputs from a plain backbone\n"
 
 
@@ -217,9 +218,9 @@ def text_of(notebook: dict) -> str:
 
 
 def _values(label: str) -> dict[str, str]:
+    from peftlib import interop
     from peftlib.methods import METHODS  # brings torch
     from peftlib.methods.base import parse
-    from peftlib.methods.reparametrized.lora import LoRA
 
     if label not in METHOD_RUNS:
         raise UsageError(f"{unknown(label, METHOD_RUNS)}; a method without a row in the comparison has no page")
@@ -227,7 +228,8 @@ def _values(label: str) -> dict[str, str]:
     example = (entry.example if entry else None) or row
     classes = [METHODS[name] for name in names(example)]
     copies = any(per_task(example))
-    to_peft = type(parse(example)) is LoRA  # interop writes no other
+    to_peft = interop.writes(parse(example))
+    elsewhere = entry is not None and entry.about.start_on == "others"
     return {
         "label": label,
         "title": classes[0].title if entry else label,
@@ -235,6 +237,8 @@ def _values(label: str) -> dict[str, str]:
         "row": row,
         "example": example,
         "interop": "interop, " if to_peft else "",
+        "sources": SOURCES.replace("<<example>>", example) if elsewhere else "",
+        "start": ", start=start" if elsewhere else "",
         "peft": PEFT if to_peft else "",
         "merge": MERGE if all(cls.mergeable for cls in classes) and not copies else "",
     }

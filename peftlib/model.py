@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,16 +16,19 @@ from peftlib.backbones import weights_digest
 from peftlib.data.tasks import Task
 from peftlib.edits import Current
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Expression, Method, affordable, parse
+from peftlib.methods.base import HEAD, Attachment, Expression, Method, Part, Step, affordable, parse
 from peftlib.parametrized import carries_a_method
 
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+LEFT_OUT = ("backbone.", "fixed.")  # what no delta holds, unless it is trained
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Three counts, never one (survey, section 12); heads apart. Percentages are of the backbone's total."""
+    """Three counts, never one (survey, section 12); heads apart. Percentages are of the backbone's total. What is stored is
+    counted in numbers of four bytes, truth values as the bits that they are stored as."""
 
     trainable: int
     stored: int
@@ -49,6 +52,7 @@ class Tuned(nn.Module):
         dropout: before the heads.
         form: "heads", or "text": an encoder-decoder writes each answer with its own language-model head, and there are
             no others.
+        parts: of another model (`Tuned.parts`), to use in the place of new ones: a bank of adapters is then there once.
 
     Raises:
         UsageError: the expression cannot be read, adapts nothing on this backbone, or is larger than fits it; the backbone
@@ -64,6 +68,7 @@ class Tuned(nn.Module):
         pooling: str = "mean",
         dropout: float = 0.1,
         form: str = "heads",
+        parts: Mapping[str, Part] | None = None,
     ):
         super().__init__()
         if pooling not in ("mean", "cls"):
@@ -92,7 +97,9 @@ class Tuned(nn.Module):
         if taken := [name for name in self.tasks if hasattr(nn.ModuleDict(), name)]:
             raise UsageError(f"task {taken[0]!r}: PyTorch's modules have something of that name; call the task otherwise")
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
-        self.shared = nn.ModuleDict()
+        self.shared, self.fixed = nn.ModuleDict(), nn.ModuleDict()
+        self.parts: dict[str, Part] = dict(parts or {})  # what lies in `fixed`
+        self.one_head = False  # for all tasks?
         self._merged = False
         # Now, before a weight is trained or rounded; None for a backbone of shapes alone.
         self.weights_digest = None if any(p.is_meta for p in backbone.parameters()) else weights_digest(backbone)
@@ -113,23 +120,42 @@ class Tuned(nn.Module):
             if leaf.has_formula:
                 affordable(leaf, leaf.formula(at.shape), at.shape)
             leaf.attach(at)
+        self.parts = {key: part for key, part in self.parts.items() if key in self.fixed}
         self._check_readers()
         self.current.follow(backbone)
-        width = self.anatomy.shape.width
         self.dropout = nn.Dropout(dropout)
-        with_heads = self.task_table if form == "heads" else {}
-        self.heads = nn.ModuleDict({name: nn.Linear(width, task.outputs) for name, task in with_heads.items()})
-        for name, task in with_heads.items():
-            if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
-                nn.init.constant_(self.heads[name].bias, (task.low + task.high) / 2)  # type: ignore[arg-type]  # of an nn.Linear
+        self.heads = nn.ModuleDict(self._heads() if form == "heads" else {})
+
+    def _heads(self) -> dict[str, nn.Module]:
+        """A head for each task, or one for all: trained, or given and frozen."""
+        if not self.one_head:
+            return {name: self._head(task) for name, task in self.task_table.items()}
+        first, *others = self.task_table.values()
+        for task in others:
+            if (task.kind, task.labels, task.low, task.high) != (first.kind, first.labels, first.low, first.high):
+                raise UsageError(f"tasks {first.name!r} and {task.name!r} cannot have one head: they have other labels")
+        given = [module for key, module in self.fixed.items() if key.endswith(f"__{HEAD}")]
+        head = given[0] if given else self._head(first)
+        expected, found = (first.outputs, self.anatomy.shape.width), tuple(head.weight.shape)  # type: ignore[arg-type]  # of an nn.Linear
+        if found != expected:
+            raise UsageError(f"the head that is given is {found}, and task {first.name!r} needs one of {expected} here")
+        return dict.fromkeys(self.tasks, head)
+
+    def _head(self, task: Task) -> nn.Linear:
+        head = nn.Linear(self.anatomy.shape.width, task.outputs)
+        if task.kind == "score":  # start in the middle of the scale: the mean is not what should be learnt
+            nn.init.constant_(head.bias, (task.low + task.high) / 2)
+        return head
 
     def require_training(self) -> None:
         """Refuse a model of which nothing would be trained.
 
         Raises:
-            UsageError: a head alone in form "text".
+            UsageError: a head alone in form "text", or one that is frozen.
         """
         if not any(p.requires_grad for p in self.parameters()):
+            if self.form == "heads":
+                raise UsageError(f"{self.method} trains nothing, for its head is frozen: add a method")
             raise UsageError(
                 f"{self.method} trains nothing in form 'text', which has no heads; add OutputLayer() to train "
                 "the language-model head"
@@ -149,7 +175,8 @@ class Tuned(nn.Module):
     # --- running --------------------------------------------------------------------------------------------------
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         """The representation that the heads read: (batch, width)."""
-        mask, readers = inputs["attention_mask"], self._readers(self.current.task)
+        self.current.mask = mask = inputs["attention_mask"]
+        readers = self._readers(self.current.task)
         asked = {"output_hidden_states": True} if readers else {}
         if self.anatomy.shape.decoder_layers:
             config = self.backbone.config
@@ -174,16 +201,20 @@ class Tuned(nn.Module):
         """Outputs of a task's head: (batch, outputs)."""
         return self.heads[task](self.dropout(features))
 
-    def forward(self, task: str, inputs: dict[str, Tensor]) -> Tensor:
+    def forward(self, task: str, inputs: dict[str, Tensor], passes: int = 1) -> Tensor:
         """Outputs for a task: logits (batch, classes), one logit, or one score, (batch, 1); in form "text" those of the
         answer's tokens, (batch, answer, vocabulary), each given the tokens before it.
 
         inputs: ``input_ids`` and ``attention_mask`` (batch, length), ``token_type_ids`` where the backbone has them, and
             ``answers`` (batch, answer) in form "text", -100 after an answer's end.
+        passes: more than one are stacked in front; in one call, for several processes average gradients by calls.
         """
+        if passes > 1:
+            return torch.stack([self(task, inputs) for _ in range(passes)])
         self.current.task = task
         if self.form == "heads":
             return self.head(task, self.features(inputs))
+        self.current.mask = inputs["attention_mask"]
         answers = self.backbone.prepare_decoder_input_ids_from_labels(inputs["answers"])  # type: ignore[operator]  # a T5 that writes
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return self.backbone(**given, decoder_input_ids=answers, use_cache=False).logits
@@ -191,7 +222,7 @@ class Tuned(nn.Module):
     @torch.no_grad()
     def write(self, task: str, inputs: dict[str, Tensor], length: int) -> Tensor:
         """The likeliest answer, token by token: ids (batch, up to length + 1), a start token first."""
-        self.current.task = task
+        self.current.task, self.current.mask = task, inputs["attention_mask"]
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return self.backbone.generate(**given, max_new_tokens=length, do_sample=False, num_beams=1)  # type: ignore[operator]  # as above
 
@@ -215,13 +246,56 @@ class Tuned(nn.Module):
         return (outputs[:, 0] > 0).long() if kind == "binary" else outputs[:, 0].float()
 
     # --- the life of the method -----------------------------------------------------------------------------------
+    def begin(self, given: Sequence[dict[str, Tensor]]) -> None:
+        """Begin from the deltas of other runs, in their order (`peftlib.deltas.for_start`); from none, where there is none.
+
+        Raises:
+            UsageError: a method cannot begin from them, or begins from nothing else.
+        """
+        for leaf, at in self.attachments if given else ():
+            leaf.begin(at, given)
+            at.begun = True
+
     def prepare(self, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
+        """Raises:
+        UsageError: a method has not begun from what it cannot do without.
+        """
         for leaf, at in self.attachments:
+            if leaf.begins_from and not at.begun:
+                raise UsageError(
+                    f"{leaf} begins from {leaf.begins_from}, and no start is given: name that run in `start` "
+                    "(peftlib.records.Run), or pass its delta"
+                )
             leaf.prepare(at, batches)
 
-    def penalty(self) -> Tensor | None:
-        terms = [t for leaf, at in self.attachments if (t := leaf.penalty(at)) is not None]
+    def assume(self) -> None:
+        """`prepare` without data, on a model of shapes: what it looks for is anywhere."""
+        for leaf, at in self.attachments:
+            leaf.assume(at)
+
+    def step(
+        self,
+        task: str,
+        inputs: dict[str, Tensor],
+        labels: Tensor,
+        index: int = 0,
+        total: int = 1,
+        forward: Callable[..., Tensor] | None = None,
+    ) -> Step:
+        """A batch of training, run through the model as often as its methods ask for. forward: in the place of the model's
+        own, which something has wrapped."""
+        passes = max(leaf.passes for leaf, at in self.attachments if at.task in (None, task))
+        outputs = (forward or self)(task, inputs, passes)
+        return Step(task, inputs, labels, tuple(outputs) if passes > 1 else (outputs,), index, total)
+
+    def penalty(self, step: Step) -> Tensor | None:
+        terms = [t for leaf, at in self.attachments if (t := leaf.penalty(at, step)) is not None]
         return torch.stack(terms).sum() if terms else None
+
+    def objective(self, step: Step) -> tuple[Tensor, Tensor]:
+        """What is minimised, the loss with the methods' penalties; and the loss alone."""
+        loss, penalty = self.loss(step.task, step.outputs, step.labels), self.penalty(step)
+        return loss if penalty is None else loss + penalty, loss
 
     def after_step(self, step: int, total: int) -> None:
         for leaf, at in self.attachments:
@@ -288,8 +362,9 @@ class Tuned(nn.Module):
 
     @property
     def encoder_is_frozen(self) -> bool:
-        """True when only heads are trained: the backbone's outputs never change and can be computed once."""
-        touched = any(at.edits or at.trained or at.shared for _, at in self.attachments)
+        """True when only heads are trained: the backbone's outputs never change and can be computed once. Not beside a
+        penalty, which may ask for what was given to the backbone, or for another pass."""
+        touched = any(at.edits or at.trained or at.shared or leaf.has_penalty for leaf, at in self.attachments)
         return self.form == "heads" and not touched and not any(p.requires_grad for p in self.backbone.parameters())
 
     def store_frozen(self, dtype: torch.dtype) -> Tuned:
@@ -297,14 +372,14 @@ class Tuned(nn.Module):
         norms = [list(getattr(site.module, "base", site.module).parameters()) for site in self.anatomy.norms]
         # A norm takes its weight and bias in one type: one that is trained in part stays as it is.
         kept = {id(p) for own in norms if any(p.requires_grad for p in own) for p in own}
-        for p in self.backbone.parameters():
+        for p in (*self.backbone.parameters(), *self.fixed.parameters()):
             if not p.requires_grad and p.is_floating_point() and id(p) not in kept:
                 p.data = p.data.to(dtype)
         return self
 
     def counts(self) -> Counts:
         """Trainable, stored and changed parameters, without the heads. What several methods train or change counts once."""
-        leaves = self.attachments
+        leaves, not_kept = self.attachments, {id(p) for p in self.fixed.parameters()}
         tensors = [p for _, at in leaves for p in at.tensors()]
         again = sum(p.numel() for p in tensors) - sum({id(p): p.numel() for p in tensors}.values())
         changed: dict[Hashable, int] = {}
@@ -315,12 +390,16 @@ class Tuned(nn.Module):
             trainable=sum(leaf.trainable(at) for leaf, at in leaves) - again,
             stored=sum(leaf.stored(at) for leaf, at in leaves) - again,
             changed=sum(changed.values()),
-            heads=sum(p.numel() for p in self.heads.parameters()),
+            heads=sum(p.numel() for p in self.heads.parameters() if id(p) not in not_kept),
             total=self.anatomy.shape.total,
         )
 
     def delta(self) -> dict[str, Tensor]:
         """What must be kept beside the backbone: every trained or added tensor, heads included, by name."""
+        return {name: tensor.detach() for name, tensor in self.kept().items()}
+
+    def kept(self) -> dict[str, Tensor]:
+        """The tensors of `delta` themselves."""
         base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
         added = {
             id(t)
@@ -331,7 +410,7 @@ class Tuned(nn.Module):
         state = self.state_dict(keep_vars=True)
         first = {id(t): n for n, t in reversed(state.items())}  # tied tensors are kept once
         return {
-            n: t.detach()
+            n: t
             for n, t in state.items()
-            if first[id(t)] == n and (t.requires_grad or id(t) in added or not (n in base or n.startswith("backbone.")))
+            if first[id(t)] == n and (t.requires_grad or id(t) in added or not (n in base or n.startswith(LEFT_OUT)))
         }

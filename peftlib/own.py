@@ -7,6 +7,7 @@ out, the best epoch kept, and the method's own steps taken.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 import typing
@@ -17,12 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from peftlib import catalogue, deltas
+from peftlib.catalogue import About
 from peftlib.data.sources import FOLDER_VARIABLE, SPLITS, Examples, held_out
 from peftlib.data.task import Task
 from peftlib.data.tasks import TASKS
 from peftlib.errors import UsageError, short
-from peftlib.grids import get_preset
-from peftlib.records import Recipe, Run
+from peftlib.expressions import names
+from peftlib.grids import DEFAULT_TASKS, get_preset, start_of
+from peftlib.records import Recipe, Run, with_parents
 from peftlib.training.encoding import Encoded
 from peftlib.training.loop import EVAL_BATCH, Outcome, Trainer
 
@@ -44,6 +48,7 @@ def train(
     backbone: str = "minilm",
     lr: float | None = None,
     seed: int = 0,
+    start: Sequence[str | Path] = (),
     **recipe: typing.Any,
 ) -> Outcome:
     """Train a method on a table; its ``model`` is that of the best epoch, ``test`` its score on rows that it has not seen.
@@ -56,6 +61,9 @@ def train(
         method: an expression.
         label: the column that is learnt: classes, or numbers with a fraction, which become a score.
         lr: by default the rate that the published runs of this method have.
+        start: deltas to begin from, files that `peftlib.deltas.save` wrote of models on this backbone. For a method that
+            begins from another training on the same table, such as LT-SFT, that is done first; for one that begins on
+            other tasks see `sources`.
         recipe: other fields of `peftlib.records.Recipe`. In precision "fp32", which is the default here, frozen weights
             keep all their digits, so that the method can be merged into them.
 
@@ -63,6 +71,7 @@ def train(
         UsageError: no table, no such column, too few rows, labels that are missing or all the same, or what a run is
             refused for.
         DataError: a text is missing or none.
+        DeltaError: a start cannot be read, or is of another backbone.
         Diverged: the loss is no finite number any more.
     """
     if not isinstance(table, pd.DataFrame):
@@ -79,7 +88,44 @@ def train(
     with tempfile.TemporaryDirectory() as folder, _known(task, folder):
         _write(table[list(task.texts)].assign(**{label: labels}), Path(folder) / task.suite / task.name, seed)
         run = Run(method, (task.name,), backbone, "local", Recipe(**given), seed)
-        return Trainer(run, progress=False).fit()
+        if not start and any(about.start_on == "own" for about in _begins(method)):
+            preset = dataclasses.replace(get_preset(RATES), backbone=backbone, source="local", precision="fp32")
+            parents = start_of(preset, method, run.tasks, seed)
+            rest = {name: value for name, value in given.items() if name != "lr"}
+            parents = tuple(dataclasses.replace(p, recipe=Recipe(lr=p.recipe.lr, **rest)) for p in parents)
+            start = _trained(parents, Path(folder))
+        return Trainer(run, progress=False, given=start).fit()
+
+
+def sources(method: str, folder: str | Path, *, backbone: str = "minilm", preset: str = "smoke") -> list[Path]:
+    """Train what a method begins from that begins on other tasks than its own: on those of the embedded suite, as large as
+    a preset says. Gives the deltas, files in the folder, as `train` takes them for a start.
+
+    Raises:
+        UsageError: no such preset, or the method begins by itself, or on its own task, where `train` sees to it.
+    """
+    if not any(about.start_on == "others" for about in _begins(method)):
+        raise UsageError(f"{method} begins from no run on other tasks: train it without a start")
+    sized = dataclasses.replace(get_preset(preset), backbone=backbone, source="embedded")
+    return _trained(start_of(sized, method, DEFAULT_TASKS[:1]), Path(folder))
+
+
+def _begins(method: str) -> list[About]:
+    """What those methods of an expression say of themselves which cannot begin by themselves."""
+    known = catalogue.methods()
+    return [known[name].about for name in names(method) if name in known and known[name].about.start]
+
+
+def _trained(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """The deltas of runs, which are trained, and before them what they begin from."""
+    for run in with_parents(runs):
+        outcome = Trainer(run, progress=False, given=[_file(folder, parent) for parent in run.start]).fit()
+        deltas.save(outcome.model, _file(folder, run))
+    return [_file(folder, run) for run in runs]
+
+
+def _file(folder: Path, run: Run) -> Path:
+    return folder / f"{run.digest}.safetensors"
 
 
 def answers(

@@ -191,6 +191,25 @@ def weight_files_digest(backbone: str) -> str | None:
         return None
 
 
+def delta_digest(path: Path) -> str | None:
+    """16 hexadecimal digits over names and bits of a delta's tensors, kept as those of data are; None where there is no
+    such file. What the file says besides has no order, so that its bytes are not the same twice."""
+
+    def read() -> str:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            header.pop("__metadata__", None)
+            digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()[:16]
+
+    try:
+        return kept(f"delta {path.resolve()}", _stamp(path), read, str)
+    except (OSError, ValueError):
+        return None
+
+
 def _digest_of_weights(folder: Path) -> str:
     from peftlib import checkpoints
 

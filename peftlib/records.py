@@ -17,7 +17,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedRandom
 from pathlib import Path
@@ -36,6 +36,21 @@ T = TypeVar("T")
 
 SCHEMA = 1
 A_DAY = 24 * 3600.0  # seconds; no file takes so long to write
+
+
+LATER = "later"  # in the metadata of a field
+
+
+def later(default: T) -> T:
+    """A field that runs or recipes did not always have: at its default it is left out of the digest, so that the records
+    which are older than it keep their names."""
+    return field(default=default, metadata={LATER: True})
+
+
+def _deciding(described: Run | Recipe) -> dict[str, Any]:
+    """The fields that a digest is made of."""
+    fields = {f: getattr(described, f.name) for f in dataclasses.fields(described) if f.compare}
+    return {f.name: value for f, value in fields.items() if not (f.metadata.get(LATER) and value == f.default)}
 
 
 class RecordError(PeftlibError):
@@ -67,7 +82,7 @@ class Recipe:
     sampling: Literal["proportional", "round_robin", "temperature"] = "proportional"
     temperature: float = 1.0
     sort_by_length: bool = True
-    form: Literal["heads", "text"] = "heads"
+    form: Literal["heads", "text"] = later("heads")
 
     def __post_init__(self) -> None:
         conform_fields(self, "recipe")
@@ -97,7 +112,9 @@ class Run:
     """Everything that decides an outcome.
 
     limits: at most so many examples of (train, validation, test) a task, or questions (see `peftlib.data.load_split`); None
-    for all of them.
+    for all of them. start: runs that it begins from, see `peftlib.methods.base.Method.begin`. As a run holds them, there is
+    no unknown one and no circle. start_task: a task of theirs whose tensors become those of this run's only task: its head,
+    its copies under `PerTask`.
     """
 
     method: str
@@ -108,6 +125,8 @@ class Run:
     seed: int = 0
     limits: tuple[Limit, Limit, Limit] = (None, None, None)
     label: str = field(default="", compare=False)  # what a table calls it; no part of the digest
+    start: tuple[Run, ...] = later(())
+    start_task: str = later("")
 
     def __post_init__(self) -> None:
         conform_fields(self, "run")
@@ -125,6 +144,34 @@ class Run:
         for name, holds in checks.items():
             if not holds:
                 raise UsageError(f"run: {name}={short(getattr(self, name))} is impossible; see peftlib.records.Run")
+        self._check_start()
+
+    def _check_start(self) -> None:
+        for parent in self.start:
+            if parent.backbone != self.backbone:
+                raise UsageError(
+                    f"run: start: {short(parent.method)} is trained on {short(parent.backbone)}, and what it learnt fits "
+                    f"no other: expected a run on {short(self.backbone)}"
+                )
+            if self.start_task and self.start_task not in parent.tasks:
+                raise UsageError(
+                    f"run: start_task: {short(parent.method)} knows no task {short(self.start_task)}: expected one of "
+                    f"{', '.join(parent.tasks)}"
+                )
+        if self.start_task and not (self.start and len(self.tasks) == 1):
+            raise UsageError(
+                f"run: start_task={short(self.start_task)} is for a run of one task that has a start; it has the tasks "
+                f"{', '.join(self.tasks)}, and begins from {len(self.start)} runs"
+            )
+
+    def with_seed(self, seed: int) -> Run:
+        """The same run with another seed, which what it begins from has, too: repetitions share nothing."""
+        return dataclasses.replace(self, seed=seed, start=tuple(parent.with_seed(seed) for parent in self.start))
+
+    @property
+    def generation(self) -> int:
+        """How many runs have to be trained one after the other before this one."""
+        return max((1 + parent.generation for parent in self.start), default=0)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -137,12 +184,20 @@ class Run:
         return self._digest(self.method)
 
     def _digest(self, method: str) -> str:
-        content = dataclasses.asdict(self) | {"method": method}
-        content.pop("label")
-        if self.recipe.form == "heads":  # a later field: what it adds by default is no part of older digests
-            content["recipe"].pop("form")
+        content = _deciding(self) | {"method": method, "recipe": _deciding(self.recipe)}
+        if self.start:
+            content["start"] = [parent.digest for parent in self.start]
         text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def with_parents(wanted: Iterable[Run]) -> list[Run]:
+    """Runs, each once, behind those that they begin from."""
+    found: dict[str, Run] = {}
+    for run in wanted:
+        for one in (*with_parents(run.start), run):
+            found.setdefault(one.digest, one)
+    return list(found.values())
 
 
 def root() -> Path:
@@ -172,6 +227,11 @@ def cached_here(read: Callable[P, T]) -> Callable[P, T]:
 def path_of(preset: str, digest: str) -> Path:
     """Where a run's record lies. Experiments that ask for the same run share it."""
     return root() / "data" / "runs" / preset / f"{digest}.json"
+
+
+def delta_path(preset: str, run: Run) -> Path:
+    """Where the delta of a run lies that others begin from; of other runs none is kept."""
+    return root() / "data" / "runs" / preset / "deltas" / f"{run.digest}.safetensors"
 
 
 def find(preset: str, run: Run) -> Path:
@@ -286,6 +346,7 @@ class _Sources(TypedDict, total=False):
     """What older records do not have; their `code` is a digest by another rule, which nothing is compared with."""
 
     sources: dict[str, str]  # file of the package -> digest, see `peftlib.provenance.sources_of`
+    start: dict[str, str]  # of runs that it began from: digest -> `peftlib.provenance.delta_digest`
 
 
 class Origin(_Sources):
@@ -356,6 +417,9 @@ def _agrees(record: Finished | Diverged, path: Path) -> None:
         raise UsageError(f"{path}: holds the record of {short(record['digest'])}; a record's name is its digest")
     if path.stem not in (run.digest, run.digest_as_spelt):
         raise UsageError(f"{path}: holds another run than its name says, {run.digest}")
+    begun = {parent.digest for parent in run.start}
+    if set(record.get("start", ())) != begun:
+        raise UsageError(f"{path}: start: expected a digest of what each of {short(sorted(begun))} had learnt")
     if "diverged" in record:
         return
     epochs = [epoch["epoch"] for epoch in record["history"]]

@@ -10,17 +10,17 @@ import dataclasses
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peftlib import answered, records
 from peftlib.data.tasks import get_task
-from peftlib.errors import PeftlibError
-from peftlib.grids import Preset, emulated, get_preset, runs
+from peftlib.errors import PeftlibError, UsageError, short
+from peftlib.grids import Preset, begun_from, emulated, get_preset, runs
 from peftlib.packed import pack
-from peftlib.provenance import changed_inputs, code_digest, commit, machine, sources_of, versions
+from peftlib.provenance import changed_inputs, code_digest, commit, delta_digest, machine, sources_of, versions
 from peftlib.records import RecordError, Run
 
 UNDECIDABLE = "not run: at this budget nothing could be decided"
@@ -48,8 +48,9 @@ def record_of(preset: Preset, run: Run) -> dict | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run stands. word: "done", "missing", "damaged" (its record), or "other data" or "other weights": the run would
-    now read others than its record was made from. record: of a run that is done. why: of one whose record does not stand.
+    """How a run stands. word: "done", "missing", "damaged" (its record), or "other data", "other weights" or "other start":
+    the run would now read others than its record was made from, or begin from what another training of the same runs gave.
+    record: of a run that is done. why: of one whose record does not stand.
     """
 
     word: str
@@ -58,28 +59,53 @@ class Standing:
 
 
 def standing(preset: Preset, run: Run) -> Standing:
-    """How a run stands. Data and weights that cannot be had here are taken to be what they were."""
+    """How a run stands. Data, weights and deltas that cannot be had here are taken to be what they were."""
     try:
         record = record_of(preset, run)
     except RecordError as error:
         return Standing("damaged", why=str(error))
     if record is None:
         return Standing("missing")
-    if changed := changed_inputs(run, record):
+    there = {parent.digest: delta_digest(records.delta_path(preset.name, parent)) for parent in run.start}
+    other = "other start" if any(now not in (None, record["start"][of]) for of, now in there.items()) else None
+    if changed := changed_inputs(run, record) or other:
         return Standing(changed, why=f"{records.find(preset.name, run)}: made from {changed} than there are now")
     return Standing("done", record)
 
 
 def missing(preset: Preset, wanted: Iterable[Run]) -> list[Run]:
-    """The runs that are to be trained. A record that does not stand is put aside; standard error says so."""
-    out = []
-    for run in wanted:
-        while (found := standing(preset, run)).word not in ("done", "missing"):
+    """The runs that are to be trained, behind those that they begin from. A record that does not stand, or whose run begins
+    from one that is to be trained, is put aside; standard error says so."""
+    lacking: dict[str, Run] = {}
+    for run in records.with_parents(wanted):
+        found = standing(preset, run)
+        if found.word == "done" and any(parent.digest in lacking for parent in run.start):
+            found = Standing("other start", why=f"{records.find(preset.name, run)}: what it began from is trained anew")
+        while found.word not in ("done", "missing"):
             place = records.put_aside(records.find(preset.name, run))
             print(f"{found.why}. It is now {place}", file=sys.stderr)
+            found = standing(preset, run)
         if found.word == "missing":
-            out.append(run)
-    return out
+            lacking[run.digest] = run
+    return list(lacking.values())
+
+
+def lacks(preset: Preset, run: Run, begun_from: Collection[str]) -> bool:
+    """Is a run to be trained: has it no record, or not the delta that runs begin from which are to be trained? (A run that
+    diverged has none to give.) begun_from: digests, see `still_begun_from`."""
+    if not records.find(preset.name, run).exists():
+        return True
+    gone = run.digest in begun_from and not records.delta_path(preset.name, run).exists()
+    return gone and "diverged" not in (record_of(preset, run) or {})
+
+
+def still_begun_from(preset: Preset, wanted: Iterable[Run]) -> set[str]:
+    """Digests of the runs that those of `wanted` which are to be trained begin from."""
+    found: set[str] = set()
+    for run in reversed(records.with_parents(wanted)):
+        if lacks(preset, run, found):
+            found |= {parent.digest for parent in run.start}
+    return found
 
 
 class Results(list):
@@ -145,6 +171,22 @@ def results(
     return Results((r for r in there if "diverged" not in r), wanted, (r for r in there if "diverged" in r), damaged)
 
 
+def beginning(preset: Preset, wanted: Iterable[Run], digests: Sequence[str], task: str = "") -> list[Run]:
+    """The same runs, but that they begin from others, which a preset has recorded. task: see `Run.start_task`.
+
+    Raises:
+        UsageError: a digest is that of no record, or its run is none to begin from.
+        RecordError: its record is damaged.
+    """
+    start = []
+    for digest in digests:
+        path = records.path_of(preset.name, digest)
+        if not (digest.isalnum() and path.is_file()):
+            raise UsageError(f"no run {short(digest)} to begin from in {path.parent}: expected the name of a record there")
+        start.append(records.run_of(records.read(path)))
+    return [dataclasses.replace(run, start=tuple(start), start_task=task) for run in wanted]
+
+
 def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = True) -> None:
     """Train those of the runs that have no record that stands (see `missing`).
 
@@ -156,15 +198,17 @@ def run_missing(name: str, preset: Preset, wanted: list[Run], progress: bool = T
 
 
 def _train(name: str, preset: Preset, wanted: list[Run], progress: bool) -> None:
-    """Train those of the runs that have no record."""
-    failures, lacking = [], [run for run in wanted if not records.find(preset.name, run).exists()]
+    """Train those of the runs that have no record, behind those that they begin from."""
+    failures, needed = [], still_begun_from(preset, wanted)
+    lacking = [run for run in records.with_parents(wanted) if lacks(preset, run, needed)]
     if lacking and (said := emulated(preset.at(name))):
         print(said, file=sys.stderr)
+    kept = needed | (begun_from(preset) if lacking else set())
     for run in lacking:
-        if records.find(preset.name, run).exists():  # by now: another row of the same run, or another process
+        if not lacks(preset, run, needed):  # by now: another process has trained it
             continue
         try:
-            execute(preset, run, progress)
+            execute(preset, run, progress, run.digest in kept)
         except Exception as error:  # one bad run must not cost the others
             failures.append(f"{run.label}: {type(error).__name__}: {error}")
             records.write_atomically(failure_path(preset.name, run.digest), traceback.format_exc())
@@ -177,16 +221,18 @@ def failure_path(preset: str, digest: str) -> Path:
     return records.root() / "_build" / preset / "failed" / f"{digest}.txt"
 
 
-def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
+def execute(preset: Preset, run: Run, progress: bool = True, keep: bool = False) -> dict:
     """Train one run, write its record, and return it. An interrupted run goes on from its last epoch: its checkpoint stays
-    until the record is there.
+    until the record is there. keep: its delta, too, for runs that begin from it.
 
     A run whose loss is no finite number any more would end so each time: its record says so, under "diverged", and has
     neither scores nor cost.
 
     Raises:
         RecordError: before anything is trained, if records cannot be written.
+        UsageError: a run that it begins from has left no delta, or none that it can begin from.
     """
+    from peftlib import deltas
     from peftlib.accounting.estimate import estimate_run, longest_batch
     from peftlib.accounting.memory import PeakMemory
     from peftlib.training import loop
@@ -197,6 +243,14 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
     sources = sources_of(run)  # now: files may change while it trains
     source = {"code": code_digest(sources), "sources": sources, "commit": commit()}
     checkpoint = records.root() / "_build" / preset.name / "checkpoints" / f"{run.digest}.pt"
+    given = {parent.digest: records.delta_path(preset.name, parent) for parent in run.start}
+    start = {digest: delta_digest(delta) for digest, delta in given.items()}
+    for parent in run.start:
+        if start[parent.digest] is None:
+            raise UsageError(
+                f"{run.label or run.method} begins from {short(parent.label or parent.method)} ({parent.digest}), which "
+                "has left no delta: it has diverged, or is not trained yet"
+            )
     record: dict[str, Any] = {
         "schema": records.SCHEMA,
         "digest": run.digest,
@@ -205,10 +259,10 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
         "versions": versions(),
         "machine": machine(),
         "started": started,
-    }
+    } | ({"start": start} if start else {})
     try:
         with PeakMemory() as peak:
-            trainer = loop.Trainer(run, checkpoint, progress)
+            trainer = loop.Trainer(run, checkpoint, progress, list(given.values()))
             estimated = estimate_run(run, longest_batch(trainer))  # first: what cannot be estimated fails before it costs
             outcome = trainer.fit()
     except loop.Diverged as error:
@@ -237,6 +291,8 @@ def execute(preset: Preset, run: Run, progress: bool = True) -> dict:
         }
         for task, data in outcome.rows.items():
             answered.keep(preset.name, task, data.digest, data.labels.numpy(), data.groups)
+        if keep:  # before the record, which says that all is done
+            deltas.save(outcome.model, records.delta_path(preset.name, run))
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records.write(path, record)
     for done_with in (checkpoint, failure_path(preset.name, run.digest)):

@@ -102,6 +102,7 @@ class Project:
                 "parameters": {"shard": shard, "folder": str(self.folder), "runs": runs, "seconds": seconds},
                 "notebook": str(train),
                 "records": [str(r) for r in records],
+                "after": [],
                 "gpu": 0,
                 "mem_mb": 100,
                 "minutes": 1,
@@ -210,6 +211,26 @@ def test_only_what_changed_runs_again(tmp_path):
     assert project.run().returncode == 0
     again = {name for name, when in project.made().items() if when != before[name]}
     assert {name for name in again if name.startswith("pages/")} == {"pages/notebooks/fragile.ipynb"}
+
+
+@pytest.mark.slow
+def test_a_job_waits_for_those_whose_runs_its_own_begin_from(tmp_path):
+    project = Project(tmp_path, seconds=0.5)
+    plan = json.loads(project.plan.read_text())
+    plan["train"]["tiny/table-1of2"]["after"] = ["tiny/table-2of2"]
+    project.plan.write_text(json.dumps(plan))
+    assert project.run("--only", "train").returncode == 0
+    assert (project.folder / "trace").read_text().split() == ["1-0.json", "0-0.json"]
+    project.records[1][0].unlink()  # trained again, it makes no other run again: what does not stand is put aside before
+    assert project.run("--only", "train").returncode == 0
+    assert (project.folder / "trace").read_text().split() == ["1-0.json", "0-0.json", "1-0.json"]
+
+    for record in (project.records[0][0], project.records[1][0]):
+        record.unlink()
+    plan["train"]["tiny/table-2of2"]["parameters"]["folder"] = str(tmp_path / "gone")
+    project.plan.write_text(json.dumps(plan))
+    failed = project.run("--only", "train")
+    assert failed.returncode == 1 and "failed: tiny/table-1of2" in failed.stdout and not project.records[0][0].exists()
 
 
 @pytest.mark.slow

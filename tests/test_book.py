@@ -323,7 +323,7 @@ def test_wishes_hide_the_methods_that_do_not_meet_them_in_table_and_picture(chos
 
 
 def test_the_front_is_that_of_the_library_for_all_and_of_what_is_left(chosen):
-    there = choice.points(compared(), "sst")
+    there = choice.points(compared())
     assert set(chosen.ask(POINTS.format(".front"))) == {point.label for point in choice.front(there)}
     chosen.ask(
         "[...document.querySelectorAll('fieldset.filters input')].find(it => it.dataset.column === 'adapters').click()"

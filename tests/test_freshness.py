@@ -34,6 +34,8 @@ ON_BOTTLENECKS = {
     "CompacterPlusPlus",
     "ParallelAdapter",
     "MAM",
+    "UniPELT",
+    "SparseAdapter",
 }
 
 

@@ -93,7 +93,7 @@ def test_choosing_and_efficiency_agree(choosing):
 
 
 def test_the_picture_shows_the_tables_numbers(records, choosing):
-    for point in choice.points(records, "sst"):
+    for point in choice.points(records):
         row = choosing[point.label]
         assert row["test score"].split()[0] == f"{point.score.mean:.3f}" and row["stored"] == f"{point.stored:,}"
 

@@ -13,29 +13,33 @@ from peftlib.report import chart, choice, home, verdicts
 from peftlib.study import Results
 
 
+def compared():
+    return grids.runs("methods/compared", grids.get_preset("published"))
+
+
 def source(**reached: float) -> Results:
     """Records of experiment "methods/compared" under the preset published, by label: a test score. The first one stores a
     thousand numbers, the next one two thousand, and so on."""
-    every = {run.label: run for run in grids.runs("methods/compared", grids.get_preset("published"))}
+    every = {run.label: run for run in compared() if run.tasks == ("sst",) and run.seed == 0}
     runs = [every[label] for label in reached]
     return Results([synthetic(run, reached[run.label], 1000 * (i + 1)) for i, run in enumerate(runs)], runs)
 
 
 def test_an_interval_is_wider_than_the_test_rows_alone_would_have_it():
-    one = choice.points(source(LoRA=0.5), "sst")[0].score
-    rows = grids.runs("methods/compared", grids.get_preset("published"))[0].limits[2]
+    one = choice.points(source(LoRA=0.5))[0].score
+    rows = compared()[0].limits[2]
     assert one.mean == 0.5 and one.low < 0.5 < one.high
     assert one.high - one.low > 2 * 1.96 * (0.25 / rows) ** 0.5, "another seed matters, too"
 
 
 def test_what_lies_within_chance_of_the_best_is_level_with_it():
-    there = choice.points(source(LoRA=0.50, BitFit=0.49, Houlsby=0.30), "sst")
+    there = choice.points(source(LoRA=0.50, BitFit=0.49, Houlsby=0.30))
     assert [point.label for point in there] == ["LoRA", "BitFit", "Houlsby"]
     assert [point.label for point in choice.level_with_best(there)] == ["LoRA", "BitFit"]
 
 
 def test_the_front_is_what_no_other_beats():
-    points = choice.points(source(LoRA=0.5, AdaptBertAdapter=0.4, Houlsby=0.6), "sst")
+    points = choice.points(source(LoRA=0.5, AdaptBertAdapter=0.4, Houlsby=0.6))
     assert [point.label for point in choice.front(points)] == ["Houlsby", "LoRA"]
 
 
@@ -50,7 +54,7 @@ def test_a_cost_is_that_of_the_configuration_or_else_of_the_method():
 
 def test_the_picture_has_every_method_once_in_each_size_and_a_page_behind_it():
     records = source(LoRA=0.5, BitFit=0.49, HeadOnly=0.4, Full=0.5)
-    shown = chart.chart(choice.points(records, "sst"), task="accuracy", baseline=0.3, caption="c", source=records)
+    shown = chart.chart(choice.points(records), task="accuracy", baseline=0.3, caption="c", source=records)
     html = str(shown.content)
     for page in ("lora", "bitfit", "head_only", "full"):
         assert html.count(f'href="../methods/{page}.html"') == 2, page
@@ -60,10 +64,8 @@ def test_the_picture_has_every_method_once_in_each_size_and_a_page_behind_it():
 
 
 def test_names_in_the_picture_do_not_touch():
-    everything = source(
-        **dict.fromkeys((run.label for run in grids.runs("methods/compared", grids.get_preset("published"))), 0.5)
-    )
-    points = choice.points(everything, "sst")
+    everything = source(**dict.fromkeys((run.label for run in compared()), 0.5))
+    points = choice.points(everything)
     for frame in (chart.WIDE, chart.NARROW):
         for axis in chart.AXES:
             x = chart._scale(axis, points, frame)
@@ -119,11 +121,11 @@ def test_a_method_without_a_place_stores_nothing_that_could_be_said():
 def test_a_difference_that_could_not_be_seen_is_told_with_the_correction_that_decides():
     """No method that lies further below the highest than this, as uncertain as the others, is called level with it."""
     reached = {"LoRA": 0.6} | dict.fromkeys(("BitFit", "Houlsby", "Full", "PHMAdapter", "GaLore"), 0.5)
-    there = choice.points(source(**reached), "sst")
+    there = choice.points(source(**reached))
     assert choice.visible(there) > choice.visible(there[:2]), "more comparisons, more to be shown"
     least = choice.visible(there)
     for gap, level in ((1.15 * least, 1), (0.85 * least, 6)):
-        found = choice.points(source(**{name: 0.6 if name == "LoRA" else 0.6 - gap for name in reached}), "sst")
+        found = choice.points(source(**{name: 0.6 if name == "LoRA" else 0.6 - gap for name in reached}))
         assert len(choice.level_with_best(found)) == level
 
 

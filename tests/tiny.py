@@ -18,7 +18,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from peftlib import backbones
+from peftlib import backbones, catalogue, expressions
 from peftlib.data.tasks import get_task
 from peftlib.model import Tuned
 
@@ -149,9 +149,21 @@ def build(expression: str, kind: str, seed: int = 0, prepared: bool = True) -> T
     torch.manual_seed(seed)
     tasks = [get_task(name) for name in TASKS]
     model = Tuned(backbone(kind), expression, tasks, pooling="cls" if kind == "bert" else "mean", dropout=0.0)
+    if prepared and (given := start_of(expression, kind)):
+        model.begin(given)
     if prepared:
         model.prepare([(name, batch(name, kind=kind)) for name in TASKS])
     return model.eval()
+
+
+def start_of(expression: str, kind: str) -> list[dict[str, torch.Tensor]]:
+    """Deltas of small models of what a method cannot do without, if there is such."""
+    known = catalogue.methods()
+    for about in (known[name].about for name in expressions.names(expression) if name in known and known[name].about.start):
+        numbers = range(len(TASKS) if about.start_on == "each" else 1)
+        models = [after_training(known[about.start].small, kind) for _ in numbers]
+        return [{name: tensor + i for name, tensor in m.delta().items()} for i, m in enumerate(models)]
+    return []
 
 
 def after_training(expression: str, kind: str) -> Tuned:
@@ -198,9 +210,8 @@ def train(
         for i, name in enumerate(tasks):
             found = batch(name, kind=kind)
             labels = found.pop("labels")
-            loss = model.loss(name, model(name, found), labels)
-            penalty = model.penalty()
-            (loss if penalty is None else loss + penalty).backward()
+            whole, loss = model.objective(model.step(name, found, labels, step, total or steps))
+            whole.backward()
             if i == 0:
                 losses.append(loss.item())
             if watch:

@@ -29,11 +29,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from peftlib import parametrized
 from peftlib.accounting.counting import shape_model
 from peftlib.errors import UsageError, short
-from peftlib.methods.base import Attachment, Expression
-from peftlib.methods.selective.fish import FishMask
+from peftlib.methods.base import Expression
 from peftlib.model import Tuned
 from peftlib.records import Run
 
@@ -208,17 +206,6 @@ class Saved:
         return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
 
 
-def _spread(leaf: FishMask, at: Attachment) -> None:
-    """Stand-in for a FISH mask's choice, which needs data: the same share of every tensor."""
-    leaf.register(
-        at,
-        [
-            (places, torch.empty(max(1, round(leaf.fraction * tensor.numel())), dtype=torch.int32))
-            for tensor, places in parametrized.own_tensors(at.model.backbone)
-        ],
-    )
-
-
 def _model(
     method: str | Expression,
     backbone: str | PreTrainedModel,
@@ -230,9 +217,7 @@ def _model(
 ) -> Tuned:
     model = shape_model(method, backbone, tasks, form, dropout=dropout)
     with torch.device("meta"):
-        for leaf, at in model.attachments:
-            if isinstance(leaf, FishMask):
-                _spread(leaf, at)
+        model.assume()
     model.anatomy.set_attention_dropout(attention_dropout)
     return model.store_frozen(torch.bfloat16) if precision == "bf16" else model
 
@@ -286,7 +271,7 @@ def estimate(
     """Bytes and FLOPs of one training step.
 
     Args:
-        method: an expression. A first look at data (FISH mask) is left out, what it chooses is not.
+        method: an expression. A first look at data (`Method.prepare`) is left out, what it chooses is not.
         backbone: as in `count`; ``minilm[:N]`` has N layers.
         batch, length: sequences of one batch, and tokens of each.
         precision: "bf16": autocast, trained weights kept in fp32 and frozen ones in bf16; or "fp32".
@@ -375,16 +360,11 @@ def _step(optimizer: torch.optim.Optimizer, before: list[Tensor]) -> tuple[list[
 
 def _loss(model: Tuned, inputs: dict[str, Tensor]) -> Tensor:
     task = model.tasks[0]
-    if model.form == "text":
-        return _with_penalty(model, model.loss(task, model(task, inputs), inputs["answers"]))
     whole = model.task_table[task].kind == "classes"
-    labels = torch.zeros(len(inputs["input_ids"]), dtype=torch.long if whole else torch.float, device="meta")
-    return _with_penalty(model, model.loss(task, model(task, inputs), labels))
-
-
-def _with_penalty(model: Tuned, loss: Tensor) -> Tensor:
-    penalty = model.penalty()
-    return loss if penalty is None else loss + penalty
+    labels = inputs.get("answers")
+    if labels is None:
+        labels = torch.zeros(len(inputs["input_ids"]), dtype=torch.long if whole else torch.float, device="meta")
+    return model.objective(model.step(task, inputs, labels))[0]
 
 
 # --- beside a measurement ---------------------------------------------------------------------------------------------

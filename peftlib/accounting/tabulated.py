@@ -53,7 +53,7 @@ class Asked:
     whole: bool = False
     tabulated: bool = True
     memory: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-    stored: Literal["", "twice", "target for rank", "without mlp"] = ""
+    stored: Literal["", "twice", "target for rank", "without mlp", "counted"] = ""
     changed: bool = False
 
 
@@ -167,8 +167,11 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
         elif asked.stored == "target for rank":
             told["stored"] = {name.replace("rank", "target"): number for name, number in trainable.items()}
         elif asked.stored == "without mlp":
-            told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), {"length": (1, 2)})
+            flat = {name: ends for name, ends in points.items() if name != "mlp"}
+            told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), flat)
             told["changed"] = told["stored"]
+        elif asked.stored == "counted":  # of methods whose choices are all options
+            told["stored"] = {"": count(expression(method, case), backbone).stored}
         if asked.changed:
             first = {name: values[0] for name, values in numbers_of(asked, case).items()}
             told["changed"] = {"": count(expression(method, case | first), backbone).changed}

@@ -22,7 +22,7 @@ from peftlib.grids import EMULATION, emulated, experiments, get_preset, runs
 from peftlib.hours import ALIKE, Speeds, at_a_time, hours, most_rows, relative, stored
 from peftlib.packed import unpack
 from peftlib.records import Run
-from peftlib.study import standing
+from peftlib.study import lacks, standing, still_begun_from
 
 if TYPE_CHECKING:
     from peftlib.report import power
@@ -221,9 +221,9 @@ def announced(preset_name: str, jobs: int) -> str | None:
 
     By what this preset has recorded, on a device such as this machine's.
     """
-    lacking = [
-        run for _, own in each_with_own_runs(preset_name) for run in own if not records.find(preset_name, run).exists()
-    ]
+    preset, own = get_preset(preset_name), [run for _, wanted in each_with_own_runs(preset_name) for run in wanted]
+    needed = still_begun_from(preset, own)
+    lacking = [run for run in own if lacks(preset, run, needed)]
     if not lacking:
         return None
     speeds = Speeds(record for _, record in stored(preset_name))

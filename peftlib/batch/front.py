@@ -61,12 +61,19 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
 
     notebook, train = root / "notebooks" / "train.ipynb", {}
     for job in planning.jobs(preset):
-        given = {"preset": preset, "experiment": job.experiment, "shard": job.shard, "shards": job.shards}
+        given = {
+            "preset": preset,
+            "experiment": job.experiment,
+            "generation": job.generation,
+            "shard": job.shard,
+            "shards": job.shards,
+        }
         parameters.check(notebook, given)
-        train[f"{job.experiment}-{job.shard + 1}of{job.shards}"] = {
+        train[job.name] = {
             "notebook": str(notebook),
             "parameters": given,
             "records": [str(path) for path in job.records],
+            "after": job.after,
             "gpu": int(job.gpu),
             "mem_mb": job.mem_mb,
             "minutes": job.minutes,

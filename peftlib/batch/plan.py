@@ -18,21 +18,32 @@ from peftlib.errors import UsageError
 from peftlib.grids import Preset, emulated, experiments, get_preset, runs
 from peftlib.provenance import changed_sources, sources_of
 from peftlib.records import Run
-from peftlib.study import failure_path, missing, standing
+from peftlib.study import failure_path, missing, standing, still_begun_from
 
 
 @dataclass(frozen=True)
 class Job:
-    """Some runs of an experiment, trained by one papermill job."""
+    """Some runs of an experiment, trained by one papermill job. All are of one generation, so that no two jobs wait for
+    each other.
+
+    records: what it makes: where records of its runs lie, or will, and the deltas that other runs begin from. after: names
+    of the jobs that train what its runs begin from.
+    """
 
     experiment: str
+    generation: int
     shard: int
     shards: int
     digests: tuple[str, ...]
-    records: tuple[Path, ...]  # where those of its runs lie, or will
+    records: tuple[Path, ...]
+    after: tuple[str, ...]
     gpu: bool
     mem_mb: int
     minutes: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}-{self.shard + 1}of{self.shards}" + f"-after{self.generation}" * (self.generation > 0)
 
 
 @dataclass(frozen=True)
@@ -73,24 +84,27 @@ def shard_of(wanted: list[Run], shard: int, shards: int) -> list[Run]:
     return wanted[shard::shards]
 
 
-def own_runs(name: str, preset: Preset | str) -> list[Run]:
+def own_runs(name: str, preset: Preset | str, generation: int | None = None) -> list[Run]:
     """The runs of an experiment that no experiment before it has: what its jobs train. None if it is `undecidable`.
+
+    generation: only those for which so many have to be trained one after the other.
 
     Raises:
         UsageError: no such experiment.
     """
     runs(name, preset)
-    return next((own for other, own in each_with_own_runs(preset) if other == name), [])
+    own = next((own for other, own in each_with_own_runs(preset) if other == name), [])
+    return [run for run in own if generation in (None, run.generation)]
 
 
 def each_with_own_runs(preset: Preset | str) -> Iterator[tuple[str, list[Run]]]:
-    """Every experiment that is trained with the runs that none before it has."""
+    """Every experiment that is trained with the runs that none before it has, behind those that they begin from."""
     seen: set[str] = set()
     preset = get_preset(preset) if isinstance(preset, str) else preset
     for name in experiments():
         if preset.at(name).undecidable:
             continue
-        own = [run for run in runs(name, preset) if run.digest not in seen]
+        own = [run for run in records.with_parents(runs(name, preset)) if run.digest not in seen]
         seen |= {run.digest for run in own}
         yield name, own
 
@@ -106,41 +120,49 @@ def make_ready(preset_name: str) -> None:
 
 def jobs(preset_name: str) -> list[Job]:
     """The training jobs of a preset; a run that several experiments share is trained by the first. Light, no torch."""
-    preset, out = get_preset(preset_name), []
-    for name, wanted in each_with_own_runs(preset):
-        shards = max(1, -(-len(wanted) // preset.at(name).runs_per_job))
-        for shard in range(shards):
-            mine = shard_of(wanted, shard, shards)
-            if mine:
-                out.append(
-                    Job(
-                        name,
-                        shard,
-                        shards,
-                        tuple(r.digest for r in mine),
-                        tuple(records.find(preset_name, r) for r in mine),
-                        gpu=preset_name == "paper",
-                        mem_mb=16000 if preset_name == "paper" else 4000,
-                        minutes=30 * len(mine),
-                    )
+    preset, own = get_preset(preset_name), list(each_with_own_runs(get_preset(preset_name)))
+    needed = still_begun_from(preset, [run for _, wanted in own for run in wanted])
+    out: list[Job] = []
+    trained_by: dict[str, str] = {}
+    for name, wanted in own:
+        for generation in sorted({run.generation for run in wanted}):
+            of_it = [run for run in wanted if run.generation == generation]
+            shards = -(-len(of_it) // preset.at(name).runs_per_job)
+            for shard in range(shards):
+                mine = shard_of(of_it, shard, shards)
+                deltas = [records.delta_path(preset_name, run) for run in mine]
+                deltas = [d for run, d in zip(mine, deltas, strict=True) if run.digest in needed or d.exists()]
+                job = Job(
+                    name,
+                    generation,
+                    shard,
+                    shards,
+                    tuple(r.digest for r in mine),
+                    (*(records.find(preset_name, r) for r in mine), *deltas),
+                    tuple(dict.fromkeys(trained_by[parent.digest] for run in mine for parent in run.start)),
+                    gpu=preset_name == "paper",
+                    mem_mb=16000 if preset_name == "paper" else 4000,
+                    minutes=30 * len(mine),
                 )
+                trained_by |= dict.fromkeys(job.digests, job.name)
+                out.append(job)
     return out
 
 
 # --- how far it is ----------------------------------------------------------------------------------------------------
 def status(preset_name: str) -> list[dict]:
     """One row an experiment: paper, experiment, and how many runs are done, missing, failed, stale, or have a record that
-    is damaged or was made from other data or other weights (see `Standing`); and what has changed since the stale ones.
+    is damaged or was made from other data, weights or start (see `Standing`); and what has changed since the stale ones.
 
     Stale: done, but by sources that have changed since. Failed ones are not counted as missing, and runs of an experiment
     that is undecidable not at all.
     """
     preset, rows, sources = get_preset(preset_name), [], {}
     for name in experiments():
-        words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights")
+        words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights", "other start")
         row: dict[str, Any] = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
         changed = set()
-        for run in runs(name, preset) if not preset.at(name).undecidable else ():
+        for run in records.with_parents(runs(name, preset)) if not preset.at(name).undecidable else ():
             found = standing(preset, run)
             failed = found.word == "missing" and failure_path(preset_name, run.digest).exists()
             row["failed" if failed else found.word] += 1

@@ -9,7 +9,7 @@ built from the leaves under them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from peftlib import edits, expressions, parametrized
 from peftlib.anatomy import Anatomy, Shape, Site
+from peftlib.backbones import weights_digest
 from peftlib.edits import Edit, Seen, Switch
 from peftlib.errors import UsageError, short
 from peftlib.expressions import METHODS
@@ -37,7 +38,59 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Edit)
 M = TypeVar("M", bound=nn.Module)
+HEAD = "head"  # what a part that is a head is called
 LARGEST = 10  # times a backbone's parameters: what any sensible method has many times over
+
+
+class Part(NamedTuple):
+    """A frozen part of a model that no delta holds. digest: of its numbers as they were made, None for shapes alone. make:
+    gives it again."""
+
+    module: nn.Module
+    digest: str | None
+    make: Callable[[], Part]
+
+    @classmethod
+    def made(cls, make: Callable[[], nn.Module], seed: int | None) -> Part:
+        """What `make` gives, drawn on the CPU from a seed alone if there is one: the same whatever was drawn before, and
+        what is drawn after it is the same, too."""
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+            module = make().requires_grad_(False)
+        shapes = any(p.is_meta for p in module.parameters())
+        return cls(module, None if shapes else weights_digest(module), lambda: cls.made(make, seed))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch of a training step, and what the model said of it.
+
+    inputs, labels: of this batch of a task, as `Tuned.forward` and `Tuned.loss` take them. passed: outputs of each forward
+    pass. index: of the optimizer's step that the batch is part of, 0-based, of `total`.
+    """
+
+    task: str
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    passed: tuple[Tensor, ...]
+    index: int = 0
+    total: int = 1
+
+    @property
+    def outputs(self) -> Tensor:
+        """Those that the loss is computed from."""
+        return self.passed[0]
+
+    def again(self) -> Tensor:
+        """Outputs of a second forward pass, with dropout and draws of its own.
+
+        Raises:
+            UsageError: no method of the model has ``passes = 2``.
+        """
+        if len(self.passed) < 2:
+            raise UsageError(f"no second forward pass was made for task {self.task!r}: the method needs passes = 2")
+        return self.passed[1]
 
 
 class Attachment:
@@ -49,6 +102,7 @@ class Attachment:
         slot: this method's name inside the model, unique in the expression.
         task: the task this copy belongs to, or None when it is shared by all.
         edits: (site, edit) in the order they were made.
+        begun: has it begun from other runs?
     """
 
     def __init__(self, model: Tuned, slot: str, task: str | None, layers: Layers | None = None):
@@ -59,6 +113,7 @@ class Attachment:
         self.edits: list[tuple[Site, Any]] = []  # of the class that the method has put there, as it knows
         self.trained: list[nn.Parameter] = []
         self.shared: list[nn.Module] = []
+        self.begun = False
 
     def edit(self, site: Site, edit: E) -> E:
         """Put an edit on a site (for this copy's task only, if it has one)."""
@@ -108,12 +163,49 @@ class Attachment:
                 marked.add(id(p))
                 self.trained.append(p.requires_grad_(True))  # type: ignore[arg-type]  # itself
 
-    def share(self, name: str, module: M) -> M:
-        """Register a module that several edits use (a hypernetwork, a shared rule); edits hold it through `Ref`."""
-        key = "__".join(part for part in (self.slot, self.task, name) if part)
-        self.model.shared[key] = module
-        self.shared.append(module)
+    def share(
+        self, name: str, make: M | Callable[[], M], kept: bool = True, once: bool = False, seed: int | None = None
+    ) -> M:
+        """Register a module that several edits use (a hypernetwork, a bank of adapters); edits hold it through `Ref`.
+
+        make: the module, or, as for one that is not kept, what gives it.
+        kept: False: frozen, in no delta and in no copy of a best epoch; its digest is in the delta, and checked.
+        once: one for all copies under `PerTask`.
+        seed: what `make` draws from, if it is not kept; None for numbers that are not drawn.
+        """
+        key = "__".join(part for part in (self.slot, None if once else self.task, name) if part)
+        there: nn.ModuleDict = self.model.shared if kept else self.model.fixed
+        if key not in there:
+            if not kept and key not in self.model.parts:
+                self.model.parts[key] = Part.made(make, seed)
+            if kept:
+                there[key] = make if isinstance(make, nn.Module) else make()
+            else:
+                there[key] = self.model.parts[key].module
+        module: M = there[key]  # type: ignore[assignment]  # as `make` gave it
+        if kept:
+            self.shared.append(module)
         return module
+
+    def kept(self) -> dict[str, Tensor]:
+        """The tensors of this method, trained or not, by their names in the model's delta."""
+        own = {id(t) for m in [e for _, e in self.edits] + self.shared for t in m.state_dict(keep_vars=True).values()}
+        own |= {id(p) for p in self.trained}
+        return {name: tensor for name, tensor in self.model.kept().items() if id(tensor) in own}
+
+    def head(self, make: Callable[[], nn.Linear] | None = None) -> None:
+        """Let one head read for all tasks. make: gives one that is frozen and not kept, see `share`; else it is trained.
+
+        Raises:
+            UsageError: there are no heads, or another method has said so already.
+        """
+        if self.model.form != "heads":
+            raise UsageError(f"{self.slot} gives all tasks one head, and form {self.model.form!r} has none: use 'heads'")
+        if self.model.one_head:
+            raise UsageError(f"{self.slot} gives all tasks one head, which another method does already: write one of them")
+        self.model.one_head = True
+        if make is not None:
+            self.share(HEAD, make, kept=False, once=True)
 
     def tensors(self) -> list[nn.Parameter]:
         """Trainable parameters of this method, each once."""
@@ -162,6 +254,7 @@ class Method(Expression):
         near_identity: bound on the relative change of the backbone's output at the start (0 = exact), None = unbounded.
         by_layer: is it a change of blocks, so that `Layers` can limit it to some?
         needs_decoder: has it no place in an encoder alone?
+        begins_from: what run it cannot do without, see `begin`; empty: it begins by itself.
         about: what else is said of the method, by the names of `peftlib.catalogue.About`; read from the source, and no part
             of what a run rests on.
     """
@@ -176,6 +269,7 @@ class Method(Expression):
     near_identity: ClassVar[float | None] = 0.0
     by_layer: ClassVar[bool] = True
     needs_decoder: ClassVar[bool] = False
+    begins_from: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -211,8 +305,16 @@ class Method(Expression):
     def attach(self, at: Attachment) -> None:
         """Edit sites, add modules, mark what is trained."""
 
+    def begin(self, at: Attachment, given: Sequence[dict[str, Tensor]]) -> None:
+        """Before `prepare`, where a run begins from others: their deltas, in their order. Unless a method says otherwise,
+        it goes on from one: see `go_on`."""
+        go_on(self, at, given)
+
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """A first phase that looks at data: batches of (task, inputs with "labels")."""
+
+    def assume(self, at: Attachment) -> None:
+        """Put in place what `prepare` would, whatever the entries: on a model of shapes, which has no data to look at."""
 
     def readout(self, at: Attachment, states: dict[str, tuple[Tensor, ...]], mask: Tensor) -> Tensor:
         """In the place of the last states of the stack that heads read, from those of all layers, the embeddings first:
@@ -220,8 +322,8 @@ class Method(Expression):
         """
         raise UsageError(f"{type(self).__name__} reads no states")
 
-    def penalty(self, at: Attachment) -> Tensor | None:
-        """A term added to the loss of every step."""
+    def penalty(self, at: Attachment, step: Step) -> Tensor | None:
+        """A term added to the loss of every batch."""
 
     def after_step(self, at: Attachment, step: int, total: int) -> None:
         """Called after the optimizer's step (0-based, of `total`), while the gradients are still there."""
@@ -261,6 +363,16 @@ class Method(Expression):
     def reads_states(self) -> bool:
         """Has it a `readout`?"""
         return type(self).readout is not Method.readout
+
+    @property
+    def passes(self) -> int:
+        """Forward passes over each batch of training; 2 for a `penalty` that calls ``step.again()``."""
+        return 1
+
+    @property
+    def has_penalty(self) -> bool:
+        """Has it a `penalty`?"""
+        return type(self).penalty is not Method.penalty
 
     @property
     def has_formula(self) -> bool:
@@ -390,6 +502,28 @@ def _method(given: Expression) -> Expression:
     if not isinstance(given, Expression):
         raise UsageError(f"{short(given)} is no method: expected one such as LoRA(rank=8), or parse('LoRA(rank=8)')")
     return given
+
+
+@torch.no_grad()
+def go_on(method: Method, at: Attachment, given: Sequence[dict[str, Tensor]]) -> None:
+    """Copy the method's tensors from a delta that has them all, and no tensors of another method; and the heads it has.
+
+    Raises:
+        UsageError: several deltas; a tensor that only one of the two has, or in another shape. Names it.
+    """
+    if len(given) != 1:
+        raise UsageError(f"{method} goes on from one run, and its start names {len(given)}")
+    ours, theirs, all_ours = at.kept(), given[0], at.model.kept()
+    for name in sorted(ours.keys() | (theirs.keys() - all_ours.keys())):
+        here, there = (f"{tuple(t.shape)}" if t is not None else "none" for t in (ours.get(name), theirs.get(name)))
+        if here != there:
+            raise UsageError(
+                f"{method} cannot go on from its start: {short(name)} is {here} here and {there} there; begin from a run "
+                "of the same method and size, and of the same task or with start_task, where tasks have their own"
+            )
+    heads = {name: p for name, p in at.model.heads.named_parameters(prefix="heads") if name in theirs}
+    for name, tensor in (ours | heads).items():
+        tensor.copy_(theirs[name])
 
 
 def _plain(value: Any) -> Any:

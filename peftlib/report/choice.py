@@ -10,12 +10,14 @@ import numpy as np
 
 from peftlib import catalogue
 from peftlib.accounting import counted
+from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.expressions import names
 from peftlib.methods import METHODS
-from peftlib.report import commonest, pages, style
+from peftlib.records import Run, run_of
+from peftlib.report import learned, pages, style, suites
 from peftlib.report.efficiency import benchmark, evaluation, of_method
-from peftlib.report.evidence import measured
+from peftlib.report.evidence import AVERAGE, measured
 from peftlib.report.tables import by_label
 from peftlib.report.uncertainty import LEVEL, Number, Region, interval, settle
 
@@ -39,15 +41,19 @@ class Score:
 
 @dataclass(frozen=True)
 class Point:
-    """A method of experiment "methods/compared". stored: parameters a task keeps. memory, time: of a training step, as
-    multiples of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be folded into
-    the backbone's weights? page: its page's address, if it has one."""
+    """A method of experiment "methods/compared".
+
+    score: the mean over the tasks; tasks: each one's own. stored: parameters a task keeps. memory, time: of a training
+    step, as multiples of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be
+    folded into the backbone's weights? page: its page's address, if it has one.
+    """
 
     label: str
     method: str
     name: str
     family: str
     score: Score
+    tasks: dict[str, Score]
     stored: int
     memory: float | None
     time: float | None
@@ -55,14 +61,14 @@ class Point:
     page: str | None
 
 
-def points(source: Sequence[dict], task: str) -> list[Point]:
-    """A point for each row that has run, the highest score first."""
-    found, rows = [], measured("methods", source).values
+def points(source: Sequence[dict]) -> list[Point]:
+    """A point for each row that has run on all tasks, the highest score first."""
+    found, seen = [], measured("methods", source)
     for label, records in by_label(source).items():
-        draws = rows.get(label, {}).get(task)
-        if draws is None:
+        draws = {name: np.atleast_1d(value) for name, value in seen.values.get(label, {}).items() if value is not None}
+        if AVERAGE not in draws:
             continue
-        reached = Score.of(np.atleast_1d(draws))
+        reached = Score.of(draws[AVERAGE])
         method = records[0]["run"]["method"]
         parts = names(method)
         step = cost(method)
@@ -73,6 +79,7 @@ def points(source: Sequence[dict], task: str) -> list[Point]:
                 style.of(method).name,
                 METHODS[parts[0]].family if len(parts) == 1 else COMBINED,
                 reached,
+                {task: Score.of(draws[task]) for task in seen.tasks},
                 records[0]["counts"]["stored"],
                 step.get("memory"),
                 step.get("time"),
@@ -96,11 +103,27 @@ def cost(method: str) -> dict[str, float]:
     return found
 
 
-def commonest_score(source: Sequence[dict], task: str) -> float | None:
-    """What the commonest label scores on the test rows of the runs that were asked for; None if that is not known."""
-    run = next(iter(getattr(source, "wanted", ())), None)
-    known = commonest.scores(run, task) if run else None
-    return known["accuracy"] if known else None
+def asked(source: Sequence[dict]) -> list[Run]:
+    """One run a task of those that the comparison asks for (`peftlib.study.Results`), or of its records; without tasks on
+    which no method can be told from the commonest label."""
+    runs = [*getattr(source, "wanted", ())] or [run_of(record) for record in source]
+    dull = learned.uninformative(source)
+    return list({run.tasks: run for run in runs if run.tasks[0] not in dull}.values())
+
+
+def said(source: Sequence[dict]) -> str:
+    """What scores are of: "accuracy on SST", or "the mean score on SST, QUORA and STS"."""
+    names = [suites.TITLES.get(run.tasks[0], run.tasks[0].upper()) for run in asked(source)]
+    if len(names) == 1:
+        return f"{suites.METRICS[get_task(asked(source)[0].tasks[0]).metric]} on {names[0]}"
+    return f"the mean score on {', '.join(names[:-1])} and {names[-1]}" if names else "the score"
+
+
+def commonest_score(source: Sequence[dict]) -> float | None:
+    """What the commonest label scores, the mean over the tasks, on the test rows of the runs that were asked for; None if
+    that is not known."""
+    known = [learned.to_beat(run, run.tasks[0]) for run in asked(source)]
+    return statistics.fmean(known) if known and None not in known else None  # type: ignore[arg-type]  # none is None
 
 
 def level_with_best(found: Sequence[Point]) -> list[Point]:

@@ -256,7 +256,7 @@ def _over_seeds_elsewhere(preset: str) -> dict[str, list[list[Seed]]]:
         source = study.results(name, known, train=False)
         noise = _off_by_rows(source)
         for record in source:
-            run = replace(run_of(record), seed=0, label="")
+            run = replace(run_of(record).with_seed(0), label="")
             for task in run.tasks:
                 if learned.of(record, task) is None:
                     for key in keys(task):

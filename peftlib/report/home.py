@@ -15,8 +15,6 @@ from peftlib.report.chart import chart, size
 from peftlib.report.ledger import SIGNS
 from peftlib.report.tables import Html
 
-TASK = "sst"  # of experiment "methods/compared"
-GRADES = "five grades of sentiment"  # what TASK is
 TOLD = 3  # outcomes whose numbers are told, in the order of `verdicts.OUTCOMES`; the others are one number
 LONGEST = 150  # characters of the numbers behind a finding
 WHERE = (
@@ -104,7 +102,7 @@ def _finding(row: Mapping[str, str], paper: str) -> Markup:
 
 def which(records: Sequence[dict]) -> Html:
     """The answer to "which method?": a sentence, and every method as a point."""
-    there = choice.points(records, TASK)
+    there = choice.points(records)
     if len(there) < 2:
         text = "Which method? Nothing to show yet: the comparison of all methods has not been run under this preset."
         return Html(Markup("<p><em>{}</em></p>").format(text), text)
@@ -125,10 +123,10 @@ def which(records: Sequence[dict]) -> Html:
     )
     picture = chart(
         there,
-        task=f"test accuracy, {GRADES}",
-        baseline=choice.commonest_score(records, TASK),
-        caption="Every method on one task, one configuration each. Bars are 95 % intervals; solid points are those that no "
-        "other beats in score, storage, memory and time. Each leads to its method's page.",
+        task=choice.said(records),
+        baseline=choice.commonest_score(records),
+        caption=f"Every method, one configuration each: {choice.said(records)}, of test rows. Bars are 95 % intervals; "
+        "solid points are those that no other beats in score, storage, memory and time. Each leads to its method's page.",
         source=records,
     )
     return Html(said + picture.content, f"{said.striptags()}\n{picture.text}")

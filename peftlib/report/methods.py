@@ -24,7 +24,7 @@ from peftlib import backbones
 from peftlib.accounting import BERT
 from peftlib.accounting.counted import count, shape
 from peftlib.accounting.estimated import estimate
-from peftlib.comparison import METHOD_RUNS
+from peftlib.comparison import METHOD_RUNS, searched
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.expressions import names
@@ -44,7 +44,6 @@ from peftlib.report.verdicts import Judged
 from peftlib.study import Results
 
 __all__ = ["compare", "cost", "counts", "curve", "estimated", "found", "own_row", "picture", "printed", "recipe", "source"]
-TASK = "sst"  # of experiment "methods/compared"
 FULL = "Full"
 FEW = 6  # claims that are shown unfolded
 COUNTED_ON = (BERT, "t5-base")
@@ -63,18 +62,20 @@ def found(records: Sequence[dict], label: str, preset: Preset) -> Html:
 def scored(records: Sequence[dict], label: str) -> Html:
     """The test score with its interval, beside the highest and beside full fine-tuning, and what it costs, by the code of
     the page on choosing a method."""
-    there = choice.points(records, TASK)
+    there = choice.points(records)
     mine = next((point for point in there if point.label == label), None)
     if mine is None:
         return _paragraph(Markup("<em>Not run: {} has no record under this preset.</em>").format(label))
     said = [
-        Markup("On the test rows of {} it scores <b>{:.3f}</b> ({:.3f} to {:.3f}).").format(
-            TASK.upper(), mine.score.mean, mine.score.low, mine.score.high
+        Markup("It reaches <b>{:.3f}</b> ({:.3f} to {:.3f}): {}, of test rows.").format(
+            mine.score.mean, mine.score.low, mine.score.high, choice.said(records)
         )
     ]
     own = next(group for name, group in by_label(records).items() if name == label)
-    if words := learned.marks(own, TASK):
-        said.append(Markup("{} It {} here.").format(learned.SIGN, words[0]))
+    for task in mine.tasks:
+        if words := learned.marks(own, task):
+            there_too = f" in {len(words)} of {sum(r['run']['tasks'] == [task] for r in own)} runs on {_called(task)}"
+            said.append(Markup("{} It {}{}.").format(learned.SIGN, words[0], there_too))
     if there[0] is not mine:
         word = "it cannot be told from" if mine in choice.level_with_best(there) else "it is below"
         said.append(
@@ -91,7 +92,7 @@ def scored(records: Sequence[dict], label: str) -> Html:
     full = next((point for point in there if point.label == FULL), None)
     if full is not None and full is not mine:
         said.append(_against(mine, full))
-    common = choice.commonest_score(records, TASK)
+    common = choice.commonest_score(records)
     if common is not None:
         said.append(Markup("Always giving the commonest answer scores {:.3f}.").format(common))
     return _paragraph(Markup(" ").join(said))
@@ -154,11 +155,15 @@ def _untaught(mine: Sequence[Search]) -> Markup:
         "on validation, where the commonest answer has {:.3f}: the rate that its runs have was chosen by chance."
     ).format(
         learned.SIGN,
-        suites.TITLES.get(best.task, best.task.upper()),
+        _called(best.task),
         best.backbone,
         len(rates),
         *(rates[0], rates[-1], pages, best.at, best.best, best.to_beat),
     )
+
+
+def _called(task: str) -> str:
+    return suites.TITLES.get(task, task.upper())
 
 
 def _page(experiment: str) -> str:
@@ -172,7 +177,7 @@ def _paragraph(said: Markup) -> Html:
 
 
 def recipe(records: Results, preset: Preset) -> Html:
-    """How this page's run was trained. records: of one row, with what was asked for."""
+    """How this page's runs were trained, the first task's. records: of one row, with what was asked for."""
     run, made = records.wanted[0], records[0] if records else None
     examples = made["history"][0]["examples"] if made else run.limits[0]
     batches = None if examples is None else -(-examples // run.recipe.batch_size) * run.recipe.epochs
@@ -183,19 +188,22 @@ def recipe(records: Results, preset: Preset) -> Html:
         "examples": examples,
         "epochs": run.recipe.epochs,
         "precision": run.recipe.precision,
-        "seeds": ", ".join(str(one.seed) for one in records.wanted),
+        "tasks": ", ".join(dict.fromkeys(_called(one.tasks[0]) for one in records.wanted)),
+        "seeds": ", ".join(dict.fromkeys(str(one.seed) for one in records.wanted)),
         "backbone": run.backbone,
     }
-    searched = run.recipe.lr in preset.search_lr and concerning.searches(run.method, preset)
-    grid = ", ".join(f"{lr:g}" for lr in preset.search_lr)
+    tried = searched(preset, run.method)
+    grid = (
+        ", ".join(f"{lr:g}" for lr in tried) if run.recipe.lr in tried and concerning.searches(run.method, preset) else ""
+    )
     return table(
         pd.DataFrame([row]),
-        caption="The recipe of this page's run",
+        caption="The recipe of this page's runs",
         source=records,
         formats=dict.fromkeys(("steps", "batch", "examples", "epochs"), ",.0f"),
         note=f"AdamW with {run.recipe.warmup:.0%} of the steps as warm-up and linear decay, unless the method has an "
         f"optimizer of its own; inputs of at most {run.recipe.max_length} tokens."
-        + (f" The learning rate was chosen on validation among {grid}." if searched else ""),
+        + (f" The learning rate was chosen on validation among {grid}." if grid else ""),
     )
 
 
@@ -349,21 +357,23 @@ def _beside(row: dict) -> dict:
 
 # --- its run ----------------------------------------------------------------------------------------------------------
 def curve(records: Sequence[dict]) -> Html:
-    """Training loss and validation score over epochs, one line a seed."""
-    caption = "Training loss and validation accuracy over the epochs; the ring marks the epoch that is kept."
+    """Training loss and validation score over the epochs, a pair of pictures a task, one line a seed."""
+    tasks = list(dict.fromkeys(record["run"]["tasks"][0] for record in records))
+    caption = "Training loss and validation score over the epochs; the ring marks the epoch that is kept."
     if not records:
         return figure(None, caption=caption, source=records)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.0))
+    fig, rows = plt.subplots(len(tasks), 2, figsize=(8.4, 0.4 + 2.6 * len(tasks)), squeeze=False)
     for record in records:
-        looks, epochs = style.of(record["run"]["method"]), [e["epoch"] for e in record["history"]]
-        losses = [e["train_loss"] for e in record["history"]]
-        reached = [e["validation"][TASK] for e in record["history"]]
-        for ax, values in ((left, losses), (right, reached)):
+        (task,), looks, history = record["run"]["tasks"], style.of(record["run"]["method"]), record["history"]
+        epochs, reached = [e["epoch"] for e in history], [e["validation"][task] for e in history]
+        left, right = rows[tasks.index(task)]
+        for ax, values in ((left, [e["train_loss"] for e in history]), (right, reached)):
             ax.plot(epochs, values, color=looks.color, marker=looks.marker, linestyle=looks.line)
+            ax.set(xlabel="epoch", xticks=epochs, title=_called(task))
         best = record["best_epoch"]
         right.plot(best, reached[best - 1], "o", markersize=14, markerfacecolor="none", color=style.GREY)
-    left.set(xlabel="epoch", ylabel="training loss (nats)", xticks=epochs)
-    right.set(xlabel="epoch", ylabel="validation accuracy", xticks=epochs)
+        left.set(ylabel=f"training loss ({'squared grades' if get_task(task).kind == 'score' else 'nats'})")
+        right.set(ylabel=f"validation, {suites.METRICS[get_task(task).metric]}")
     return figure(fig, caption=caption, source=records)
 
 
@@ -416,10 +426,10 @@ def estimated(method: str, backbone: str = BERT, batch: int = 32, length: int = 
 def compare(records: Sequence[dict], label: str) -> Html:
     """Test accuracy over stored parameters, every method that has run; this one in colour."""
     caption = (
-        f"Test accuracy of every method on {TASK.upper()} over the parameters it stores; {label} in colour, the highest, "
-        "the lowest and full fine-tuning by name. Bars are 95 % intervals."
+        f"Every method's test score ({choice.said(records)}) over the parameters it stores; {label} in colour, the "
+        "highest, the lowest and full fine-tuning by name. Bars are 95 % intervals."
     )
-    there = choice.points(records, TASK)
+    there = choice.points(records)
     if not there:
         return figure(None, caption=caption, source=records)
     fig, ax = plt.subplots(figsize=(7.6, 4.4))
@@ -449,7 +459,7 @@ def compare(records: Sequence[dict], label: str) -> Html:
     ax.set_xscale("log")
     ax.set(
         xlabel="parameters stored beside the backbone, heads apart (log scale; none is drawn at 1)",
-        ylabel=f"test accuracy, {TASK.upper()}",
+        ylabel=choice.said(records),
     )
     return figure(fig, caption=caption, source=records)
 

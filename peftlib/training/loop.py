@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -29,6 +29,7 @@ from peftlib.data.sources import load_split
 from peftlib.data.tasks import get_task
 from peftlib.data.text import read_answer
 from peftlib.errors import PeftlibError, UsageError
+from peftlib.methods.base import Step
 from peftlib.model import Tuned
 from peftlib.records import Run
 from peftlib.training import fits, metrics
@@ -158,11 +159,14 @@ class Trainer:
             of other code, data, weights or versions, or a damaged one, is removed, and standard error says so. Left
             there at the end, for whoever has written down the outcome to remove.
         progress: show a progress bar on standard error.
+        given: the deltas of the runs that this one begins from, in their order.
     """
 
     @by_recipe_alone()
-    def __init__(self, run: Run, checkpoint: Path | None = None, progress: bool = True):
+    def __init__(self, run: Run, checkpoint: Path | None = None, progress: bool = True, given: Sequence[str | Path] = ()):
         self.run, self.recipe, self.checkpoint, self.progress = run, run.recipe, checkpoint, progress
+        if run.start and len(given) != len(run.start):
+            raise UsageError(f"{run.method} begins from {len(run.start)} runs: pass the deltas of all, got {len(given)}")
         seed_everything(run.seed)
         self.tasks = {name: get_task(name) for name in run.tasks}
         backbone = backbones.load(run.backbone, self.recipe.form)
@@ -199,6 +203,7 @@ class Trainer:
         self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.model.to(self.device)
+        self.model.begin([deltas.for_start(path, self.model, run.start_task) for path in given])
         self.initial_digest = digest_of(self.model.delta())
         self.data_digests = {split: {n: d.digest for n, d in by_task.items()} for split, by_task in self.data.items()}
         # What a checkpoint must have been made of to be gone on from: no run is of two codes or two data.
@@ -207,6 +212,8 @@ class Trainer:
             "code": provenance.code_digest(provenance.sources_of(run)),
             "data": self.data_digests,
             "weights": self.backbone_digest,
+            "start": [provenance.delta_digest(Path(path)) for path in given],
+            "parts": {key: part.digest for key, part in self.model.parts.items()},
             "versions": provenance.versions(),
         }
         self.history: list[dict] = []
@@ -299,15 +306,25 @@ class Trainer:
                 out[indices] = self.model.features(batch).float()
         return out
 
-    def _outputs(self, split: str, name: str, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """The head's outputs for rows of a task, and their labels."""
-        data = self.data[split][name]
+    def _outputs(self, split: str, name: str, rows: list[int]) -> Tensor:
+        """The head's outputs for rows of a task."""
         if self.features:
-            return self.model.head(name, self.features[split][name][rows]), data.labels[rows].to(self.device)
+            return self.model.head(name, self.features[split][name][rows])
+        batch = self.data[split][name].batch(rows, self.device)
+        batch.pop("labels")
+        with self._autocast():
+            return self.forward(name, batch)
+
+    def _trained_on(self, name: str, rows: list[int], index: int, total: int) -> Step:
+        """A batch of training as the model sees it in step `index` of `total`."""
+        data = self.data["train"][name]
+        if self.features:
+            labels = data.labels[rows].to(self.device)
+            return Step(name, {}, labels, (self._outputs("train", name, rows),), index, total)
         batch = data.batch(rows, self.device)
         labels = batch.pop("labels")
         with self._autocast():
-            return self.forward(name, batch), labels
+            return self.model.step(name, batch, labels, index, total, self.forward)
 
     def _autocast(self) -> torch.autocast:
         # Accelerator's own precision is one for the whole process, and stays in the model's forward after training.
@@ -331,16 +348,14 @@ class Trainer:
         )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         for i, (name, rows) in enumerate(bar):
-            outputs, labels = self._outputs("train", name, rows[rank::world] or rows[:1])
-            loss = self.model.loss(name, outputs, labels)
-            penalty = self.model.penalty()
-            whole = loss if penalty is None else loss + penalty
+            index = (epoch - 1) * self.steps_per_epoch + i // accumulate
+            whole, loss = self.model.objective(self._trained_on(name, rows[rank::world] or rows[:1], index, total))
             in_step = min(accumulate, len(schedule) - i // accumulate * accumulate)  # the last step may have fewer batches
             self.accelerator.backward(whole / in_step)
             loss_sum += loss.detach()
             seen += len(rows)
             if (i + 1) % accumulate == 0 or i + 1 == len(schedule):
-                self._step(optimizer, scheduler, epoch, i // accumulate, total)
+                self._step(optimizer, scheduler, index, total)
             if (i + 1) % 50 == 0 or i + 1 == len(schedule):  # not at every step: reading a loss waits for the device
                 self._check(loss_sum, epoch, i)
         seconds = time.perf_counter() - started
@@ -353,11 +368,11 @@ class Trainer:
             "validation": self.evaluate("validation"),
         }
 
-    def _step(self, optimizer, scheduler, epoch: int, step: int, total: int) -> None:
+    def _step(self, optimizer, scheduler, step: int, total: int) -> None:
         self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.recipe.clip)
         optimizer.step()
         scheduler.step()
-        self.model.after_step((epoch - 1) * self.steps_per_epoch + step, total)
+        self.model.after_step(step, total)
         optimizer.zero_grad()
 
     def _check(self, loss_sum: Tensor, epoch: int, i: int) -> None:
@@ -419,7 +434,7 @@ class Trainer:
 
     def _predicted(self, split: str, name: str, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """What a head says of each row: a class id or a score, and how much larger its last output is than its first."""
-        outputs = torch.cat([self._outputs(split, name, indices)[0].float().cpu() for indices in rows])
+        outputs = torch.cat([self._outputs(split, name, indices).float().cpu() for indices in rows])
         if not torch.isfinite(outputs).all():  # the last step of an epoch may be the one that breaks the weights
             self._stop(f"outputs for {name!r} on {split} are no finite numbers")
         return self.model.predict(name, outputs).numpy(), (outputs[:, -1] - outputs[:, 0]).numpy()

@@ -210,6 +210,13 @@ LOADED = [
         says(tasks=task_of(name="sst", labels=["a", "b", "c"])),
         ("heads.", "does not fit"),
     ),
+    Try("load", "parts that are no names and digests", says(parts="[1]"), ("its parts are '[1]'", "names and digests")),
+    Try(
+        "load",
+        "parts without an end",
+        says(parts='{"a": ' * 2000),
+        ("'parts' of its metadata has 12,000", "at most 10,000"),
+    ),
     Try("load", "a tensor that is missing", changed(lambda _, t: t.pop(A)), (A, "found none")),
     Try("load", "a tensor too many", changed(lambda _, t: t.update(more=torch.ones(3))), ("more", "expected none")),
     Try(
@@ -243,15 +250,17 @@ LOADED = [
 
 # --- folders of peft --------------------------------------------------------------------------------------------------
 @functools.cache
-def adapter() -> dict[str, bytes]:
+def adapter(method: str = "LoRA(rank=2, sites=('query',))") -> dict[str, bytes]:
     """The files of a folder."""
     with tempfile.TemporaryDirectory() as folder:
-        interop.to_peft(tiny.build("LoRA(rank=2, sites=('query',))", "bert"), folder)
+        interop.to_peft(tiny.build(method, "bert"), folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def read(folder: Path, change: Callable[[Path], object] = lambda folder: None, **options) -> Tuned:
-    for name, content in adapter().items():
+def read(
+    folder: Path, change: Callable[[Path], object] = lambda folder: None, files: dict[str, bytes] | None = None, **options
+) -> Tuned:
+    for name, content in (files or adapter()).items():
         (folder / name).write_bytes(content)
     change(folder)
     return interop.from_peft(folder, tiny.backbone("bert"), **options)
@@ -288,6 +297,20 @@ def _pickled(folder: Path) -> None:
     (folder / interop.WEIGHTS).rename(folder / "adapter_model.bin")
 
 
+NO_LORA = dict.fromkeys(("r", "lora_alpha", "lora_dropout"))
+
+
+def adaptive(**fields) -> Callable[[Path], object]:
+    """A folder of AdaLoRA with other fields."""
+    files = adapter("AdaLoRA(rank=2, target=2, sites=('query',))")
+
+    def change(folder: Path) -> None:
+        config = json.loads(files[interop.CONFIG]) | {"total_step": 10, "tinit": 0, "tfinal": 0} | fields
+        (folder / interop.CONFIG).write_text(json.dumps(config))
+
+    return lambda folder: read(folder, change, files)
+
+
 def _own_only(folder: Path) -> None:
     (folder / interop.HEADS).unlink()
 
@@ -298,6 +321,32 @@ PEFT = [
         "after merging",
         lambda folder: interop.to_peft(tiny.build("LoRA(rank=2)", "bert").merge(), folder),
         ("merged", "save before merging"),
+    ),
+    Try(
+        "to_peft",
+        "a copy for each task",
+        lambda folder: interop.to_peft(tiny.build("PerTask(LoRA(rank=2))", "bert"), folder),
+        ("shared by all tasks", "PerTask(LoRA(rank=2))"),
+    ),
+    Try(
+        "to_peft",
+        "prefixes",
+        lambda folder: interop.to_peft(tiny.build("PrefixTuning(length=2)", "bert"), folder),
+        ("PrefixTuning(length=2)", "positions"),
+    ),
+    Try(
+        "to_peft",
+        "two dropouts",
+        lambda folder: interop.to_peft(
+            tiny.build("LoRA(rank=2, sites=('query',)) + LoRA(rank=2, sites=('value',), dropout=0.1)", "bert"), folder
+        ),
+        ("one lora_dropout", "0.0", "0.1"),
+    ),
+    Try(
+        "to_peft",
+        "an oblong factor of KronA",
+        lambda folder: interop.to_peft(tiny.build("KronA(rows=2, columns=8)", "bert"), folder),
+        ("KronA(rows=2, columns=8)", "2 x 8"),
     ),
     Try(
         "to_peft",
@@ -328,7 +377,12 @@ PEFT = [
     Try("from_peft", "a configuration nested without end", config_of(b"[" * 10**6), (interop.CONFIG,)),
     Try("from_peft", "a configuration in no UTF-8", config_of(b'{"peft_type": "\xff"}'), (interop.CONFIG,)),
     Try("from_peft", "a configuration of 100 MB", config_of(b" " * 10**8), (interop.CONFIG, "larger")),
-    Try("from_peft", "another kind of adapter", configured(peft_type="IA3"), ("IA3", "LORA")),
+    Try("from_peft", "another kind of adapter", configured(peft_type="LOHA"), ("LOHA", "LORA")),
+    Try("from_peft", "a prefix, which peft makes a cache", configured(peft_type="PREFIX_TUNING"), ("positions", "LORA")),
+    Try("from_peft", "fields of another kind of adapter", configured(peft_type="IA3"), ("'r' is 2", "IA3")),
+    Try(
+        "from_peft", "tensors of another kind", configured(peft_type="LN_TUNING", **NO_LORA), ("lora_A", "LayerNormTuning")
+    ),
     Try("from_peft", "a rank of 10**9", configured(r=10**9), ("1000000000",)),
     Try("from_peft", "a rank of 10**30", configured(r=10**30), (interop.CONFIG, "r is")),
     Try("from_peft", "a rank of 2.5", configured(r=2.5), ("r is 2.5", "whole number")),
@@ -342,8 +396,15 @@ PEFT = [
     Try("from_peft", "dropout of 1", configured(lora_dropout=1.0), ("lora_dropout is 1.0", "below 1")),
     Try("from_peft", "an unknown bias mode", configured(bias="some"), ("bias", "some")),
     Try("from_peft", "modules to save", configured(modules_to_save=["classifier"]), ("modules_to_save",)),
-    Try("from_peft", "a rank pattern", configured(rank_pattern={"query": 4}), ("rank_pattern",)),
-    Try("from_peft", "DoRA", configured(use_dora=True), ("use_dora",)),
+    Try("from_peft", "a rank pattern", configured(rank_pattern={"query": 4}), ("(4, 32)", "(2, 32)")),
+    Try("from_peft", "a rank pattern of regular expressions", configured(rank_pattern={".*": 2}), ("rank_pattern", "'.*'")),
+    Try("from_peft", "a rank pattern of halves", configured(rank_pattern={"query": 2.5}), ("rank_pattern", "2.5")),
+    Try("from_peft", "an alpha pattern that is a list", configured(alpha_pattern=[2]), ("alpha_pattern", "[2]", "table")),
+    Try("from_peft", "DoRA without lengths", configured(use_dora=True), ("lora_magnitude_vector", "found none")),
+    Try("from_peft", "DoRA perhaps", configured(use_dora="perhaps"), ("use_dora is 'perhaps'", "true or false")),
+    Try("from_peft", "AdaLoRA that begins and ends at once", adaptive(tinit=9, tfinal=9), ("final", "impossible")),
+    Try("from_peft", "AdaLoRA of no steps", adaptive(total_step=0), ("total_step is 0", "above zero")),
+    Try("from_peft", "AdaLoRA for more than it begins with", adaptive(target_r=9), ("target=9", "impossible")),
     Try("from_peft", "a value of 100 kB", configured(some_new_field="x" * 10**5), ("some_new_field", "xxx")),
     Try(
         "from_peft",
@@ -449,7 +510,7 @@ def _rewrite(draw: random.Random, value: object) -> object:
 
 def _retype(draw: random.Random, tensors: dict[str, torch.Tensor]) -> None:
     """Some tensors in another type or shape, with other values, under another name, or gone."""
-    for name in draw.sample(sorted(tensors), draw.randint(1, 3)):
+    for name in draw.sample(sorted(tensors), min(len(tensors), draw.randint(1, 3))):
         shape, t = tensors[name].shape, tensors.pop(name).flatten()
         kind = draw.choice(["type", "shape", "value", "name", "gone"])
         if kind == "type":
@@ -485,12 +546,27 @@ def _delta(draw: random.Random, folder: Path) -> Callable[[], object]:
     return lambda: loaded(folder, content, other_weights=draw.random() < 0.5)
 
 
+IN_PEFT = (
+    "LoRA(rank=2, sites=('query',))",
+    "Layers(DoRA(rank=2, sites=('query',)), stop=1)",
+    "AdaLoRA(rank=2, target=1, sites=('query',))",
+    "IA3()",
+    "LayerNormTuning()",
+    "KronA(rank=2)",
+    "GLoRA()",
+    "PromptTuning(length=2)",
+)
+
+
 def _peft_folder(draw: random.Random, folder: Path) -> Callable[[], object]:
+    files = adapter(draw.choice(IN_PEFT))
+
     def change(folder: Path) -> None:
-        path = folder / draw.choice(sorted(adapter()))
+        path = folder / draw.choice(sorted(files))
         if path.name == interop.CONFIG and draw.random() < 0.8:
             config = json.loads(path.read_text())
-            config |= {draw.choice([*config, *sorted(interop.UNDERSTOOD), "bias", "use_dora"]): draw.choice(ODD)}
+            known = sorted(interop.formats.SILENT | interop.formats.LowRankFormat.silent)
+            config |= {draw.choice([*config, *known, "bias", "use_dora"]): draw.choice(ODD)}
             path.write_text(json.dumps(_rewrite(draw, config)))
         elif path.name != interop.CONFIG and draw.random() < 0.6:
             metadata, tensors = parts(path.read_bytes())
@@ -499,7 +575,7 @@ def _peft_folder(draw: random.Random, folder: Path) -> Callable[[], object]:
         else:
             path.write_bytes(_flip(draw, path.read_bytes()))
 
-    return lambda: read(folder, change, tasks=draw.choice([None, ["sst"], ["sst", "quora"]]))
+    return lambda: read(folder, change, files, tasks=draw.choice([None, ["sst"], ["sst", "quora"]]))
 
 
 GENERATORS: dict[str, Generator] = {"a delta": _delta, "a peft folder": _peft_folder}

@@ -18,6 +18,7 @@ from peftlib.methods import (
     MAM,
     METHODS,
     AdaLoRA,
+    AdaMix,
     BitFit,
     GaLore,
     GLoRA,
@@ -28,6 +29,8 @@ from peftlib.methods import (
     ParallelAdapter,
     PerTask,
     PromptTuning,
+    SparseAdapter,
+    UniPELT,
     parse,
 )
 from peftlib.model import Tuned
@@ -56,7 +59,13 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("half a character", lambda: PromptTuning(init="\ud800"), ("PromptTuning(init='\\ud800') is impossible",)),
     ("a scale of nothing", lambda: ParallelAdapter(scale=0), ("ParallelAdapter(scale=0.0) is impossible",)),
     ("a part's size of nothing", lambda: MAM(bottleneck=0), ("ParallelAdapter(bottleneck=0) is impossible",)),
+    ("a part without a size", lambda: UniPELT(bottleneck=0), ("UniPELT(bottleneck=0) is impossible",)),
+    ("all that is kept", lambda: SparseAdapter(kept=1.0), ("SparseAdapter(kept=1.0) is impossible",)),
+    ("nothing that is kept", lambda: SparseAdapter(kept=0), ("SparseAdapter(kept=0.0) is impossible",)),
+    ("an unknown score", lambda: SparseAdapter(score="grasp"), ("SparseAdapter(score='grasp') is impossible",)),
     ("no form at all", lambda: GLoRA(weight="none", input="none", bias="none"), ("GLoRA(bias='none') is impossible",)),
+    ("a mixture of nothing", lambda: AdaMix(experts=0), ("AdaMix(experts=0) is impossible",)),
+    ("outputs that are to differ", lambda: AdaMix(consistency=-1.0), ("AdaMix(consistency=-1.0) is impossible",)),
     ("a ladder without rungs", lambda: LST(skip=1), ("LST(skip=1) is impossible",)),
     ("an unknown form", lambda: GLoRA(weight="diagonal"), ("GLoRA(weight='diagonal') is impossible",)),
     ("a place where no product stands", lambda: KronA(sites=("up",)), ("KronA(sites=('up',)) is impossible",)),
@@ -89,6 +98,7 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("KronA(rows=5)", ("the matrix is 32 x 32, which A of 5 x 4 does not divide", "rows that divide 32")),
     ("KronAB(columns=5)", ("A of 4 x 5", "columns that divide 32")),
     ("KronA(rank=9)", ("B is 8 x 8", "ranks from 1 to 8")),
+    ("UniPELT(rank=33)", ("UniPELT(rank=33)", "'attention.query' is 32 x 32", "ranks from 1 to 32")),
     ("DoRA(rank=33)", ("DoRA(rank=33): the weight of 'attention.query' is 32 x 32", "ranks from 1 to 32")),
     ("GLoRA(rank=33)", ("GLoRA(rank=33)", "ranks from 1 to 32")),
     ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
@@ -97,6 +107,7 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
         (f"{name}({field}=1000000000000000000)", (f"{field}=1000000000000000000", "would need", "choose smaller sizes"))
         for name, field in [
             ("Houlsby", "bottleneck"),
+            ("SparseAdapter", "bottleneck"),
             ("AdaptBertAdapter", "bottleneck"),
             ("AdapterLowRank", "bottleneck"),
             ("Compacter", "bottleneck"),
@@ -106,6 +117,8 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
             ("AdaptBertHypernet", "task_dim"),
             ("AdaptBertHypernet", "hidden"),
             ("PrefixTuning", "length"),
+            ("AdaptivePrefixTuning", "length"),
+            ("UniPELT", "length"),
             ("ParallelAdapter", "bottleneck"),
             ("PrefixTuning", "mlp"),
             ("LoRA", "rank"),
@@ -119,6 +132,8 @@ MERGED = [  # what cannot be merged, and words of the refusal
     ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),
     ("KronAB()", ("KronAB() cannot be merged",)),
     ("MAM(length=2, mlp=None, bottleneck=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
+    ("SparseAdapter(bottleneck=2)", ("SparseAdapter(bottleneck=2) cannot be merged", "no fixed change of its weights")),
+    ("UniPELT(length=2, mlp=None)", ("UniPELT(length=2, mlp=None) cannot be merged", "no fixed change of its weights")),
     ("PrefixTuning(length=2, mlp=None) + LoRA(rank=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
 ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import tiny
 
-from peftlib import backbones, own
+from peftlib import backbones, deltas, own
 from peftlib.data.task import Task
 from peftlib.data.tasks import get_task
 from peftlib.model import Tuned
@@ -20,9 +20,9 @@ def _table(**changes):
     """Training on a table of twelve rows with other columns, or another method."""
 
     def go(_: Path):
-        method = changes.pop("method", "BitFit()")
+        method, start = changes.pop("method", "BitFit()"), changes.pop("start", ())
         columns = {"text": ["fine", "dull"] * 6, "label": ["good", "bad"] * 6} | changes
-        return own.train(pd.DataFrame(columns), method, backbone="t5-embedded", epochs=1)
+        return own.train(pd.DataFrame(columns), method, backbone="t5-embedded", epochs=1, start=start)
 
     return go
 
@@ -35,8 +35,24 @@ def _ask(tasks: list[Task], text):
     return go
 
 
+def _start(expression: str, kind: str):
+    """A table, and a start that is on another backbone, or no delta."""
+
+    def go(folder: Path):
+        path = folder / "delta.safetensors"
+        if expression:
+            deltas.save(tiny.build(expression, kind), path)
+        return _table(start=[path])(folder)
+
+    return go
+
+
 PAIRS = Task("pairs", "classes", ("one", "two"), labels=("no", "yes"))
 TRIES = [
+    Try(TABLE, "a start that is not there", _start("", ""), ("delta.safetensors: there is no such file",)),
+    Try(
+        TABLE, "a start on another backbone", _start("BitFit()", "bert"), ("it was trained on weights of digest", "fits no")
+    ),
     Try(TABLE, "a list", lambda _: own.train(["a", "b"], "BitFit()"), ("'a'", "pandas.DataFrame")),
     Try(
         TABLE,

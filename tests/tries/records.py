@@ -165,6 +165,12 @@ TRIES = [
     Try("a record", "a method that there is not", edited(put("LoRa()", "run", "method")), ("unknown method", "LoRA")),
     Try("a record", "a rate in words", edited(put("1e-3", "run", "recipe", "lr")), ("lr: expected a number, got '1e-3'",)),
     # Recipes and runs from Python.
+    Try(
+        "a record",
+        "begun from nobody knows what",
+        edited(put({"0" * 16: "0" * 16}, "start")),
+        ("start: expected a digest of what each of [] had learnt",),
+    ),
     Try("a recipe", "a rate as YAML reads 1e-3", recipe(lr="1e-3"), ("recipe: lr: expected a number, got '1e-3'",)),
     Try("a recipe", "a rate that is no number", recipe(lr=float("nan")), ("lr: expected a finite number, got nan",)),
     Try("a recipe", "a rate beyond all floats", recipe(lr=10**400), ("lr: expected a finite number",)),
@@ -187,6 +193,26 @@ TRIES = [
     Try("a run", "a method that is no expression", run(method="LoRA("), ("cannot read the method 'LoRA('",)),
     Try("a run", "a recipe as a table", run(recipe={"lr": 1e-3, "epoch": 1}), ("'epoch' is no field of it",)),
     Try("a run", "half a character as backbone", run(backbone="\ud800"), ("backbone: expected a text of characters",)),
+    Try("a run", "a digest to begin from", run(start=(OTHER,)), ("start[0]: expected a table of names and values",)),
+    Try(
+        "a run",
+        "begun from one on another backbone",
+        run(start=(dataclasses.replace(RUN, backbone="minilm"),)),
+        ("run: start: 'LoRA(rank=2)' is trained on 'minilm'", "expected a run on 'minilm[:1]'"),
+    ),
+    Try(
+        "a run",
+        "a task to copy from that its start does not know",
+        run(start=(RUN,), start_task="quora"),
+        ("run: start_task: 'LoRA(rank=2)' knows no task 'quora': expected one of sst",),
+    ),
+    Try("a run", "a task to copy from and no start", run(start_task="sst"), ("is for a run of one task that has a start",)),
+    Try(
+        "a run",
+        "a task to copy from for two",
+        run(tasks=("sst", "sts"), start=(RUN,), start_task="sst"),
+        ("is for a run of one task that has a start; it has the tasks sst, sts",),
+    ),
     Try("PEFTLIB_PRECISION", "fp64", lambda _: _precision("fp64"), ("PEFTLIB_PRECISION is 'fp64': expected bf16 or fp32",)),
 ]
 

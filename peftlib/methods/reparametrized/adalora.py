@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from peftlib.anatomy import Shape
 from peftlib.edits import Edit
-from peftlib.methods.base import Attachment, Method, normal, require
+from peftlib.methods.base import Attachment, Method, Step, normal, require
 from peftlib.methods.reparametrized.lora import SITES, are_sites, fits
 
 FACTORS = ("P", "E", "Q")
@@ -153,8 +153,8 @@ class AdaLoRA(Method):
             fan_out, fan_in = fits(self, site)
             at.edit(site, Triplets(fan_in, fan_out, self.rank, scale, self.dropout))
 
-    def penalty(self, at: Attachment) -> Tensor | None:
-        if at.task not in (None, at.current.task):
+    def penalty(self, at: Attachment, step: Step) -> Tensor | None:
+        if at.task not in (None, step.task):
             return None  # another task's turn: its step must not move this copy
         defects = torch.stack([d for _, edit in at.edits for d in edit.defects()])
         # The norm has no gradient at zero: the tiny term keeps it finite.

@@ -46,7 +46,7 @@ def fits(method: Ranked, site: Site) -> tuple[int, int]:
 class LowRank(Edit):
     """Adds ``scale * B A x`` to a linear layer's output."""
 
-    changes = ("weight",)
+    changes: tuple[str, ...] = ("weight",)
 
     def __init__(self, fan_in: int, fan_out: int, rank: int, scale: float, dropout: float):
         super().__init__()

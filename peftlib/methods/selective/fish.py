@@ -10,45 +10,26 @@ nothing else exists to be moved, and the optimizer keeps k states instead of one
 whole tensor is still computed to read the chosen entries from it. As v is the difference from the pretrained weights,
 weight decay, were it applied, would pull towards those.
 
-A delta holds v and its indices, int32 within each tensor: 2 k numbers. Merging adds v to the weights.
+A delta is as `SparseDelta` keeps it: 2 k numbers. Merging adds v to the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from peftlib import parametrized
 from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Method, require
-from peftlib.parametrized import Place
-
-
-class SparseChange(nn.Module):
-    """Adds `values` (n,) to a tensor at `indices` (n,) of its flat view."""
-
-    def __init__(self, indices: Tensor):
-        super().__init__()
-        self.values = nn.Parameter(torch.zeros(len(indices), device=indices.device))
-        self.indices: Tensor
-        self.register_buffer("indices", indices.to(torch.int32))
-
-    def forward(self, original: Tensor) -> Tensor:
-        return original.flatten().index_add(0, self.indices, self.values.to(original.dtype)).view_as(original)
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """The original whose changed form is `weight`: what an assignment to the tensor means (a LoRA being merged)."""
-        change = -self.values.detach().to(weight.dtype)
-        return weight.flatten().index_add(0, self.indices, change).view_as(weight)
+from peftlib.methods.selective.sparse import SparseDelta, largest
 
 
 @dataclass(frozen=True)
-class FishMask(Method):
+class FishMask(SparseDelta, Method):
     """The Fisher-induced sparse unchanging mask.
 
     fraction: of the backbone's parameters that is trained, in (0, 1] (the survey's table: 0.0001 to 0.005).
@@ -83,73 +64,15 @@ class FishMask(Method):
         """Estimate the Fisher information on the first examples of the batches and choose the entries to train."""
         places = parametrized.own_tensors(at.model.backbone)
         fisher = _fisher(at, [tensor for tensor, _ in places], batches, self.examples)
-        chosen = _largest(fisher, self.formula(at.shape))
+        chosen = largest(fisher, self.kept(at.shape))
         self.register(at, [(places[i][1], indices) for i, indices in chosen.items()])
 
-    @staticmethod
-    def register(at: Attachment, chosen: list[tuple[list[Place], Tensor]]) -> None:
-        """Train these entries: for every tensor its places, and flat indices into it."""
-        for places, indices in chosen:
-            change = SparseChange(indices)
-            parametrized.register(places, change)
-            at.shared.append(change)
-
-    @staticmethod
-    def _unregister(at: Attachment, fold: bool) -> None:
-        parametrized.unregister(at.model.backbone, at.shared, fold)
-        at.shared = []
-
-    def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
-        """Raises:
-        UsageError: the delta's indices are no mask of this size on this backbone.
-        """
-        self._unregister(at, fold=False)
-        names = {
-            (id(m), n): f"{path}.parametrizations.{n}.0.indices"
-            for path, m in at.model.backbone.named_modules(prefix="backbone")
-            for n in m._parameters
-        }
-        found = [
-            (places, tensors.get(names[id(places[0][0]), places[0][1]]), tensor.numel())
-            for tensor, places in parametrized.own_tensors(at.model.backbone)
-        ]
-        found = [(places, indices, size) for places, indices, size in found if indices is not None]
-        k, have = self.formula(at.shape), sum(indices.numel() for _, indices, _ in found)
-        if have != k or not all(_is_mask(indices, size) for _, indices, size in found):
-            raise UsageError(f"{self} expects {k} entries, each once and inside its tensor, and found {have} here")
-        self.register(at, [(places, indices.to(at.model.backbone.device)) for places, indices, _ in found])
-
-    def merge(self, at: Attachment) -> None:
-        self._unregister(at, fold=True)
-
     def formula(self, shape: Shape) -> int:
-        return max(1, round(self.fraction * shape.total))
+        return self.kept(shape)
 
     def trainable(self, at: Attachment) -> int:
         """k, also on models that have not looked at data yet."""
-        return super().trainable(at) if at.shared else self.formula(at.shape)
-
-    def stored(self, at: Attachment) -> int:
-        return 2 * self.trainable(at)
-
-    def changed(self, at: Attachment) -> dict[Hashable, int]:
-        """The chosen entries; before they are chosen, as if they were all in the largest tensors."""
-        if at.shared:
-            chains = [m for m in at.model.backbone.modules() if isinstance(m, parametrize.ParametrizationList)]
-            return {id(chain.original): len(chain[0].values) for chain in chains}  # type: ignore[arg-type]  # of a SparseChange
-        found: dict[Hashable, int]
-        left, found = self.formula(at.shape), {}
-        for p in sorted(parametrized.own_parameters(at.model.backbone), key=torch.numel, reverse=True):
-            found[id(p)] = min(left, p.numel())
-            left -= found[id(p)]
-        return found
-
-
-def _is_mask(indices: Tensor, size: int) -> bool:
-    """Flat indices as `_largest` gives them: ascending, inside a tensor of `size` entries."""
-    if indices.dtype != torch.int32 or indices.ndim != 1:
-        return False
-    return bool((indices.diff() > 0).all() and (indices >= 0).all() and (indices < size).all())
+        return self.kept(at.shape)
 
 
 def _examples(batches: Iterable[tuple[str, dict[str, Tensor]]], limit: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -200,12 +123,3 @@ def _add_square(total: Tensor, gradient: Tensor) -> None:
         total.index_add_(0, gradient.indices()[0], gradient.values().float().square())
     else:
         total.addcmul_(gradient.float(), gradient.float())
-
-
-def _largest(scores: list[Tensor], k: int) -> dict[int, Tensor]:
-    """Flat indices, ascending, of the k largest entries over all tensors, by the tensor's number."""
-    values, indices = zip(*(s.flatten().topk(min(k, s.numel())) for s in scores), strict=True)
-    source = torch.cat([torch.full_like(v, i, dtype=torch.int32) for i, v in enumerate(indices)])
-    top = torch.cat(values).topk(k).indices
-    chosen, source = torch.cat(indices)[top], source[top]
-    return {i: chosen[source == i].sort().values for i in source.unique().tolist()}

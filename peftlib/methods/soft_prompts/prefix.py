@@ -114,14 +114,19 @@ class PrefixTuning(Method):
                 mlp = at.share(kind, PrefixMLP(self.length, shape.width, self.mlp, len(sites), shape.inner))
             for layer, site in enumerate(sites):
                 flat = torch.randn(2, self.length, at.shape.inner) if mlp is None else None
-                at.edit(site, Prefix(at.shape.heads, flat, mlp, layer))
+                at.edit(site, self.prefix(at, site, flat, mlp, layer))
+
+    def prefix(self, at: Attachment, site: Site, flat: Tensor | None, mlp: PrefixMLP | None, layer: int) -> Prefix:
+        """The edit of one attention."""
+        return Prefix(at.shape.heads, flat, mlp, layer)
 
     def finish(self, at: Attachment) -> None:
         """Replace the networks by the prefixes they produce."""
         if not at.shared:
             return
         for _, edit in at.edits:
-            edit.flatten()
+            if isinstance(edit, Prefix):
+                edit.flatten()
         for name in self._networks(at):
             del at.model.shared[name]
         at.shared = []

@@ -72,11 +72,7 @@ class PromptTuning(Method):
         """Raises:
         UsageError: more vectors than the vocabulary has rows to start from, or no position left for the text.
         """
-        room = at.anatomy.positions
-        if room is not None and self.length >= room:
-            raise UsageError(
-                f"{self} leaves the text none of this backbone's {room} positions: expected a length of 1 to {room - 1}"
-            )
+        leaves_room(self, at, self.length)
         if self.init == "random":
             at.prepend(Prompt(torch.empty(self.length, at.shape.width).uniform_(-0.5, 0.5)))
             return
@@ -90,3 +86,16 @@ class PromptTuning(Method):
 
     def formula(self, shape: Shape) -> int:
         return self.length * shape.width
+
+
+def leaves_room(method: Method, at: Attachment, length: int) -> None:
+    """Refuse a prompt that leaves the text no position.
+
+    Raises:
+        UsageError: names the positions there are.
+    """
+    room = at.anatomy.positions
+    if room is not None and length >= room:
+        raise UsageError(
+            f"{method} leaves the text none of this backbone's {room} positions: expected a length of 1 to {room - 1}"
+        )

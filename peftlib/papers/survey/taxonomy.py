@@ -11,16 +11,17 @@ from IPython.display import Markdown
 from markupsafe import Markup
 
 from peftlib import markup
+from peftlib.data.tasks import get_task
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
-from peftlib.report import choice
+from peftlib.report import choice, learned, suites
+from peftlib.report.averages import test_rows
 from peftlib.report.chart import chart
 from peftlib.report.figures import figure
 from peftlib.report.pages import page_of
 from peftlib.report.sentences import fill, say
 from peftlib.report.tables import Html, Spread, presence, table
-
-TASK = "sst"  # of experiment "methods/compared"
+from peftlib.study import Results
 
 NOT_YET = "not here yet"
 
@@ -55,7 +56,7 @@ def progress() -> Html:
     parts, lines = [], []
     for family, group in rows.groupby("family", sort=False):
         here = group[group["ours"] != ""]
-        methods = [(row.method, page_of(f"{row.ours}()")) for row in here.itertuples()]
+        methods = [(row.method, row.ours in METHODS and page_of(f"{row.ours}()")) for row in here.itertuples()]
         links = Markup(", ").join(
             Markup('<a href="{}">{}</a>').format(page, name) if page else Markup("{}").format(name)
             for name, page in methods
@@ -92,12 +93,14 @@ def ours() -> Html:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 def choices(records: Sequence[dict]) -> Html:
     """All methods, the highest test score first, with what they cost and what else decides; filters above."""
-    there = choice.points(records, TASK)
+    there = choice.points(records)
     level, unbeaten = choice.level_with_best(there), choice.front(there)
+    several = there and len(there[0].tasks) > 1
     rows = [
         {
             "method": point.label,
             "test score": Spread(point.score.mean, None, 1, (), (point.score.low, point.score.high)),
+            **({suites.TITLES.get(name, name.upper()): one.mean for name, one in point.tasks.items()} if several else {}),
             "level with the highest": _yes(point in level),
             "stored": point.stored,
             "memory": point.memory,
@@ -115,10 +118,10 @@ def choices(records: Sequence[dict]) -> Html:
         source=records,
         formats={"stored": ",.0f", "memory": ".2f", "time": ".2f"},
         missing="not measured",
-        note="Test score: accuracy, with a 95 % interval. Level with the highest: not shown to be below it, with Holm's "
-        "correction. Stored: numbers for a task; what tasks share is divided among them. Memory and time of a training "
-        "step: full fine-tuning's are 1, see the page on efficiency. Peft, adapters: what these libraries call it. "
-        "Unbeaten: of the methods shown no other is at least as good in score, storage, memory and time, and better in "
+        note=f"Test score: {choice.said(records)}, with a 95 % interval. Level with the highest: not shown to be below it, "
+        "with Holm's correction. Stored: numbers for a task; what tasks share is divided among them. Memory and time of a "
+        "training step: full fine-tuning's are 1, see the page on efficiency. Peft, adapters: what these libraries call "
+        "it. Unbeaten: of the methods shown no other is at least as good in score, storage, memory and time, and better in "
         "one. Scores, memory and time are those of the backbone that ran, whichever is chosen.",
     )
     return Html(_filters(there, records[0]["run"]["backbone"]) + shown.content if rows else shown.content, shown.text)
@@ -185,33 +188,44 @@ def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
 
 
-def about_the_task(records: Sequence[dict]) -> Markdown:
-    """What the scores are of, so that a number near a half is not taken for a coin toss."""
-    there = choice.points(records, TASK)
-    if not there:
-        return say("*{there}: nothing to say of the task yet.*", there=presence(records))
-    common = choice.commonest_score(records, TASK)
-    head = next((point.score.mean for point in there if point.label == "HeadOnly"), None)
-    lines = [
-        "The task is SST: one of **five** grades of sentiment for a sentence of a film review. Guessing is right in 0.2 of "
-        "all cases, so a score near a half is no coin toss."
-    ]
-    if common is not None:
-        lines.append(fill("Always answering the commonest grade reaches {common:.3f}.", common=common))
-    if head is not None:
-        lines.append(fill("The head alone, on a frozen backbone, reaches {head:.3f}.", head=head))
-    return Markdown(" ".join(lines))
+def about_the_tasks(records: Results) -> Html:
+    """What the scores are of, so that a number near a half is not taken for a coin toss: each task's classes, and what the
+    commonest label, a head alone and full fine-tuning reach on it."""
+    reached = {point.label: point.tasks for point in choice.points(records)}
+    rows = []
+    for run in choice.asked(records):
+        (name,) = run.tasks
+        task, ends = get_task(name), {label: reached.get(label, {}).get(name) for label in ("HeadOnly", "Full")}
+        rows.append(
+            {
+                "task": suites.TITLES.get(name, name.upper()),
+                "what is asked": task.title,
+                "classes": str(len(task.labels)) if task.labels else f"a score, {task.low:g} to {task.high:g}",
+                "scored by": suites.METRICS[task.metric],
+                "test rows": test_rows(name, run.source, run.limits[2]),
+                "commonest label": learned.to_beat(run, name),
+                **{label: score and score.mean for label, score in ends.items()},
+            }
+        )
+    return table(
+        pd.DataFrame(rows),
+        caption="The tasks of the comparison, and how far apart the ends of the scale are",
+        source=records,
+        formats={"test rows": ",.0f"} | dict.fromkeys(("commonest label", "HeadOnly", "Full"), ".3f"),
+        note="HeadOnly: a linear layer on the frozen backbone. Full: everything is trained. A method is of use where it "
+        "comes from the one near the other.",
+    )
 
 
 def picture(records: Sequence[dict]) -> Html:
     """Every method as a point, see `peftlib.report.chart`."""
-    there = choice.points(records, TASK)
+    there = choice.points(records)
     if len(there) < 2:
         return figure(None, caption="Every method: score over what it costs.", source=records)
     return chart(
         there,
-        task="test accuracy, five grades",
-        baseline=choice.commonest_score(records, TASK),
+        task=choice.said(records),
+        baseline=choice.commonest_score(records),
         caption="Every method, with its 95 % interval, on the backbone that ran, for one task; solid: unbeaten. "
         "What is chosen below fades the others, and says anew which of those left are unbeaten.",
         source=records,
@@ -221,7 +235,7 @@ def picture(records: Sequence[dict]) -> Html:
 def advice(records: Sequence[dict]) -> Markdown:
     """Which methods the records cannot tell from the best, and which of those stores least, trains fastest, needs least
     memory."""
-    there = choice.points(records, TASK)
+    there = choice.points(records)
     if len(there) < 4:
         return say("*{there}: too few to advise anyone. Train the others first.*", there=presence(records))
     close, best = choice.level_with_best(there), there[0]
