@@ -100,6 +100,14 @@ def test_what_is_not_kept_is_as_it_was_and_what_is_goes_on_from_w(kind):
     assert changed == len(values)
 
 
+def test_before_the_choice_merging_folds_what_evaluation_computes_with():
+    model = with_random_differences("bert")
+    expected = outputs(model, "bert")
+    merged = model.train().merge().eval()
+    for task, found in outputs(merged, "bert").items():
+        torch.testing.assert_close(found, expected[task], rtol=1e-4, atol=1e-4)
+
+
 def test_gates_have_a_rate_of_their_own_and_no_decay():
     model = build("DiffPruning(gate_lr=0.3) + LoRA(rank=2)", "bert")
     groups = model.optimizer(1e-3, 0.01).param_groups

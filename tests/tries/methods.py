@@ -153,7 +153,6 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ],
 ]
 MERGED = [  # what cannot be merged, and words of the refusal
-    ("DiffPruning()", ("DiffPruning() cannot be merged before its entries are chosen", "call model.finish()")),
     ("AdaMix(bottleneck=2)", ("AdaMix(bottleneck=2) cannot be merged",)),
     ("LoRA(rank=2) + Houlsby(bottleneck=2)", ("Houlsby(bottleneck=2) cannot be merged",)),
     ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),

@@ -27,6 +27,7 @@ from peftlib import parametrized
 from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.reparametrized.fastfood import full_precision
 from peftlib.methods.selective.sparse import SparseDelta, largest, spread
 from peftlib.parametrized import Place
 
@@ -42,7 +43,7 @@ class Late(nn.Module):
     def forward(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
         hidden = mask[..., None] == 0
         pooled = torch.stack([h.masked_fill(hidden, -torch.inf).amax(1) for h in states], dim=1)
-        with torch.autocast(pooled.device.type, enabled=False):  # few numbers: kernels in bf16 differ between devices
+        with full_precision(pooled.device):  # few numbers, for which a recurrence in bf16 is too coarse
             _, (last, _) = self.lstm(pooled.float())
             return self.up(last.transpose(0, 1).flatten(1)).to(states[-1].dtype)
 

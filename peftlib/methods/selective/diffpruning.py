@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from peftlib import parametrized
 from peftlib.anatomy import Shape
 from peftlib.edits import Current
-from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Method, Step, require
 from peftlib.methods.selective.sparse import SparseDelta, largest
 from peftlib.parametrized import Place
@@ -185,8 +184,9 @@ class DiffPruning(SparseDelta, Method):
                 diff.kept = torch.zeros_like(diff.w, dtype=torch.bool)
 
     def merge(self, at: Attachment) -> None:
-        if _diffs(at):
-            raise UsageError(f"{self} cannot be merged before its entries are chosen: train it, and call model.finish()")
+        """What evaluation computes with: before entries are chosen, all of the difference."""
+        for diff in _diffs(at):
+            diff.eval()
         super().merge(at)
 
     def formula(self, shape: Shape) -> int:
