@@ -191,6 +191,12 @@ def _available(preset: Preset, suite: str) -> list[str]:
     return [there for there in available(suite, preset.source).values() if there]
 
 
+def _others(preset: Preset, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    suite = get_task(tasks[0]).suite
+    taken, there = ([t for t in found if t not in tasks] for found in (tasks_of(preset, suite), _available(preset, suite)))
+    return tuple(taken if len(taken) > 1 else there)
+
+
 def start_of(preset: Preset, method: str, tasks: tuple[str, ...], seed: int = 0) -> tuple[Run, ...]:
     """The runs that a method begins from which cannot begin by itself, as its ``about`` says; with its hyperparameters,
     where they have some of the same name. Other tasks are those of the suite that the preset takes, or if these are fewer
@@ -199,13 +205,14 @@ def start_of(preset: Preset, method: str, tasks: tuple[str, ...], seed: int = 0)
     for leaf, _ in parse(method).leaves():
         if leaf.name not in known or not known[leaf.name].about.start:
             continue
-        about, suite = known[leaf.name].about, get_task(tasks[0]).suite
-        others = [[t for t in found if t not in tasks] for found in (tasks_of(preset, suite), _available(preset, suite))]
-        on: dict[str, list[tuple[str, ...]]]
-        on = {"own": [tasks], "each": [(t,) for t in tasks], "others": [tuple(others[len(others[0]) < 2])]}
+        about = known[leaf.name].about
+        if about.start_on == "others":
+            on = [_others(preset, tasks)]
+        else:
+            on = [tasks] if about.start_on == "own" else [(task,) for task in tasks]
         known_there = {field.name for field in fields_of(about.start)}
         given = ", ".join(f"{name}={value!r}" for name, value in leaf.given if name in known_there)
-        return tuple(make_run(preset, f"{about.start}({given})", one, seed=seed) for one in on[about.start_on])
+        return tuple(make_run(preset, f"{about.start}({given})", one, seed=seed) for one in on)
     return ()
 
 
