@@ -48,7 +48,23 @@ def _start(expression: str, kind: str):
 
 
 PAIRS = Task("pairs", "classes", ("one", "two"), labels=("no", "yes"))
+
+
+def _one_task(_: Path):
+    Tuned(tiny.backbone("bert"), "PromptAutoencoder(length=4)", [get_task("sst")]).begin([{}])
+
+
 TRIES = [
+    Try(TABLE, "SPoT without a source", _table(method="SPoT(length=4)"), ("begins from a run of PromptTuning", "no start")),
+    Try(
+        TABLE, "IPT without an autoencoder", _table(method="IPT(length=4)"), ("begins from a run of PromptAuto", "no start")
+    ),
+    Try(
+        "intrinsic prompt tuning",
+        "on one task",
+        _one_task,
+        ("prompts of several tasks share, and 'sst' is one: add tasks",),
+    ),
     Try(TABLE, "a start that is not there", _start("", ""), ("delta.safetensors: there is no such file",)),
     Try(
         TABLE, "a start on another backbone", _start("BitFit()", "bert"), ("it was trained on weights of digest", "fits no")
