@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -11,6 +13,7 @@ from peftlib.report.efficiency import benchmark, not_measured
 from peftlib.report.sentences import say
 from peftlib.report.tables import Html, table
 
+LONGEST = 120  # characters of a configuration
 YES = {True: "yes", False: "NO", None: "–"}
 
 
@@ -253,7 +256,9 @@ def configurations() -> Html:
     shown = pd.DataFrame(
         {
             "method": rows["method"],
-            "configuration": rows["expression"],
+            "configuration": rows["expression"].map(
+                lambda text: text and textwrap.shorten(text, LONGEST, placeholder=" ...")
+            ),
             "backbone": rows["backbone"],
             "from": rows["of"].replace("", "–"),
         }

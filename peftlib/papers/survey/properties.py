@@ -23,6 +23,7 @@ from peftlib import catalogue
 from peftlib.accounting.estimated import effects
 from peftlib.expressions import WRAPPERS
 from peftlib.papers import number, paper_table, rounds_to
+from peftlib.papers.survey import s4
 from peftlib.papers.survey.counts import built
 from peftlib.schema import conform
 
@@ -70,8 +71,11 @@ def configuration(row: str) -> Configuration:
     given = tomllib.loads(FILE.read_text(encoding="utf-8"))[row]
     found = conform(given, Configuration, f"{FILE.name}: {row}: ")
     method = found.method
-    if method is None and (name := implemented(row)) in catalogue.methods():
+    name = implemented(row)
+    if method is None and name in catalogue.methods():
         method = catalogue.methods()[name].row
+    elif method is None and name in WRAPPERS:
+        method = s4.expression(found.backbone)
     return Configuration(method if method and built(method) else None, found.backbone, found.of, found.why)
 
 
