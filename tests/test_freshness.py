@@ -33,6 +33,8 @@ ON_BOTTLENECKS = {
     "Compacter",
     "CompacterPlusPlus",
     "ParallelAdapter",
+    "AdaMix",
+    "XPEFT",
     "MAM",
     "UniPELT",
     "SparseAdapter",
