@@ -277,6 +277,14 @@ def begun_from(preset: Preset) -> set[str]:
     return {parent.digest for name in trained for run in records.with_parents(runs(name, preset)) for parent in run.start}
 
 
+def searches_rates(wanted: Iterable[Run]) -> bool:
+    """Is some row of an experiment tried at several learning rates?"""
+    tried: dict[tuple[str, str], set[float]] = {}
+    for run in wanted:
+        tried.setdefault((run.label, run.method), set()).add(run.recipe.lr)
+    return any(len(rates) > 1 for rates in tried.values())
+
+
 def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run]:
     """The rows of an experiment that are asked for, see `runs`."""
     rows = EXPERIMENTS[name](preset)

@@ -374,9 +374,9 @@ def test_the_plan_trains_every_run_once(tmp_path, preset):
     planned = [record for job in plan["train"].values() for record in job["records"]]
     assert len(planned) == len(set(planned))
     assert {record for page in plan["pages"].values() for record in page["records"]} <= set(planned)
-    own_runs = functools.cache(lambda experiment: planning.own_runs(experiment, preset))
+    own_runs = functools.cache(lambda experiment, generation: planning.own_runs(experiment, preset, generation))
     for job in planning.jobs(preset):
-        trained = planning.shard_of(own_runs(job.experiment), job.shard, job.shards)
+        trained = planning.shard_of(own_runs(job.experiment, job.generation), job.shard, job.shards)
         assert [run.digest for run in trained] == list(job.digests), "notebooks/train.ipynb would train others"
 
 

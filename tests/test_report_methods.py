@@ -198,7 +198,9 @@ def made() -> Results:
 
 def test_what_is_said_of_a_score_is_what_its_interval_shows():
     near, far = methods.scored(made(), "LoRA").text, methods.scored(made(), "Houlsby").text
-    assert "it scores 0.580 (" in near and "cannot be told from the highest of 4 methods, 0.600 by full fine-tuning" in near
+    assert (
+        "It reaches 0.580 (" in near and "cannot be told from the highest of 4 methods, 0.600 by full fine-tuning" in near
+    )
     assert "-0.020" in near and "neither above nor below" in near and "stores 1% of its numbers" in near
     assert "it is below the highest of 4" in far and "), below; it stores 2%" in far
     assert "cannot be told from it" in methods.scored(made(), "Full").text
@@ -212,7 +214,7 @@ def test_a_score_that_was_not_learned_is_marked():
 def test_steps_are_those_of_the_run():
     runs = grids.runs("methods/compared", "smoke", ["LoRA"])
     shown = repr(methods.recipe(Results([record("LoRA", 0.5, 10)], runs), grids.get_preset("smoke")))
-    assert re.search(r"0\.002\s+3\s+16\s+48\s+1\s+fp32\s+0", shown)  # 48 examples in batches of 16, once
+    assert re.search(r"0\.002\s+3\s+16\s+48\s+1\s+fp32\s+SST\s+0", shown)  # 48 examples in batches of 16, once
 
 
 def test_own_record_joins_the_others_once():
@@ -250,7 +252,7 @@ def test_a_claim_is_about_the_methods_that_its_conditions_name():
 
 
 def test_a_page_depends_on_all_that_it_reads():
-    assert concerning.needed("GaLore()") == ["adaptbert/learning_rates"]
+    assert concerning.needed("GaLore()") == ["methods/rates"]
     lora = concerning.needed("LoRA()")
     assert {"adaptbert/table3", "adaptbert/learning_rates"} <= set(lora) and "compacter/table1" not in lora
 

@@ -159,7 +159,9 @@ def build(expression: str, kind: str, seed: int = 0, prepared: bool = True) -> T
 def start_of(expression: str, kind: str) -> list[dict[str, torch.Tensor]]:
     """Deltas of small models of what a method cannot do without, if there is such."""
     known = catalogue.methods()
-    for about in (known[name].about for name in expressions.names(expression) if name in known and known[name].about.start):
+    for about in (
+        known[name].about for name in expressions.names(str(expression)) if name in known and known[name].about.start
+    ):
         numbers = range(len(TASKS) if about.start_on == "each" else 1)
         models = [after_training(known[about.start].small, kind) for _ in numbers]
         return [{name: tensor + i for name, tensor in m.delta().items()} for i, m in enumerate(models)]

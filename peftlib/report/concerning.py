@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from peftlib import study
-from peftlib.grids import Preset, experiments, runs
+from peftlib.grids import Preset, experiments, runs, searches_rates
 from peftlib.records import cached_here, run_of
 from peftlib.report import learned, pages, verdicts
 from peftlib.report.averages import keys
@@ -139,14 +139,8 @@ def searches(method: str, preset: Preset) -> list[Search]:
 @cached_here
 def _searching(preset: str) -> dict[str, dict[str, str]]:
     """The experiments that try a row at several learning rates, with the rows' methods by label."""
-    found: dict[str, dict[str, str]] = {}
-    for name in experiments():
-        rates: dict[tuple[str, str], set[float]] = {}
-        for run in runs(name, preset):
-            rates.setdefault((run.label, run.method), set()).add(run.recipe.lr)
-        if any(len(tried) > 1 for tried in rates.values()):
-            found[name] = dict(rates.keys())
-    return found
+    wanted = {name: runs(name, preset) for name in experiments()}
+    return {name: {run.label: run.method for run in each} for name, each in wanted.items() if searches_rates(each)}
 
 
 def _searched(name: str, source: Sequence[Mapping], labels: Collection[str]) -> Iterator[Search]:

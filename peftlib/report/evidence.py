@@ -247,11 +247,11 @@ def _answers(record: dict, task: str, rows: str) -> Answers | None:
 @cached_here
 def _over_seeds_elsewhere(preset: str) -> dict[str, list[list[Seed]]]:
     """Groups of runs that differ in the seed alone and learned, by name of the number: of all experiments of a preset that
-    have several seeds."""
+    have several seeds. Searches for learning rates are none of them: at some of their rates a run is lost by chance."""
     groups: dict[tuple, list[Seed]] = {}
     known = grids.get_preset(preset)
     for name in grids.experiments():
-        if len(known.at(name).seeds) < 2:
+        if len(known.at(name).seeds) < 2 or grids.searches_rates(grids.runs(name, known)):
             continue
         source = study.results(name, known, train=False)
         noise = _off_by_rows(source)

@@ -243,7 +243,8 @@ def _pieces(method: str) -> list[type | FunctionType]:
             named = [vars(inspect.getmodule(piece)).get(name) for name in _names(piece)]
             bases = piece.__mro__[1:] if isinstance(piece, type) else ()
             todo += [p for p in bases if _is_own(p)]
-            todo += [p for p in named if _is_own(p) and not _is_method(p)]  # type: ignore[misc]  # `_is_own` has looked
+            named = [inspect.unwrap(p) for p in named if _is_own(p) and not _is_method(p)]  # type: ignore[arg-type]  # it has looked
+            todo += named
     return list(found)
 
 

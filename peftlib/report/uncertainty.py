@@ -223,7 +223,8 @@ def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
     x, y = x - x.mean(), y - y.mean()
     mean_x, mean_y = x @ weights / total, y @ weights / total
     covariance = (x * y) @ weights / total - mean_x * mean_y
-    scale = np.sqrt(((x * x) @ weights / total - mean_x**2) * ((y * y) @ weights / total - mean_y**2))
+    varies_x, varies_y = (x * x) @ weights / total - mean_x**2, (y * y) @ weights / total - mean_y**2
+    scale = np.sqrt(np.maximum(varies_x, 0) * np.maximum(varies_y, 0))  # rounding may leave less than nothing
     return np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-12)
 
 
