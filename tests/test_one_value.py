@@ -71,7 +71,7 @@ def test_choosing_and_a_methods_page_agree(records, choosing, label):
         name: row[name] for name in ("time", "memory", "stored")
     }
     said = methods.scored(records, label).text
-    score, low, high = re.search(r"it scores ([\d.]+) \(([\d.]+) to ([\d.]+)\)", said).groups()
+    score, low, high = re.search(r"It reaches ([\d.]+) \(([\d.]+) to ([\d.]+)\)", said).groups()
     assert f"{score} [{low}, {high}]" == row["test score"]
     if row["time"] != "not measured" and label != "Full":
         assert f"takes {row['time']} times the time and {row['memory']} times the memory" in said
