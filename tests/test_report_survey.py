@@ -156,7 +156,7 @@ def test_the_data_page_shows_every_suite():
 def test_pages_cope_with_no_records():
     empty = Results([], [])
     assert "too few" in survey.advice(empty).data
-    assert "nothing to say" in survey.about_the_task(empty).data
+    assert "nothing to show" in survey.about_the_tasks(empty).text
     assert "not drawn" in repr(survey.picture(empty))
     assert "(no rows)" in repr(survey.choices(empty)) or "nothing to show" in repr(survey.choices(empty))
     assert "not drawn" in repr(efficiency.by_method(empty))
