@@ -258,14 +258,15 @@ def test_a_page_depends_on_all_that_it_reads():
 
 
 def test_no_rate_is_said_only_where_none_can_be_told_from_the_commonest_label():
-    def search(backbone: str, learned: bool, best: float) -> concerning.Search:
-        return concerning.Search("compacter/table4", "row", "stsb", backbone, (0.1, 0.3), best, 0.3, 0.0, learned)
+    def search(backbone: str, learned: bool, best: float, name: str = "compacter/table4") -> concerning.Search:
+        return concerning.Search(name, "row", "stsb", backbone, (0.1, 0.3), best, 0.3, 0.0, learned)
 
     assert methods.untaught([search("minilm", True, 0.5), search("minilm", False, 0.1)]).text == ""
     said = methods.untaught([search("minilm", False, 0.05), search("minilm", False, 0.101)]).text
     assert "taught it STS-B on minilm. Of 2 rates from 0.1 to 0.3" in said and "0.3, reached 0.101" in said
     assert said.count("No learning rate") == 1
     assert "compacter/learning_rates.html" in methods.untaught([search("minilm", False, 0.1)]).content
+    assert "survey/choosing.html" in methods.untaught([search("minilm", False, 0.1, "methods/rates")]).content
 
 
 def test_prompts_learned_at_no_rate_of_the_published_search():

@@ -167,8 +167,10 @@ def _called(task: str) -> str:
 
 
 def _page(experiment: str) -> str:
-    """The page that shows an experiment of a paper, without its ending, from the folder of all pages."""
+    """The page that shows an experiment, without its ending, from the folder of all pages."""
     paper, _, name = experiment.partition("/")
+    if paper == "methods":  # the comparison and its search
+        return "survey/choosing"
     return f"{paper}/{verdicts.of(paper).page(experiment) if paper in verdicts.with_ledger() else name}"
 
 
