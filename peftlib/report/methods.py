@@ -147,8 +147,7 @@ def untaught(searches: Sequence[Search]) -> Html:
 def _untaught(mine: Sequence[Search]) -> Markup:
     best, rates = max(mine, key=lambda one: one.best), sorted({rate for one in mine for rate in one.rates})
     pages = Markup(", ").join(
-        Markup('<a href="../{}.html">{}</a>').format(_page(name), name)
-        for name in dict.fromkeys(m.experiment for m in mine)
+        Markup('<a href="{}">{}</a>').format(_page(name), name) for name in dict.fromkeys(m.experiment for m in mine)
     )
     return Markup(
         "{} <b>No learning rate taught it {}</b> on {}. Of {} rates from {:g} to {:g} ({}) the best, {:g}, reached {:.3f} "
@@ -167,11 +166,11 @@ def _called(task: str) -> str:
 
 
 def _page(experiment: str) -> str:
-    """The page that shows an experiment, without its ending, from the folder of all pages."""
+    """The address of the page that shows an experiment, as seen from any other page."""
     paper, _, name = experiment.partition("/")
     if paper == "methods":  # the comparison and its search
-        return "survey/choosing"
-    return f"{paper}/{verdicts.of(paper).page(experiment) if paper in verdicts.with_ledger() else name}"
+        return "../survey/choosing.html"
+    return f"../{paper}/{verdicts.of(paper).page(experiment) if paper in verdicts.with_ledger() else name}.html"
 
 
 def _paragraph(said: Markup) -> Html:
