@@ -22,8 +22,6 @@ COMPOSITIONS = {
 METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.methods().items() if entry.row is not None} | {
     label: expression for label, (expression, _) in COMPOSITIONS.items()
 }
-
-
 SUITE = "cs224n"  # of whose tasks a preset takes some
 
 

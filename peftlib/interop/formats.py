@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeGuard
 
@@ -73,7 +74,7 @@ SILENT = {
 }
 
 
-class Format:
+class Format(ABC):
     """The folder of one kind of adapter.
 
     Class attributes:
@@ -113,29 +114,29 @@ class Format:
         """What the outputs depend on beside the tensors."""
         return json.dumps([config.get(key) for key in self.scales])
 
+    @abstractmethod
     def tensors(self, model: Tuned) -> dict[str, Tensor]:
         """A model's numbers, in place, as a file has them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def written(self, model: Tuned) -> tuple[Config, dict[str, Tensor]]:
         """The configuration's own fields, and the tensors of a file.
 
         Raises:
             UsageError: a model without counterpart in peft.
         """
-        raise NotImplementedError
 
     def tidied(self, config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file without what says nothing."""
         return tensors
 
+    @abstractmethod
     def expression(self, config: Config, tensors: dict[str, Tensor], anatomy: Anatomy, source: str) -> Expression:
         """Raises:
         FormatError: the adapter has no counterpart here.
         """
-        raise NotImplementedError
 
-    def make_room(self, model: Tuned, tensors: dict[str, Tensor]) -> None:
+    def make_room(self, model: Tuned, tensors: dict[str, Tensor]) -> None:  # noqa: B027 (most have nothing to do)
         """Before a model is filled with a file's tensors: for shapes that only training decides."""
 
 
@@ -147,9 +148,9 @@ class OnModules(Format):
     wanted: ClassVar[tuple[str, ...]] = ()
     patterns: ClassVar[dict[str, str]] = {}
 
+    @abstractmethod
     def parts(self, edit: Any) -> dict[str, Tensor]:
         """The tensors of one module, by what follows its path."""
-        raise NotImplementedError
 
     def put(self, method: Any, edit: Any) -> dict[str, Tensor]:
         """The same as they are written."""
@@ -161,9 +162,9 @@ class OnModules(Format):
         """
         return {}
 
+    @abstractmethod
     def method(self, config: Config, site: str, weight: torch.Size, parts: dict[str, Tensor]) -> Method:
         """What changes one module of a kind; parts: its tensors."""
-        raise NotImplementedError
 
     def places(self, at: Attachment) -> Iterator[tuple[nn.Module, Any]]:
         """Modules, and what changes them."""

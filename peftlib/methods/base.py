@@ -190,13 +190,12 @@ class Attachment:
         """
         key = "__".join(part for part in (self.slot, None if once else self.task, name) if part)
         there: nn.ModuleDict = self.model.shared if kept else self.model.fixed
-        if key not in there:
-            if not kept and key not in self.model.parts:
+        if key not in there and kept:
+            there[key] = make if isinstance(make, nn.Module) else make()
+        elif key not in there:
+            if key not in self.model.parts:
                 self.model.parts[key] = Part.made(make, seed)
-            if kept:
-                there[key] = make if isinstance(make, nn.Module) else make()
-            else:
-                there[key] = self.model.parts[key].module
+            there[key] = self.model.parts[key].module
         module: M = there[key]  # type: ignore[assignment]  # as `make` gave it
         if kept:
             self.shared.append(module)

@@ -112,10 +112,11 @@ def asked(source: Sequence[dict]) -> list[Run]:
 
 
 def said(source: Sequence[dict]) -> str:
-    """What scores are of: "accuracy on SST", or "the mean score on SST, QUORA and STS"."""
-    names = [suites.TITLES.get(run.tasks[0], run.tasks[0].upper()) for run in asked(source)]
-    if len(names) == 1:
-        return f"{suites.METRICS[get_task(asked(source)[0].tasks[0]).metric]} on {names[0]}"
+    """What scores are of: "accuracy on SST", or "the mean score on SST, Quora and STS"."""
+    tasks = [run.tasks[0] for run in asked(source)]
+    names = [suites.title(task) for task in tasks]
+    if len(tasks) == 1:
+        return f"{suites.METRICS[get_task(tasks[0]).metric]} on {names[0]}"
     return f"the mean score on {', '.join(names[:-1])} and {names[-1]}" if names else "the score"
 
 

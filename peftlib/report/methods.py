@@ -74,7 +74,7 @@ def scored(records: Sequence[dict], label: str) -> Html:
     own = next(group for name, group in by_label(records).items() if name == label)
     for task in mine.tasks:
         if words := learned.marks(own, task):
-            there_too = f" in {len(words)} of {sum(r['run']['tasks'] == [task] for r in own)} runs on {_called(task)}"
+            there_too = f" in {len(words)} of {sum(r['run']['tasks'] == [task] for r in own)} runs on {suites.title(task)}"
             said.append(Markup("{} It {}{}.").format(learned.SIGN, words[0], there_too))
     if there[0] is not mine:
         word = "it cannot be told from" if mine in choice.level_with_best(there) else "it is below"
@@ -154,15 +154,11 @@ def _untaught(mine: Sequence[Search]) -> Markup:
         "on validation, where the commonest answer has {:.3f}: the rate that its runs have was chosen by chance."
     ).format(
         learned.SIGN,
-        _called(best.task),
+        suites.title(best.task),
         best.backbone,
         len(rates),
         *(rates[0], rates[-1], pages, best.at, best.best, best.to_beat),
     )
-
-
-def _called(task: str) -> str:
-    return suites.TITLES.get(task, task.upper())
 
 
 def _page(experiment: str) -> str:
@@ -189,7 +185,7 @@ def recipe(records: Results, preset: Preset) -> Html:
         "examples": examples,
         "epochs": run.recipe.epochs,
         "precision": run.recipe.precision,
-        "tasks": ", ".join(dict.fromkeys(_called(one.tasks[0]) for one in records.wanted)),
+        "tasks": ", ".join(dict.fromkeys(suites.title(one.tasks[0]) for one in records.wanted)),
         "seeds": ", ".join(dict.fromkeys(str(one.seed) for one in records.wanted)),
         "backbone": run.backbone,
     }
@@ -371,7 +367,7 @@ def curve(records: Sequence[dict]) -> Html:
         left, right = rows[tasks.index(task)]
         for ax, values in ((left, [e["train_loss"] for e in history]), (right, reached)):
             ax.plot(epochs, values, color=looks.color, marker=looks.marker, linestyle=looks.line)
-            ax.set(xlabel="epoch", xticks=epochs, title=_called(task))
+            ax.set(xlabel="epoch", xticks=epochs, title=suites.title(task))
         best = record["best_epoch"]
         right.plot(best, reached[best - 1], "o", markersize=14, markerfacecolor="none", color=style.GREY)
         left.set(ylabel=f"training loss ({'squared grades' if get_task(task).kind == 'score' else 'nats'})")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from peftlib.data.tasks import STAND_INS, get_task
-from peftlib.report import commonest, learned, shares
+from peftlib.report import commonest, learned, shares, tables
 from peftlib.report.averages import keys
 from peftlib.report.tables import IN_PART, Spread, by_label, frame
 from peftlib.study import Results
@@ -66,6 +66,11 @@ STANDS_FOR = {there: task for task, there in STAND_INS.items() if there}
 def real(task: str) -> str:
     """The task that a stand-in stands for; any other task itself."""
     return STANDS_FOR.get(task, task)
+
+
+def title(task: str) -> str:
+    """What a task is called, whatever its suite."""
+    return TITLES.get(task) or tables.TITLES.get(task, task.upper())
 
 
 def heading(key: str) -> str:

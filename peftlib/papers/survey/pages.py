@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
+from collections.abc import Callable
+from typing import ParamSpec
 
 import pandas as pd
 from IPython.display import Markdown
@@ -13,6 +16,7 @@ from peftlib.report.efficiency import benchmark, not_measured
 from peftlib.report.sentences import say
 from peftlib.report.tables import Html, table
 
+P = ParamSpec("P")
 LONGEST = 120  # characters of a configuration
 YES = {True: "yes", False: "NO", None: "–"}
 
@@ -75,10 +79,19 @@ def counts_said() -> Markdown:
     )
 
 
-def ram(model: str) -> Html | Markdown:
+def _of_estimates(shown: Callable[P, Html]) -> Callable[P, Html | Markdown]:
+    """A table of the memory estimates; in its place how to make them, where there are none."""
+
+    @functools.wraps(shown)
+    def told(*given: P.args, **named: P.kwargs) -> Html | Markdown:
+        return not_measured("survey_memory") if benchmark("survey_memory") is None else shown(*given, **named)
+
+    return told
+
+
+@_of_estimates
+def ram(model: str) -> Html:
     """The RAM column for T5-Large, T5-3B or T5-11B beside our estimates."""
-    if benchmark("survey_memory") is None:
-        return not_measured("survey_memory")
     rows = memory.table().query("model == @model")
     shown = pd.DataFrame(
         {
@@ -100,10 +113,9 @@ def ram(model: str) -> Html | Markdown:
     )
 
 
-def ram_agreement() -> Html | Markdown:
+@_of_estimates
+def ram_agreement() -> Html:
     """How near the estimates are, by model."""
-    if benchmark("survey_memory") is None:
-        return not_measured("survey_memory")
     found = memory.agreement(memory.table()).rename(
         columns={
             "median": "off by, median %",
@@ -117,20 +129,18 @@ def ram_agreement() -> Html | Markdown:
     return table(found, caption="How far estimates and printed memory are apart", formats=formats)
 
 
-def ram_besides() -> Html | Markdown:
+@_of_estimates
+def ram_besides() -> Html:
     """Two methods with what the survey's programs kept beyond the estimate."""
-    if benchmark("survey_memory") is None:
-        return not_measured("survey_memory")
     found = memory.besides(memory.table())
     shown = found.rename(columns={"printed": "RAM, paper", "estimated": "estimate, GiB", "more": "besides"})
     formats = dict.fromkeys(("RAM, paper", "estimate, GiB", "besides", "together"), ".1f")
     return table(shown, caption="With the optimizer's copy, and with the products that are built", formats=formats)
 
 
-def ram_impossible() -> Html | Markdown:
+@_of_estimates
+def ram_impossible() -> Html:
     """How many printed numbers leave no room for weights, gradients and moments, by their width."""
-    if benchmark("survey_memory") is None:
-        return not_measured("survey_memory")
     shown = memory.impossible(memory.table()).rename(
         columns={
             "below16": "too little in 16 bits",
@@ -148,10 +158,9 @@ def ram_impossible() -> Html | Markdown:
     )
 
 
-def ram_disputed() -> Html | Markdown:
+@_of_estimates
+def ram_disputed() -> Html:
     """What the RAM column says of the counts that are not those of their configuration."""
-    if benchmark("survey_memory") is None:
-        return not_measured("survey_memory")
     found = memory.disputed(memory.table())
     shown = pd.DataFrame(
         {

@@ -165,7 +165,7 @@ def choices(records: Sequence[dict]) -> Html:
         {
             "method": point.label,
             "test score": Spread(point.score.mean, None, 1, (), (point.score.low, point.score.high)),
-            **({suites.TITLES.get(name, name.upper()): one.mean for name, one in point.tasks.items()} if several else {}),
+            **({suites.title(name): one.mean for name, one in point.tasks.items()} if several else {}),
             "level with the highest": _yes(point in level),
             "stored": point.stored,
             "memory": point.memory,
@@ -263,7 +263,7 @@ def about_the_tasks(records: Results) -> Html:
         task, ends = get_task(name), {label: reached.get(label, {}).get(name) for label in ("HeadOnly", "Full")}
         rows.append(
             {
-                "task": suites.TITLES.get(name, name.upper()),
+                "task": suites.title(name),
                 "what is asked": task.title,
                 "classes": str(len(task.labels)) if task.labels else f"a score, {task.low:g} to {task.high:g}",
                 "scored by": suites.METRICS[task.metric],
