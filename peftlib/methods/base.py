@@ -221,6 +221,13 @@ class Attachment:
         if make is not None:
             self.share(HEAD, make, kept=False, once=True)
 
+    @torch.no_grad()
+    def take_heads(self, given: dict[str, Tensor]) -> None:
+        """Begin with the heads that a delta has."""
+        for name, p in self.model.heads.named_parameters(prefix="heads"):
+            if name in given:
+                p.copy_(given[name])
+
     def tensors(self) -> list[nn.Parameter]:
         """Trainable parameters of this method, each once."""
         modules = [edit for _, edit in self.edits] + self.shared
@@ -536,9 +543,9 @@ def go_on(method: Method, at: Attachment, given: Sequence[dict[str, Tensor]]) ->
                 f"{method} cannot go on from its start: {short(name)} is {here} here and {there} there; begin from a run "
                 "of the same method and size, and of the same task or with start_task, where tasks have their own"
             )
-    heads = {name: p for name, p in at.model.heads.named_parameters(prefix="heads") if name in theirs}
-    for name, tensor in (ours | heads).items():
+    for name, tensor in ours.items():
         tensor.copy_(theirs[name])
+    at.take_heads(theirs)
 
 
 def _plain(value: Any) -> Any:

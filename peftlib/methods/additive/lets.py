@@ -28,7 +28,7 @@ from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
 from peftlib.methods.base import Attachment, Method, require
 from peftlib.methods.reparametrized.fastfood import full_precision
-from peftlib.methods.selective.sparse import SparseDelta, largest, spread
+from peftlib.methods.selective.sparse import SparseDelta, gradients, largest
 from peftlib.parametrized import Place
 
 
@@ -79,22 +79,14 @@ class LeTSLike(SparseDelta, Method):
         """
         at.train(())  # marks nothing, but is refused under PerTask
         at.share("late", Late(at.shape.width, self.hidden))
-        k, among = self.kept(at.shape), sum(tensor.numel() for tensor, _ in self._candidates(at))
+        k, among = self.kept(at.shape), sum(tensor.numel() for tensor, _ in self.candidates(at))
         if k > among:
             raise UsageError(
                 f"{self}: {k:,} weights are more than the {among:,} of the last {self.layers} blocks' linear layers: use "
                 "more blocks, or a smaller fraction"
             )
 
-    def assume(self, at: Attachment) -> None:
-        """On a model of shapes: the same share of every tensor that there is to choose from."""
-        found = self._candidates(at)
-        numbers = spread([tensor.numel() for tensor, _ in found], self.kept(at.shape))
-        self.register(
-            at, [(p, torch.zeros(n, dtype=torch.int32, device=t.device)) for (t, p), n in zip(found, numbers, strict=True)]
-        )
-
-    def _candidates(self, at: Attachment) -> list[tuple[Tensor, list[Place]]]:
+    def candidates(self, at: Attachment) -> list[tuple[Tensor, list[Place]]]:
         """The weights to choose from, with their places."""
         depths = {"encoder": at.shape.encoder_layers, "decoder": at.shape.decoder_layers}
         if self.layers > min(depth for depth in depths.values() if depth):
@@ -106,17 +98,10 @@ class LeTSLike(SparseDelta, Method):
 
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """Choose the weights to train by what leaving them out would change."""
-        found, model = self._candidates(at), at.model
+        found = self.candidates(at)
         tensors = [tensor.requires_grad_(True) for tensor, _ in found]
-        total, training = [torch.zeros_like(t, requires_grad=False) for t in tensors], model.training
-        model.eval()
-        for _, (task, batch) in zip(range(self.batches), batches, strict=False):
-            inputs = {name: t for name, t in batch.items() if name != "labels"}
-            with torch.backends.cudnn.flags(enabled=False):  # whose LSTM gives no gradients outside training
-                loss = model.loss(task, model(task, inputs), batch["labels"])
-            for sum_, gradient in zip(total, torch.autograd.grad(loss, tensors), strict=True):
-                sum_ += gradient
-        model.train(training)
+        first = ((task, batch, 1.0) for _, (task, batch) in zip(range(self.batches), batches, strict=False))
+        total = gradients(at.model, tensors, first)
         for tensor in tensors:
             tensor.requires_grad_(False)
         chosen = largest([(t.detach() * g).abs() for t, g in zip(tensors, total, strict=True)], self.kept(at.shape))

@@ -18,7 +18,7 @@ optimizer has no states of what is pruned. A delta holds the values and the mask
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ from peftlib.errors import UsageError
 from peftlib.methods.adapters.bottleneck import INITS, AfterSublayer
 from peftlib.methods.adapters.houlsby import Houlsby
 from peftlib.methods.base import Attachment, require
-from peftlib.methods.selective.sparse import largest, spread
+from peftlib.methods.selective.sparse import gradients, largest, spread
 from peftlib.tensorfiles import unpacked
 
 SCORES = ("snip", "magnitude", "random")
@@ -137,7 +137,7 @@ class SparseAdapter(Houlsby):
         if self.score == "random":
             scores = [torch.rand_like(w, requires_grad=False) for w in weights]
         elif self.score == "snip":
-            found = _gradients(at, weights, batches, self.examples)
+            found = gradients(at.model, weights, _first(batches, self.examples, at.task))
             scores = [(g * w.detach()).abs() for g, w in zip(found, weights, strict=True)]
         if not any(score.any() for score in scores):
             raise UsageError(
@@ -197,23 +197,14 @@ class SparseAdapter(Houlsby):
         return norms | {(at.slot, at.task): self.trainable(at) - sum(norms.values())}
 
 
-def _gradients(
-    at: Attachment, weights: list[Tensor], batches: Iterable[tuple[str, dict[str, Tensor]]], limit: int
-) -> list[Tensor]:
-    """Sums over the first examples of the gradients of their losses, of this copy's task if it has one. Leaves the model
-    as it was."""
-    model, training = at.model, at.model.training
-    total = [torch.zeros_like(w, requires_grad=False) for w in weights]
-    model.eval()  # no dropout: its noise is not the data's
+def _first(
+    batches: Iterable[tuple[str, dict[str, Tensor]]], limit: int, own: str | None
+) -> Iterator[tuple[str, dict[str, Tensor], float]]:
+    """The first examples of the batches, of one task alone if a copy has its own, each batch with how many there are."""
     for task, batch in batches:
+        if limit == 0:
+            return
         rows = min(len(batch["labels"]), limit)
-        if rows == 0 or at.task not in (None, task):
-            continue
-        inputs = {name: tensor[:rows] for name, tensor in batch.items()}
-        labels = inputs.pop("labels")
-        loss = rows * model.loss(task, model(task, inputs), labels)
-        for t, g in zip(total, torch.autograd.grad(loss, weights), strict=True):
-            t += g
-        limit -= rows
-    model.train(training)
-    return total
+        if rows and own in (None, task):
+            yield task, {name: tensor[:rows] for name, tensor in batch.items()}, rows
+            limit -= rows

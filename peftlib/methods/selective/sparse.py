@@ -7,7 +7,7 @@ It is kept as v and its indices, int32 within each tensor: 2 k numbers.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ from peftlib.parametrized import Place
 
 if TYPE_CHECKING:
     from peftlib.methods.base import Attachment
+    from peftlib.model import Tuned
 
 
 class SparseChange(nn.Module):
@@ -51,9 +52,13 @@ class SparseDelta:
         """k."""
         return max(1, round(self.fraction * shape.total))
 
+    def candidates(self, at: Attachment) -> list[tuple[Tensor, list[Place]]]:
+        """The tensors to choose from, with their places."""
+        return parametrized.own_tensors(at.model.backbone)
+
     def assume(self, at: Attachment) -> None:
-        """On a model of shapes: the same share of every tensor."""
-        found = parametrized.own_tensors(at.model.backbone)
+        """On a model of shapes: the same share of every tensor that there is to choose from."""
+        found = self.candidates(at)
         numbers = spread([tensor.numel() for tensor, _ in found], self.kept(at.shape))
         empty = [
             torch.zeros(n, dtype=torch.int32, device=tensor.device) for (tensor, _), n in zip(found, numbers, strict=True)
@@ -118,6 +123,23 @@ def _is_mask(indices: Tensor, size: int) -> bool:
     if indices.dtype != torch.int32 or indices.ndim != 1:
         return False
     return bool((indices.diff() > 0).all() and (indices >= 0).all() and (indices < size).all())
+
+
+def gradients(
+    model: Tuned, tensors: Sequence[Tensor], batches: Iterable[tuple[str, dict[str, Tensor], float]]
+) -> list[Tensor]:
+    """Sums over batches (task, inputs with labels, weight) of the gradients of their mean losses, each times its weight.
+    Leaves the model as it was."""
+    total, training = [torch.zeros_like(t, requires_grad=False) for t in tensors], model.training
+    model.eval()  # no dropout: its noise is not the data's
+    with torch.backends.cudnn.flags(enabled=False):  # whose LSTM gives no gradients outside training
+        for task, batch, weight in batches:
+            inputs = {name: t for name, t in batch.items() if name != "labels"}
+            loss = weight * model.loss(task, model(task, inputs), batch["labels"])
+            for sum_, gradient in zip(total, torch.autograd.grad(loss, tensors), strict=True):
+                sum_ += gradient
+    model.train(training)
+    return total
 
 
 def spread(sizes: list[int], k: int) -> list[int]:

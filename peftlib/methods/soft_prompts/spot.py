@@ -71,12 +71,9 @@ class SPoT(Method):
             UsageError: several runs are given, or one without a prompt of this size.
         """
         ((_, edit),) = at.edits
-        source = prompts(self, at, given, 1)[0]
-        heads = {name: p for name, p in at.model.heads.named_parameters(prefix="heads") if name in given[0]}
         with torch.no_grad():
-            edit.P.copy_(source)
-            for name, p in heads.items():
-                p.copy_(given[0][name])
+            edit.P.copy_(prompts(self, at, given, 1)[0])
+        at.take_heads(given[0])
 
     def formula(self, shape: Shape) -> int:
         return self.prompt.formula(shape)
