@@ -24,7 +24,7 @@ from fractions import Fraction
 import numpy as np
 from transformers import PreTrainedConfig
 
-from peftlib.accounting.estimate import Moves, Step, _inputs, _model, training_step
+from peftlib.accounting.estimate import Moves, Step, step_inputs, step_model, training_step
 from peftlib.accounting.polynomials import ALIGNED, FIELDS, Monomial, Poly
 from peftlib.backbones import SHAPES, from_config
 from peftlib.errors import UsageError
@@ -143,8 +143,8 @@ def trace(case: Case, name: str, precision: str) -> _Traced:
 
     def step(depths: Sequence[int]) -> Step:
         body = from_config(_primes(config, *depths), "meta")
-        model = _model(case.expression, body, 1, precision, 0.1, 0.0, "heads").train()
-        return training_step(model, _inputs(OF["B"], LENGTH, 0), precision, "cuda")
+        model = step_model(case.expression, body, 1, precision, 0.1, 0.0, "heads").train()
+        return training_step(model, step_inputs(OF["B"], LENGTH, 0), precision, "cuda")
 
     deeper = [] if case.whole else [[d + (i == j) for j, d in enumerate(depths)] for i in range(len(depths))]
     return _Traced([step(depths), *map(step, deeper)], depths, "n" in case.free)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from peftlib.accounting.counting import shape_model
-from peftlib.accounting.estimate import Emulated, _inputs, _model, training_step
+from peftlib.accounting.estimate import Emulated, step_inputs, step_model, training_step
 from peftlib.anatomy import walk
 from peftlib.errors import UsageError
 
@@ -56,11 +56,11 @@ def effects(method: str, backbone: str, batch: int, length: int, precision: str 
     Raises:
         UsageError: a method or backbone that cannot be used.
     """
-    model = _model(method, backbone, 1, precision, 0.1, 0.0, "heads").train()
+    model = step_model(method, backbone, 1, precision, 0.1, 0.0, "heads").train()
     counts, places = model.counts(), ", ".join(sorted(_places(model)))
     forward = _forward_flops(model, batch, length, precision)
     blocks, passed = _watch(model)
-    step = training_step(model, _inputs(batch, length, 0), precision, DEVICE)
+    step = training_step(model, step_inputs(batch, length, 0), precision, DEVICE)
     return Effects(
         counts.trainable,
         counts.stored,
@@ -92,7 +92,7 @@ def _places(model: Tuned) -> set[str]:
 def _forward_flops(model: Tuned, batch: int, length: int, precision: str) -> int:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter, Emulated(precision, DEVICE):
-        model(model.tasks[0], _inputs(batch, length, 0))
+        model(model.tasks[0], step_inputs(batch, length, 0))
     return int(counter.get_total_flops())
 
 

@@ -206,7 +206,7 @@ class Saved:
         return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
 
 
-def _model(
+def step_model(
     method: str | Expression,
     backbone: str | PreTrainedModel,
     tasks: int | Sequence[str],
@@ -215,6 +215,8 @@ def _model(
     attention_dropout: float,
     form: str,
 ) -> Tuned:
+    """A model of shapes as it is trained: what a look at data would choose is in place, weights have the precision's types.
+    The arguments are those of `estimate`; form: of `Tuned`."""
     model = shape_model(method, backbone, tasks, form, dropout=dropout)
     with torch.device("meta"):
         model.assume()
@@ -224,7 +226,8 @@ def _model(
     return model.store_frozen(torch.bfloat16) if precision == "bf16" else model
 
 
-def _inputs(batch: int, length: int, answer: int) -> dict[str, Tensor]:
+def step_inputs(batch: int, length: int, answer: int) -> dict[str, Tensor]:
+    """A batch of shapes: (batch, length), and answers (batch, answer) unless that is 0."""
     ones = torch.ones(batch, length, dtype=torch.long, device="meta")
     answers = {"answers": torch.ones(batch, answer, dtype=torch.long, device="meta")} if answer else {}
     return {"input_ids": ones, "attention_mask": ones.clone(), **answers}
@@ -288,12 +291,12 @@ def estimate(
     """
     _check(batch, length, precision, device, answer)
     form = "text" if answer else "heads"
-    model = _model(method, backbone, tasks, precision, dropout, attention_dropout, form).train()
+    model = step_model(method, backbone, tasks, precision, dropout, attention_dropout, form).train()
     model.require_training()
     if (room := model.anatomy.positions) is not None and length > room:
         raise UsageError(f"cannot estimate with length {length}: {backbone} has {room} positions")
     flops = FlopCounterMode(display=False)
-    step = training_step(model, _inputs(batch, length, answer), precision, device, flops)
+    step = training_step(model, step_inputs(batch, length, answer), precision, device, flops)
     return Estimate(
         str(model.method),
         backbone,
@@ -412,8 +415,8 @@ def _estimate_run(run: Run, batch: int, length: int, answer: int) -> int:
         attention_dropout=recipe.attention_dropout,
         answer=answer,
     )
-    model = _model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0, recipe.form).eval()
+    model = step_model(run.method, run.backbone, run.tasks, recipe.precision, recipe.dropout, 0.0, recipe.form).eval()
     with torch.no_grad(), Live([*model.parameters(), *model.buffers()]) as live, Emulated(recipe.precision, device):
-        model(model.tasks[0], _inputs(EVAL_BATCH, length, answer))
+        model(model.tasks[0], step_inputs(EVAL_BATCH, length, answer))
     kept = sum(_sizes(model.delta().values())) if device == "cpu" and recipe.epochs > 1 else 0
     return kept + max(step.peak, step.weights + step.optimizer + highest(live.moves))
