@@ -94,6 +94,7 @@ def test_the_seed_decides_every_bit(precision):
         "GaLore(rank=8, gap=5, scale=1.0)",
         "PrefixTuning(length=3, mlp=8)",
         "AdaMix(bottleneck=2, experts=3)",
+        "LST(reduction=2, skip=0)",
         "HeadOnly()",
     ],
 )

@@ -32,7 +32,7 @@ from peftlib.errors import PeftlibError, UsageError
 from peftlib.methods.base import Step
 from peftlib.model import Tuned
 from peftlib.records import Run
-from peftlib.training import fits, metrics
+from peftlib.training import fits, kept, metrics
 from peftlib.training.encoding import IGNORED, Encoded
 from peftlib.training.speed import speed_up
 
@@ -288,11 +288,25 @@ class Trainer:
         if self.recipe.precision == "bf16":
             self.model.store_frozen(torch.bfloat16)
         # A frozen encoder gives the same features every epoch: run it once.
-        self.features = {}
+        self.features: dict[str, dict[str, Tensor]] = {}
         if self.model.encoder_is_frozen:
             self.features = {
                 split: {n: self._encode(d) for n, d in by_task.items()} for split, by_task in self.data.items()
             }
+        self.bottom = kept.Bottom(self.model)
+        self.kept: dict[tuple[str, str], kept.States] = {}  # by split and task
+        if self.bottom.blocks and not self.features and self.recipe.epochs > 1:
+            self._keep_states()
+
+    def _keep_states(self) -> None:
+        """What the part below all that is trained gives of the rows that every epoch runs, as far as there is room."""
+        room = kept.LIMIT
+        for split in ("train", "validation"):
+            for name, data in self.data[split].items():
+                if (needed := self.bottom.nbytes(data)) <= room:
+                    room -= needed
+                    with self._autocast():
+                        self.kept[split, name] = self.bottom.states(data, EVAL_BATCH, self.device)
 
     @torch.no_grad()
     def _encode(self, data: Encoded) -> Tensor:
@@ -312,7 +326,7 @@ class Trainer:
             return self.model.head(name, self.features[split][name][rows])
         batch = self.data[split][name].batch(rows, self.device)
         batch.pop("labels")
-        with self._autocast():
+        with self._autocast(), self.bottom.given(self.kept.get((split, name)), rows):
             return self.forward(name, batch)
 
     def _trained_on(self, name: str, rows: list[int], index: int, total: int) -> Step:
@@ -323,7 +337,7 @@ class Trainer:
             return Step(name, {}, labels, (self._outputs("train", name, rows),), index, total)
         batch = data.batch(rows, self.device)
         labels = batch.pop("labels")
-        with self._autocast():
+        with self._autocast(), self.bottom.given(self.kept.get(("train", name)), rows):
             return self.model.step(name, batch, labels, index, total, self.forward)
 
     def _autocast(self) -> torch.autocast:
@@ -336,6 +350,7 @@ class Trainer:
     def _epoch(self, epoch: int, optimizer, scheduler, total: int) -> dict:
         schedule = self.schedule(epoch)
         self.model.train()
+        self.bottom.without_dropout()
         loss_sum = torch.zeros((), device=self.device)
         accumulate, seen, started = self.recipe.accumulate, 0, time.perf_counter()
         bar = tqdm(
