@@ -184,7 +184,8 @@ def test_pages_say_how_the_batches_of_several_tasks_were_drawn():
     [
         ("adaptbert/learning_rates", "adaptbert/rates_near"),
         ("adaptbert/rates_near", "adaptbert/table3"),
-        ("compacter/table4", "compacter/table1"),
+        ("compacter/table4", "compacter/rates_near"),
+        ("compacter/rates_near", "compacter/table1"),
         ("compacter/table5", "compacter/table7"),
         ("compacter/table10", "compacter/table9"),
         ("compacter/table11", "compacter/table2"),

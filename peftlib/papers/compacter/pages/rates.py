@@ -17,7 +17,7 @@ from peftlib.report.tables import frame, rate_grid
 
 GRID = (3e-5, 3e-4, 3e-3, 3e-2, 3e-1)  # the paper's, appendix A
 OTHERS = ("method", "best, paper", "best, ours", "used", "agree", "at the edge", "paper's rate costs")  # but the scores
-SERVES = {"table4": "table1", "table5": "table7", "table10": "table9", "table11": "table2"}  # search -> its scores
+SERVES = {"table4": "rates_near", "table5": "table7", "table10": "table9", "table11": "table2"}  # search -> what it is for
 DARK = 10  # points below a method's best at which the figure is darkest
 
 
@@ -38,7 +38,7 @@ def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
     Args:
         name: "table4", "table5", "table10" or "table11".
         source: records of the search.
-        preset: whose rates are used in the table of scores that the search is for.
+        preset: whose rates are used in what the search is for.
 
     Returns:
         ``method``; one column a rate, the mean validation score there out of 100 or "diverged"; ``best, paper``; ``best,
