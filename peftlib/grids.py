@@ -154,6 +154,7 @@ def make_run(
     given: dict[str, Any] = {
         "lr": preset.learning_rate(method),
         "epochs": preset.epochs,
+        "epoch_steps": preset.epoch_steps,
         "batch_size": preset.batch_size,
         "max_length": preset.max_length,
         "form": preset.form,

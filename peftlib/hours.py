@@ -71,7 +71,8 @@ class Speeds:
             if record["machine"]["device"] != most:
                 continue
             run, examples = records.run_of(record), sum(epoch["examples"] for epoch in record["history"])
-            self._examples[_data_of(run)] = record["history"][0]["examples"]
+            if not run.recipe.epoch_steps:
+                self._examples[_data_of(run)] = record["history"][0]["examples"]
             speeds = (record["examples_per_second"], examples / max(_wall(record), record["seconds"], 1e-9))
             for name, what in ALIKE.items():
                 self._known[name, _setting(run), *what(run)].append(speeds)
@@ -86,6 +87,8 @@ class Speeds:
 
     def examples(self, run: Run) -> int | None:
         """An epoch of a run in examples, at most; None where its data has not been seen and it takes all of it."""
+        if run.recipe.epoch_steps:
+            return run.recipe.epoch_steps * run.recipe.accumulate * run.recipe.batch_size
         if _data_of(run) in self._examples:
             return self._examples[_data_of(run)]
         sizes = [most_rows(task, "train", run.source, run.limits[0]) for task in run.tasks]

@@ -30,7 +30,7 @@ class Preset:
     grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
     whichever of bf16 and fp32 the machine computes faster (`peftlib.grids.native_precision`); a run's recipe holds what
     that was. suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training
-    sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs): see
+    sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs), epoch_steps: see
     `peftlib.records.Recipe`. backbones: what differs wherever an experiment changes to such a backbone, field by field;
     changes: what differs for a paper or for one of its experiments; see `at`. undecidable: of an experiment that is not
     trained, why nothing could be decided at any size that fits; its other fields are the size that would.
@@ -61,12 +61,14 @@ class Preset:
     sampling: Literal["proportional", "round_robin", "temperature"] = "proportional"
     backbones: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    epoch_steps: int | None = None
     undecidable: str = ""
 
     def __post_init__(self) -> None:
         conform_fields(self, f"preset {short(self.name)}")
         counts: dict[str, Iterable[int | None]] = {
             "epochs": [self.epochs],
+            "epoch_steps": [self.epoch_steps],
             "batch_size": [self.batch_size],
             "runs_per_job": [self.runs_per_job],
             "trials": [self.trials],

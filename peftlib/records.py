@@ -61,10 +61,11 @@ class RecordError(PeftlibError):
 class Recipe:
     """How a run is trained.
 
-    lr: peak learning rate. epochs: passes over the (limited) training data. warmup: fraction of all steps, then linear
-    decay to zero. attention_dropout: on attention weights; at 0 the fused attention kernel can run, a tenth faster on a
-    CPU. sampling: "proportional" (every example once an epoch), "round_robin" or "temperature" (see
-    `peftlib.data.sampling`). precision: "fp32" or "bf16" (autocast; frozen weights stored in bf16). form: "heads" (a
+    lr: peak learning rate. epochs: passes over the (limited) training data; with `epoch_steps`, so many optimizer steps
+    each, however much data there is: a budget in steps is their product, and each ends with an evaluation. warmup: fraction
+    of all steps, then linear decay to zero. attention_dropout: on attention weights; at 0 the fused attention kernel can
+    run, a tenth faster on a CPU. sampling: "proportional" (every example once an epoch), "round_robin" or "temperature"
+    (see `peftlib.data.sampling`). precision: "fp32" or "bf16" (autocast; frozen weights stored in bf16). form: "heads" (a
     linear head a task) or "text" (an encoder-decoder writes the answer).
     """
 
@@ -83,12 +84,14 @@ class Recipe:
     temperature: float = 1.0
     sort_by_length: bool = True
     form: Literal["heads", "text"] = later("heads")
+    epoch_steps: int | None = later(None)
 
     def __post_init__(self) -> None:
         conform_fields(self, "recipe")
         checks = {
             "lr": 0 < self.lr < 10,
             "epochs": self.epochs >= 1,
+            "epoch_steps": self.epoch_steps is None or self.epoch_steps >= 1,
             "batch_size": self.batch_size >= 1,
             "accumulate": self.accumulate >= 1,
             "warmup": 0 <= self.warmup < 1,

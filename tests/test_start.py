@@ -36,19 +36,21 @@ def test_published_records_keep_their_digests():
     assert len(found) > 800
 
 
-@pytest.mark.parametrize("later", [{"start": (run(),)}, {"start": (run(),), "start_task": "sst"}, {"form": "text"}])
+@pytest.mark.parametrize(
+    "later", [{"start": (run(),)}, {"start": (run(),), "start_task": "sst"}, {"form": "text"}, {"epoch_steps": 5}]
+)
 def test_a_later_field_is_part_of_the_digest_unless_it_is_at_its_default(later):
     base, fields = (
         run(tasks=("sts",)),
         {f.name: f for f in dataclasses.fields(Run)} | {f.name: f for f in dataclasses.fields(Recipe)},
     )
     assert all(records.LATER in fields[name].metadata for name in later)
-    recipe = dataclasses.replace(base.recipe, **{n: v for n, v in later.items() if n == "form"})
-    other = dataclasses.replace(base, recipe=recipe, **{n: v for n, v in later.items() if n != "form"})
+    of_recipe = {n: v for n, v in later.items() if n in {f.name for f in dataclasses.fields(Recipe)}}
+    recipe = dataclasses.replace(base.recipe, **of_recipe)
+    other = dataclasses.replace(base, recipe=recipe, **{n: v for n, v in later.items() if n not in of_recipe})
     assert other.digest != base.digest
-    back = dataclasses.replace(
-        other, start=(), start_task="", recipe=dataclasses.replace(recipe, form=fields["form"].default)
-    )
+    defaults = {n: fields[n].default for n in of_recipe}
+    back = dataclasses.replace(other, start=(), start_task="", recipe=dataclasses.replace(recipe, **defaults))
     assert back.digest == base.digest
 
 

@@ -115,6 +115,28 @@ def test_killed_and_taken_up_again_gives_the_same_bits(method, tmp_path, monkeyp
     assert [left.name for left in tmp_path.iterdir()] == ["checkpoint.pt"]  # until its record is written
 
 
+def test_a_budget_in_steps_is_kept_whatever_there_is_of_data(tmp_path, monkeypatch):
+    budget = {"epoch_steps": 5, "epochs": 2, "accumulate": 2, "sampling": "temperature", "temperature": 10.0}
+    wanted, checkpoint = run("HeadOnly()", limits=(40, 16, 16), **budget), tmp_path / "checkpoint.pt"
+    trainer = Trainer(wanted, checkpoint, progress=False)
+    for epoch in (1, 2):
+        schedule = trainer.schedule(epoch)
+        assert len(schedule) == 5 * 2, "batches"
+        for task in wanted.tasks:
+            taken = [batch for name, batch in schedule if name == task]
+            size = -(-40 // 16)
+            for start in range(0, len(taken) - size + 1, size):  # every row once in each pass over the data,
+                assert sorted(row for batch in taken[start : start + size] for row in batch) == list(range(40))
+            assert len(taken) < 2 * size or taken[:size] != taken[size : 2 * size], "in another order each time"
+    assert max(sum(name == task for name, _ in trainer.schedule(1)) for task in wanted.tasks) > 3
+    whole = numbers(fit(wanted))
+    assert [entry["epoch"] for entry in whole[0]] == [1, 2]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, epoch=2)
+        fit(wanted, checkpoint)
+    assert numbers(fit(wanted, checkpoint)) == whole
+
+
 def test_a_checkpoint_that_saves_little_time_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         kill_in(monkeypatch, epoch=2)

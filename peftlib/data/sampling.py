@@ -74,19 +74,18 @@ def task_order(
 
 
 def batches(
-    lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, epoch: int, sort: bool = True
+    lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, epoch: int, sort: bool = True, passes: int = 0
 ) -> list[list[int]]:
-    """The rows of each batch of one epoch: every row exactly once, the same for the same seed and epoch.
+    """The rows of each batch of one epoch: every row exactly once, the same for the same seed, epoch and pass. passes: over
+    all rows that came before in the same epoch.
 
-    Rows are shuffled; with ``sort`` they are then sorted by length inside buckets of 50 batches, so that a batch
-    wastes little padding
-    while its company still changes from epoch to epoch; the batches are shuffled again. The batch that is not full, if
-    any, is
-    among them.
+    Rows are shuffled; with ``sort`` they are then sorted by length inside buckets of 50 batches, so that a batch wastes
+    little padding while its company still changes from epoch to epoch; the batches are shuffled again. The batch that is
+    not full, if any, is among them.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UsageError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
-    rng = _generator("batches", seed, epoch)
+    rng = _generator("batches", seed, epoch, *([passes] if passes else []))
     rows = np.argsort(rng.random(len(lengths)), kind="stable")
     if sort:
         sizes, bucket = np.asarray(lengths), BUCKET * batch_size

@@ -99,6 +99,7 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
     """wanted: the runs of the page's experiment; without any, sizes and epochs are the preset's."""
     limits = {run.limits for run in wanted} or {preset.limits}
     epochs = {run.recipe.epochs for run in wanted} or {preset.epochs}
+    steps = {run.recipe.epoch_steps for run in wanted} - {None} or {preset.epoch_steps} - {None}
     precisions = {run.recipe.precision for run in wanted} or {preset.precision} - {"auto"} or PRECISIONS
     sizes = [_either(split) for split in zip(*limits, strict=True)]
     rows = {
@@ -108,7 +109,8 @@ def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
         f"{sizes[2]} to test",
         "rows": "all" if preset.rows is None else f"the first {preset.rows} of each experiment; the others are not run",
         "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
-        "budget": f"epochs: {_either(epochs)}, batches of {preset.batch_size}, {preset.max_length} tokens, "
+        "budget": f"epochs: {_either(epochs)}{f' of {_either(steps)} steps' if steps else ''}, "
+        f"batches of {preset.batch_size}, {preset.max_length} tokens, "
         f"{' or '.join(sorted(precisions))}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }

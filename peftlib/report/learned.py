@@ -123,7 +123,16 @@ def to_beat(run: Run, task: str, split: str = "test") -> float | None:
 def _budget(run: Run) -> tuple:
     """What a head alone must share with a run to be its measure."""
     recipe = run.recipe
-    return run.tasks, run.backbone, run.source, run.limits, recipe.epochs, recipe.max_length, recipe.form
+    return (
+        run.tasks,
+        run.backbone,
+        run.source,
+        run.limits,
+        recipe.epochs,
+        recipe.epoch_steps,
+        recipe.max_length,
+        recipe.form,
+    )
 
 
 def _head(preset: str, run: Run, key: str) -> float | None:

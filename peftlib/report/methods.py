@@ -177,7 +177,9 @@ def recipe(records: Results, preset: Preset) -> Html:
     """How this page's runs were trained, the first task's. records: of one row, with what was asked for."""
     run, made = records.wanted[0], records[0] if records else None
     examples = made["history"][0]["examples"] if made else run.limits[0]
-    batches = None if examples is None else -(-examples // run.recipe.batch_size) * run.recipe.epochs
+    batches = (
+        None if examples is None else (run.recipe.epoch_steps or -(-examples // run.recipe.batch_size)) * run.recipe.epochs
+    )
     row = {
         "learning rate": f"{run.recipe.lr:g}",
         "steps": batches,

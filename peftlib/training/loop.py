@@ -223,21 +223,29 @@ class Trainer:
     def schedule(self, epoch: int) -> list[tuple[str, list[int]]]:
         """The (task, row numbers) of every batch of an epoch; depends on the seed and the epoch alone."""
         r, seed = self.recipe, self.run.seed
-        queues = {
-            name: sampling.batches(d.lengths, r.batch_size, seed, epoch, sort=r.sort_by_length)
-            for name, d in self.data["train"].items()
-        }
+        queues = {name: self._batches(name, epoch) for name in self.data["train"]}
         sizes = {name: len(q) for name, q in queues.items()}
-        order = sampling.task_order(sizes, r.sampling, sum(sizes.values()), r.temperature, seed * 1000 + epoch)
+        steps = r.epoch_steps * r.accumulate if r.epoch_steps else sum(sizes.values())
+        order = sampling.task_order(sizes, r.sampling, steps, r.temperature, seed * 1000 + epoch)
         taken = dict.fromkeys(queues, 0)
         out = []
         for name in order:  # a task drawn more often than it has batches starts over
-            out.append((name, queues[name][taken[name] % sizes[name]]))
+            passes, i = divmod(taken[name], sizes[name])
+            if r.epoch_steps and passes and not i:
+                queues[name] = self._batches(name, epoch, passes)
+            out.append((name, queues[name][i]))
             taken[name] += 1
         return out
 
+    def _batches(self, name: str, epoch: int, passes: int = 0) -> list[list[int]]:
+        """The batches of a task in an epoch, in an order of their own. passes: over its data before in this epoch."""
+        r, lengths = self.recipe, self.data["train"][name].lengths
+        return sampling.batches(lengths, r.batch_size, self.run.seed, epoch, sort=r.sort_by_length, passes=passes)
+
     @property
     def steps_per_epoch(self) -> int:
+        if self.recipe.epoch_steps:
+            return self.recipe.epoch_steps
         batches = sum(-(-len(d) // self.recipe.batch_size) for d in self.data["train"].values())
         return -(-batches // self.recipe.accumulate)
 
