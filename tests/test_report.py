@@ -61,7 +61,9 @@ def synthetic(run: records.Run, score: float, stored: int = 1000) -> dict:
 
 def made(experiment: str, score=lambda run: 0.5, keep=lambda run: True, seeds: tuple[int, ...] = (0,)) -> study.Results:
     """Records of an experiment under the published preset, made up."""
-    preset = dataclasses.replace(grids.get_preset("published"), seeds=seeds)
+    preset = grids.get_preset("published")
+    own = preset.changes.get(experiment, {}) | {"seeds": list(seeds)}
+    preset = dataclasses.replace(preset, changes=preset.changes | {experiment: own})
     wanted = grids.runs(experiment, preset)
     return study.Results([synthetic(run, score(run)) for run in wanted if keep(run)], wanted)
 
