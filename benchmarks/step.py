@@ -1,26 +1,29 @@
 """Time and peak memory of a training step of every method, relative to full fine-tuning on the same backbone.
 
     python benchmarks/step.py                                            # MiniLM, 32 sequences of 32 tokens, both cores
-    python benchmarks/step.py --backbone t5-base --batch 16 --length 128 --precision bf16     # random weights, for a GPU
+    python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 32 --length 128 --output t5.json
+
+Backbones other than MiniLM have random weights.
 
 The methods of Compacter's Table 3 stand beside its ratios, and those that Hugging Face `peft` has too beside `peft`'s: the
-same adapter, handed over in `peft`'s format but for soft prompts. Each variant runs in a process of its own, all in turn,
-and the round is repeated: what else the machine does falls on each alike. Time is the median over steps and rounds, peak
-memory the process's highest use above that before the model was loaded. Training steps only: forward, backward, optimizer;
-a fixed random batch.
+same adapter, handed over in `peft`'s format but for soft prompts. Then all other rows of the comparison. Each variant runs
+in a process of its own, all in turn, and the round is repeated: what else the machine does falls on each alike. Time is the
+median over steps and rounds, peak memory the process's highest use above that before the model was loaded. Training steps
+only: forward, backward, optimizer; a fixed random batch. What a method would look for in data is anywhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -30,7 +33,11 @@ from peftlib import backbones, grids, interop, provenance
 from peftlib.accounting.memory import PeakMemory
 from peftlib.anatomy import Anatomy
 from peftlib.commandline import Parser, at_least, run, writable
+from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
+from peftlib.errors import UsageError, short
+from peftlib.expressions import names
+from peftlib.methods.base import Step
 from peftlib.model import Tuned
 from peftlib.training.speed import speed_up
 
@@ -56,6 +63,7 @@ METHODS = {
     "CompacterPlusPlus(n=4, bottleneck=24)": "Compacter++",
     **dict.fromkeys(PEERS, ""),
 }
+METHODS |= {method: "" for method in METHOD_RUNS.values() if method not in METHODS}
 FIRST, TOTAL = 110, 1000  # steps of the run that the measured ones belong to: where AdaLoRA's budget falls, on both sides
 
 
@@ -97,22 +105,24 @@ def plain(name: str) -> nn.Module:
     return backbones.load(name).model if name == "minilm" else backbones.from_config(backbones.SHAPES[name]())
 
 
-def child(args: argparse.Namespace) -> dict:
-    """Seconds of every step, and peak memory, of one variant."""
+def child(method: str, peer: Path | None, args: argparse.Namespace) -> dict:
+    """Seconds of every step, and peak memory, of one variant. peer: the folder that `peft` reads it from."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ids, labels = torch.randint(1000, 20_000, (args.batch, args.length)), torch.arange(args.batch, device=device) % 5
     inputs = {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
     with PeakMemory() as peak:
-        model, optimizer, forward = theirs(args, inputs) if args.peer else ours(args, inputs, labels)
+        made = theirs(method, peer, args, inputs) if peer else ours(method, args, inputs, labels)
+        model, optimizer, forward = made
         seconds = [one_step(forward, model, optimizer, labels, args.precision, i) for i in range(args.steps + 2)][2:]
     return {"seconds": seconds, "peak_bytes": peak.bytes}
 
 
-def ours(args: argparse.Namespace, inputs: dict, labels: Tensor) -> tuple:
+def ours(method: str, args: argparse.Namespace, inputs: dict, labels: Tensor) -> tuple:
     """The method on our side, as the training loop sets it up."""
-    model = Tuned(plain(args.backbone), args.child, [get_task("sst")])
+    model = Tuned(plain(args.backbone), method, [get_task("sst")])
+    model.assume()
     speed_up(model)
     model.anatomy.set_attention_dropout(0.0)
     model.to(inputs["input_ids"].device).train()
@@ -120,18 +130,18 @@ def ours(args: argparse.Namespace, inputs: dict, labels: Tensor) -> tuple:
         model.store_frozen(torch.bfloat16)
 
     def forward() -> tuple:
-        step = model.step("sst", inputs, labels)
+        step: Step = model.step("sst", inputs, labels, FIRST, TOTAL)
         return step.outputs, model.penalty(step)
 
     return model, model.optimizer(1e-4, 0.01), forward
 
 
-def theirs(args: argparse.Namespace, inputs: dict) -> tuple:
+def theirs(method: str, peer: Path, args: argparse.Namespace, inputs: dict) -> tuple:
     """The same with Hugging Face `peft`."""
     base = plain(args.backbone)
     width = Anatomy(base).shape.width
     Anatomy(base).set_attention_dropout(0.0)
-    model = Headed(taken(args.child, base, args.peer), width, 5).to(inputs["input_ids"].device).train()
+    model = Headed(taken(method, base, str(peer)), width, 5).to(inputs["input_ids"].device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     return model, torch.optim.AdamW(trained, lr=1e-4, fused=True), lambda: (model(inputs), None)
 
@@ -157,18 +167,25 @@ def one_step(forward: Callable, model: nn.Module, optimizer, labels: Tensor, pre
 
 # --- all of them ------------------------------------------------------------------------------------------------------
 def measure(method: str, peer: Path | None, args: argparse.Namespace) -> dict:
-    """Run one variant in a new process. peer: the folder that `peft` reads it from.
+    """Run one variant in a new process, a fork of one that has imported all there is and done nothing."""
+    apart = multiprocessing.get_context("forkserver")
+    apart.set_forkserver_preload(["__main__"])
+    with ProcessPoolExecutor(1, mp_context=apart) as pool:
+        return pool.submit(child, method, peer, args).result()
+
+
+def chosen(only: Iterable[str] | None) -> dict[str, str]:
+    """The rows of `METHODS` that have one of these methods alone; without any, and always full fine-tuning, all.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        UsageError: none has.
     """
-    command = [sys.executable, __file__, "--child", method, *(["--peer", str(peer)] if peer else [])]
-    for option in ("backbone", "batch", "length", "steps", "threads", "precision"):
-        command += [f"--{option}", str(getattr(args, option))]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)})
-    if done.returncode:
-        raise RuntimeError(f"{method} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if only is None:
+        return METHODS
+    for name in only:
+        if not any(names(method) == [name] for method in METHODS):
+            raise UsageError(f"no row is {short(name)} alone: expected methods, such as LoRA or LST")
+    return {m: row for m, row in METHODS.items() if names(m) == ["Full"] or (len(names(m)) == 1 and names(m)[0] in only)}
 
 
 def summary(rounds: list[dict]) -> dict:
@@ -189,18 +206,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=grids.native_precision())
     parser.add_argument("--output", type=writable, default=RESULT)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="the rows of these methods, and full fine-tuning")
     args = parser.parse_args(argv)
-    return run(parser.prog, lambda: json.dumps(child(args)) if args.child else compare(args))
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    return run(parser.prog, lambda: compare(args))
 
 
 def compare(args: argparse.Namespace) -> str:
     """All variants in turn, round by round; a method and its peer one after the other."""
-    load, variants = os.getloadavg()[0], [(m, peer) for m in METHODS for peer in (False, True)[: 1 + (m in PEERS)]]
+    load, methods = os.getloadavg()[0], chosen(args.only)
+    variants = [(m, peer) for m in methods for peer in (False, True)[: 1 + (m in PEERS)]]
     rounds: dict[tuple[str, bool], list[dict]] = {variant: [] for variant in variants}
     with tempfile.TemporaryDirectory() as handed:
-        folders = {method: Path(handed, str(i)) for i, method in enumerate(PEERS)}
+        folders = {method: Path(handed, str(i)) for i, method in enumerate(PEERS) if method in methods}
         for method, folder in folders.items():
             hand_over(method, args.backbone, folder)
         for number in range(args.rounds):
@@ -214,7 +232,7 @@ def compare(args: argparse.Namespace) -> str:
             "ours": summary(rounds[method, False]),
             "peft": summary(rounds[method, True]) if method in PEERS else None,
         }
-        for method, row in METHODS.items()
+        for method, row in methods.items()
     }
     options = {name: getattr(args, name) for name in ("backbone", "batch", "length", "steps", "rounds", "precision")}
     result = {**options, "methods": rows, "machine": provenance.surroundings(args.threads, load), **provenance.made()}
