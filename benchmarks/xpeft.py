@@ -1,4 +1,4 @@
-"""X-PEFT beside one Pfeiffer adapter: a training step at N = 100 and 400, its memory, and a batch of many profiles.
+"""X-PEFT beside one Pfeiffer adapter: a training step at N = 100, 200 and 400, its memory, and a batch of many profiles.
 
     python benchmarks/xpeft.py                                       # MiniLM, 32 sequences of 64 tokens, one thread
     python benchmarks/xpeft.py --backbone bert-base-uncased --batch 64 --length 128      # the paper's, random weights
@@ -32,9 +32,9 @@ from peftlib.serving import Profiles
 
 RESULT = Path(__file__).parent / "results" / "xpeft.json"
 ADAPTER, WARM_UP = "PfeifferFFN(bottleneck=48, activation='relu', init='bert')", 2
-SIZES = (100, 400)
+SIZES = (100, 200, 400)
 KINDS = {"soft": "XPEFT(adapters={})", "hard": "XPEFT(adapters={}, mask='hard')"}
-METHODS = {f"{kind} {n}": text.format(n) for n in SIZES for kind, text in KINDS.items()}
+METHODS = {"head alone": "HeadOnly()"} | {f"{kind} {n}": text.format(n) for n in SIZES for kind, text in KINDS.items()}
 OPTIONS = ("backbone", "batch", "length", "steps", "precision")
 
 

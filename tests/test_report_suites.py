@@ -163,7 +163,7 @@ def test_tables_are_shown_as_printed(name):
     assert ("without success" in shown) == (name == "table9") and ("best of six" in shown) == (name == "table1")
 
 
-DECLARED = [(paper, name) for paper in ("adaptbert", "compacter") for name in declared.declared(paper).tables]
+DECLARED = [(paper, name) for paper in ("adaptbert", "compacter", "xpeft") for name in declared.declared(paper).tables]
 
 
 @pytest.mark.parametrize(("paper", "name"), DECLARED)

@@ -14,7 +14,6 @@ from peftlib.errors import UsageError
 from peftlib.papers import paper_table
 from peftlib.papers.compacter import checks as compacter
 from peftlib.papers.compacter.checks import evidence as sources_of
-from peftlib.papers.compacter.pages.ledger import doubts
 from peftlib.report import arithmetic, verdicts
 from peftlib.report.averages import TEST_ROWS, margin, rows_tested
 from peftlib.report.conditions import listed
@@ -184,7 +183,7 @@ def test_without_records_only_counts_are_decided():
     assert set(ledger.index[ledger["verdict"].isin(("reproduced", "contradicted"))]) == counts - set(repeats)
     assert set(ledger.drop([*untestable, *counts, *repeats], errors="ignore")["verdict"]) == {"not run"}
     once = {"against": len(CONTRADICTED.keys() - repeats), "doubtful": len(DOUBTED - repeats.keys())}
-    assert doubts(CLAIMS.judged({})) == once
+    assert verdicts.doubts(CLAIMS.judged({})) == once
     found = verdicts.tally(ledger.reset_index())
     assert (found["judged"], found["repeats"]) == (len(ledger) - len(repeats), len(repeats))
     assert sum(found[name.replace(" ", "_")] for name in verdicts.OUTCOMES) == found["judged"]

@@ -29,6 +29,7 @@ from peftlib.schema import conform, near
 
 Split = Literal["validation", "test"]
 Columns = Callable[[str], Iterable[str]]  # of a table, by its name
+MEAN = "mean"  # of a task's metrics: what records have under its name
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ class Table:
 @dataclass(frozen=True)
 class Declared:
     """A ``tables.toml``. scale: what a full score is printed as. split: that the scores are of. columns: the number in a
-    record that a column of any table stands beside, ``task`` or ``task.metric``. titles: of other columns. marks: what
-    signs in the column ``marks_printed`` mean."""
+    record that a column of any table stands beside, ``task`` or ``task.metric``, or ``task.mean`` of a task's several
+    metrics. scales: of columns that are printed in another scale. titles: of other columns. marks: what signs in the column
+    ``marks_printed`` mean."""
 
     scale: float
     split: Split
     columns: dict[str, str]
     tables: dict[str, Table]
+    scales: dict[str, float] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
 
@@ -62,7 +65,8 @@ class Declared:
 @dataclass(frozen=True)
 class Printed:
     """A printed table of scores. rows: its numbers by the labels of the runs, columns of scores under the names that
-    records have for them (`keys`), with the row of full fine-tuning wherever it stands. The others: see `Table`."""
+    records have for them (`keys`) and in the paper's scale, with the row of full fine-tuning wherever it stands. The
+    others: see `Table`."""
 
     rows: pd.DataFrame
     keys: tuple[str, ...]
@@ -114,13 +118,21 @@ def read_declared(path: Path, tables: Sequence[str], columns_of: Columns) -> Dec
         raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
     found = conform(content, Declared, f"{path}: ")
     try:
-        if found.scale not in (1, 100):
-            raise UsageError(f"scale: expected 1 or 100, got {found.scale:g}")
+        for where, scale in {
+            "scale": found.scale,
+            **{f"scales: {name}": one for name, one in found.scales.items()},
+        }.items():
+            if scale not in (1, 100):
+                raise UsageError(f"{where}: expected 1 or 100, got {scale:g}")
         for column, key in found.columns.items():
             _check_key(column, key)
         for name, one in found.tables.items():
             _check_table(name, one, found, tables, columns_of)
-        for kind, names, where in (("columns", found.columns, found.tables), ("titles", found.titles, tables)):
+        for kind, names, where in (
+            ("columns", found.columns, found.tables),
+            ("scales", found.scales, found.tables),
+            ("titles", found.titles, tables),
+        ):
             there = {column for name in where for column in columns_of(name)}
             for column in set(names) - there:
                 raise UsageError(f"{kind}: {short(column)} is a column of none of its tables{near(column, there)}")
@@ -135,6 +147,7 @@ def _check_key(column: str, key: str) -> None:
         known = suites.keys(get_task(task).name)
     except UsageError as error:
         raise UsageError(f"columns: {column}: {error}") from error
+    known += [f"{task}.{MEAN}"] if len(known) > 1 else []
     if key not in known:
         raise UsageError(f"columns: {column}: expected {' or '.join(known)}, got {short(key)}{near(key, known)}")
 
@@ -180,7 +193,10 @@ def read(paper: str, name: str) -> Printed:
         rows = pd.concat([_rows(paper, one.full_from, found.tables[one.full_from].labels).loc[[one.full]], rows])
     if one.full and one.full not in rows.index:
         raise UsageError(f"{paper}, {name}: full fine-tuning's row {short(one.full)} is none of {', '.join(rows.index)}")
-    keys = {column: key for column, key in found.columns.items() if column in rows.columns}
+    keys = {column: key.removesuffix(f".{MEAN}") for column, key in found.columns.items() if column in rows.columns}
+    for column, scale in found.scales.items():
+        if column in rows.columns:
+            rows[column] *= found.scale / scale
     return Printed(
         rows.rename(columns=keys), tuple(keys.values()), found.scale, one.split or found.split, one.full, one.experiment
     )
@@ -218,8 +234,11 @@ def as_printed(paper: str, name: str) -> Html:
     says = found.tables[name].says if name in found.tables else ""
     caption = f"{papers.about(paper).title.partition(':')[0]}, {name.replace('table', 'Table ')}"
     caption += f": {says}, as printed" if says else ": as printed"
-    titles = {column: title(key) for column, key in found.columns.items()} | {"average": "average"} | found.titles
-    scores = {titles[column]: ".2f" if found.scale == 100 else ".3f" for column in (*found.columns, "average")}
+    whole = f".{MEAN}" if name in found.tables else "."  # other tables have tasks, and no metrics, in their columns
+    titles = {column: title(key.partition(whole)[0]) for column, key in found.columns.items()}
+    titles |= {"average": "average"} | found.titles
+    texts = papers.read_table(papers.FOLDER / paper / "numbers" / f"{name}.csv")
+    scores = {titles[column]: f".{_digits(texts[column])}f" for column in shown.columns if column in titles}
     return table(
         shown.rename(columns=titles),
         caption=caption + (", scores out of 100" if found.scale == 100 and name in found.tables else ""),
@@ -229,16 +248,24 @@ def as_printed(paper: str, name: str) -> Html:
     )
 
 
+def _digits(printed: Iterable[str]) -> int:
+    """How many digits behind the point a column's numbers have, at most."""
+    return max((len(text.partition(".")[2]) for text in printed), default=0)
+
+
 def beside(printed: Printed, source: Sequence[dict], columns: Iterable[str] | None = None) -> pd.DataFrame:
     """The paper's scores and ours, one row for each of the paper's: ``method``, and for each of its columns, or those of
-    these names, "..., paper" and "..., ours"; ``n`` seeds. Ours is None where nothing has been run."""
+    these names, "..., paper" and "..., ours"; ``n`` seeds. Ours is None where nothing has been run; of a stand-in it is
+    called so."""
     groups, rows = by_label(source), []
     wanted = printed.columns if columns is None else list(columns)
+    stand_ins = suites.stand_ins(source)
     for label, line in printed.rows.iterrows():
         row, ours = {"method": label}, []
         for name in wanted:
-            ours.append(_ours(groups.get(label, []), printed.keys if name == "average" else name, printed))
-            row |= {f"{title(name)}, paper": float(line[name]), f"{title(name)}, ours": ours[-1]}
+            own = stand_ins.get(name, name)
+            ours.append(_ours(groups.get(label, []), printed.keys if name == "average" else own, printed))
+            row |= {f"{title(name)}, paper": float(line[name]), f"{title(own)}, ours": ours[-1]}
         rows.append(row | {"n": max((one.n for one in ours if one), default=0)})
     return frame(rows)
 

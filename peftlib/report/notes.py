@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from IPython.display import Markdown
@@ -10,16 +11,18 @@ from peftlib import markup
 from peftlib.data.sources import available
 from peftlib.data.tasks import SUITES
 from peftlib.papers import About, about
-from peftlib.report.averages import TEST_ROWS, TINY
+from peftlib.report import declared
+from peftlib.report.averages import TEST_ROWS
 from peftlib.report.suites import STANDS_FOR, TITLES, real
 
+TINY = 50  # test rows at most, of which a difference of a few is told to be noise
 SEEN = {"mnli": "sentences of SNLI and MultiNLI", "qnli": "SQuAD's questions with their paragraphs"}  # says its model card
 
 
 def caveats(source: Sequence[dict], paper: str) -> Markdown:
     """What limits the comparison of these records with a paper's numbers; nothing if there is nothing."""
     runs, its = [r["run"] for r in source], about(paper)
-    notes = [*_data(runs), *_left_out(source), *(_suites(runs) if its.suites else ()), *_backbone(runs, its)]
+    notes = [*_data(runs), *_left_out(source), *(_suites(runs, paper) if its.suites else ()), *_backbone(runs, its)]
     return Markdown("\n".join(f"- {note}" for note in notes))
 
 
@@ -89,18 +92,18 @@ def _backbone(runs: Sequence[dict], paper: About) -> Iterator[str]:
 
 
 # --- GLUE and SuperGLUE -----------------------------------------------------------------------------------------------
-def _suites(runs: Sequence[dict]) -> Iterator[str]:
+def _suites(runs: Sequence[dict], paper: str) -> Iterator[str]:
     """What holds for tables over a suite of tasks."""
-    tasks = _tasks(runs)
+    tasks, writes = _tasks(runs), any(name.startswith("t5") for name in about(paper).backbones)
     if stand_ins := [f"{task} for {TITLES[real(task)]}" for task in tasks if task in STANDS_FOR]:
         yield (
             f"**Stand-ins are not the official tasks.** For want of official training sets: {_listed(stand_ins)}. Their "
             "scores compare with nothing published; see `data/README.md`."
         )
     for suite in ("glue", "superglue"):
-        yield from _missing(runs, suite)
+        yield from _missing(runs, suite, paper)
     if runs:
-        yield ("**Scores are of the test split**, at the epoch that was best on validation." + _split(runs))
+        yield ("**Scores are of the test split**, at the epoch that was best on validation." + _split(runs, writes))
     yield from _small(runs)
     if any(r["limits"][0] is not None for r in runs):
         yield (
@@ -108,16 +111,18 @@ def _suites(runs: Sequence[dict]) -> Iterator[str]:
             "stop at the numbers of examples and epochs that the fold at the end of the page names. What learns "
             "slowly suffers most."
         )
-    if any(r["recipe"]["form"] == "heads" for r in runs):
+    if writes and any(r["recipe"]["form"] == "heads" for r in runs):
         yield (
             "**A trained head.** T5 writes its answer through an output layer that stays frozen. An encoder needs a "
             "new linear head for each task; every method trains it, and no count of parameters contains it."
         )
 
 
-def _missing(runs: Sequence[dict], suite: str) -> Iterator[str]:
-    """Tasks of the suite without runs: those that the source has not, and those that the preset leaves out."""
-    names = [task.name for task in SUITES[suite]]
+def _missing(runs: Sequence[dict], suite: str, paper: str) -> Iterator[str]:
+    """Tasks that the paper has of a suite, without runs: those that the source has not, and those that the preset leaves
+    out."""
+    printed = {key.partition(".")[0] for key in declared.declared(paper).columns.values()}
+    names = [task.name for task in SUITES[suite] if task.name in printed]
     there = {real(task) for task in _tasks(runs)} & set(names)
     if not there:
         return
@@ -133,9 +138,15 @@ def _missing(runs: Sequence[dict], suite: str) -> Iterator[str]:
         )
 
 
-def _split(runs: Sequence[dict]) -> str:
+def _split(runs: Sequence[dict], writes: bool) -> str:
+    """writes: is the paper's backbone a T5, which the rule for splits is from? The others are scored on validation."""
     if all(r["source"] == "embedded" for r in runs):
         return ""
+    if not writes:
+        return (
+            " The paper scores the official validation set; here that is the test split, or half of it where the training "
+            "set is small: the other half chooses the epoch."
+        )
     return (
         " As in the paper (section 5) the official validation set is cut into halves for validation and test where "
         "the training set is small; where it is large, it is the test split, and validation is held out of train."
@@ -145,7 +156,7 @@ def _split(runs: Sequence[dict]) -> str:
 def _small(runs: Sequence[dict]) -> Iterator[str]:
     """How coarse the scores of the smallest test splits are."""
     genuine = _tasks([r for r in runs if r["source"] != "embedded"])
-    sizes = {task: TEST_ROWS[task] for task in TINY if task in genuine}
+    sizes = {task: TEST_ROWS[task] for task in genuine if TEST_ROWS.get(task, math.inf) <= TINY}
     if sizes:
         said = [f"{TITLES[task]}'s has {rows} rows, each of them {100 / rows:.1f} points" for task, rows in sizes.items()]
         yield f"**Tiny test splits.** {_listed(said)}: a difference of a few rows is noise."

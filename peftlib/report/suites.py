@@ -97,9 +97,14 @@ def printed_column(key: str) -> str:
     return known[0] if len(known) == 1 else f"{real(task)}.{metric or get_task(task).metric}"
 
 
+def stand_ins(source: Sequence[dict]) -> dict[str, str]:
+    """By the number of a paper's table, that of the stand-in which these runs have in its place."""
+    return {printed_column(key): key for task in tasks(source) if task in STANDS_FOR for key in keys(task)}
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 def numbers(
-    source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None
+    source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None, scale: float = 100
 ) -> dict[str, dict[str, Spread | None]]:
     """By row label: every number of every task, ``rte``, ``mrpc.accuracy``, ``mrpc.f1``, and "average".
 
@@ -107,7 +112,7 @@ def numbers(
     how Compacter's "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that
     it needs is missing. Means and spreads are over seeds; those of runs that did not learn are marked.
 
-    left_out: tasks that are in no average, the uninformative ones unless said otherwise.
+    left_out: tasks that are in no average, the uninformative ones unless said otherwise. scale: what a full score is.
     """
     columns = [key for task in tasks(source) for key in keys(task)]
     averaged = averaged_keys(source, left_out)
@@ -115,7 +120,7 @@ def numbers(
     for label, records in by_label(source).items():
         by_seed: dict[int, dict[str, float]] = {}
         for r in records:
-            by_seed.setdefault(r["run"]["seed"], {}).update({key: 100 * v for key, v in r[split].items()})
+            by_seed.setdefault(r["run"]["seed"], {}).update({key: scale * v for key, v in r[split].items()})
         lost = {task: learned.marks(records, task) for task in tasks(source)}
         row = {key: Spread.of((found.get(key) for found in by_seed.values()), lost[key.split(".")[0]]) for key in columns}
         whole = [found for found in by_seed.values() if averaged and set(averaged) <= set(found)]
@@ -195,11 +200,11 @@ def tally(table: pd.DataFrame, what: str, holds: Callable[[Any], bool]) -> dict[
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
-def by_task(source: Sequence[dict]) -> pd.DataFrame:
+def by_task(source: Sequence[dict], scale: float = 100) -> pd.DataFrame:
     """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds; first
-    those of the commonest label, where they are known."""
-    groups, rows, titles = by_label(source), constant(source), headings(source)
-    for label, row in numbers(source).items():
+    those of the commonest label, where they are known. scale: what a full score is."""
+    groups, rows, titles = by_label(source), constant(source, scale), headings(source)
+    for label, row in numbers(source, scale=scale).items():
         shown = {titles[key]: value for key, value in row.items() if key != "average"}
         rows.append(
             {
@@ -213,7 +218,7 @@ def by_task(source: Sequence[dict]) -> pd.DataFrame:
     return frame(rows)
 
 
-def constant(source: Sequence[dict]) -> list[dict]:
+def constant(source: Sequence[dict], scale: float = 100) -> list[dict]:
     """The row of the commonest label as `by_task` has it, or none if a number of it is not known."""
     found: dict[str, dict[tuple, float]] = {}
     for run in getattr(source, "wanted", ()):
@@ -222,7 +227,7 @@ def constant(source: Sequence[dict]) -> list[dict]:
             if values is None:
                 return []
             for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
-                found.setdefault(key, {})[run.limits] = 100 * values[metric]
+                found.setdefault(key, {})[run.limits] = scale * values[metric]
     if not found:
         return []
     shown, titles = {key: Spread.of(values.values()) for key, values in found.items()}, headings(source)

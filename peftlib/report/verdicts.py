@@ -257,6 +257,15 @@ def tally(table: pd.DataFrame) -> dict[str, int]:
     return found | {"judged": len(table) - repeats, "repeats": repeats}
 
 
+def doubts(judged: Sequence[Judged]) -> dict[str, int]:
+    """How many claims, each counted once, the paper's own numbers do not bear out (``against``), and only before the doubt
+    (``doubtful``)."""
+    once = [one.printed for one in judged if not one.claim.repeats]
+    against = [found for found in once if found and found[0].outcome == "contradicted"]
+    doubtful = [found for found in once if found not in against and found[1:] and found[1].outcome != found[0].outcome]
+    return {"against": len(against), "doubtful": len(doubtful)}
+
+
 def printed(paper: str, statement: str) -> float:
     """A number that the paper prints in a sentence, by its id in statements.csv."""
     return float(paper_table(paper, "statements").set_index("id").loc[statement, "value"])

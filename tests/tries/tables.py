@@ -47,8 +47,19 @@ TRIES = [
     _at("an unknown split", '"test"', '"dev"', "split: expected one of 'validation', 'test', got 'dev'"),
     _at("a field that there is not", "full =", "whole =", "tables.table1: 'whole' is no field of it"),
     _at("an unknown task", '"cola"', '"coal"', "columns: cola: unknown task 'coal'"),
-    _at("no metric of several", '"mrpc.f1"', '"mrpc"', "columns: mrpc_f1: expected mrpc.accuracy or mrpc.f1, got 'mrpc'"),
-    _at("an unknown metric", '"mrpc.f1"', '"mrpc.f2"', "expected mrpc.accuracy or mrpc.f1, got 'mrpc.f2'"),
+    _at("no metric of several", '"mrpc.f1"', '"mrpc"', "columns: mrpc_f1: expected mrpc.accuracy or mrpc.f1 or mrpc.mean,"),
+    _at("an unknown metric", '"mrpc.f1"', '"mrpc.f2"', "or mrpc.mean, got 'mrpc.f2'"),
+    _at("the mean of one metric", '"cola"', '"cola.mean"', "columns: cola: expected cola, got 'cola.mean'"),
+    _at(
+        "a scale of no column",
+        "titles =",
+        "scales = { color = 1 }\ntitles =",
+        "scales: 'color' is a column of none",
+        "'cola'?",
+    ),
+    _at(
+        "a column's scale of 10", "titles =", "scales = { cola = 10 }\ntitles =", "scales: cola: expected 1 or 100, got 10"
+    ),
     _at("a metric of a task with one", '"cola"', '"cola.matthews"', "columns: cola: expected cola, got 'cola.matthews'"),
     _at("a column that no table has", "{ cola", '{ coal = "cola", cola', "'coal' is a column of none", "mean 'cola'?"),
     _at("a title of no column", "average =", "avreage =", "titles: 'avreage' is a column of none", "'average'?"),

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from IPython.display import Markdown
 
 from peftlib.papers.compacter.checks import CLAIMS
 from peftlib.report import say
 from peftlib.report.averages import TEST_ROWS, TINY
-from peftlib.report.verdicts import Judged
-
-
-def doubts(judged: Sequence[Judged]) -> dict[str, int]:
-    """How many claims, each counted once, the paper's own numbers do not bear out (``against``), and only with the tiny
-    tasks (``doubtful``)."""
-    once = [one.printed for one in judged if not one.claim.repeats]
-    against = [found for found in once if found and found[0].outcome == "contradicted"]
-    doubtful = [found for found in once if found not in against and found[1:] and found[1].outcome != found[0].outcome]
-    return {"against": len(against), "doubtful": len(doubtful)}
 
 
 def tolerances() -> Markdown:

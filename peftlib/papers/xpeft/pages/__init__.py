@@ -1,0 +1,1 @@
+"""X-PEFT's pages: what its tables show beside the shared tables and figures."""
