@@ -30,8 +30,8 @@ def nothing_measured(monkeypatch):
 
 
 def judge(claim: str, name: str, score, keep=lambda run: True) -> verdicts.Verdict:
-    """The verdict on a claim when runs have these scores."""
-    return CLAIMS.judge(claim, checks.from_records({name: records(name, score, keep)}))
+    """The verdict on a claim when runs, of all tasks that the paper has, get these scores."""
+    return CLAIMS.judge(claim, checks.from_records({name: records(name, score, keep, preset="paper")}))
 
 
 def outcome(claim: str, name: str, given: dict[str, float], other: float = 0.5) -> str:
@@ -156,7 +156,7 @@ def test_wnli_is_no_exception_to_the_paper():
 
 @pytest.mark.parametrize(("won", "expected"), [(3, "contradicted"), (4, "reproduced"), (9, "reproduced")])
 def test_four_of_nine_tasks_are_about_half(won, expected):
-    names = list(dict.fromkeys(run.tasks for run in records(GLUE, lambda run: 0.5).wanted))
+    names = list(dict.fromkeys(run.tasks for run in records(GLUE, lambda run: 0.5, preset="paper").wanted))
     assert len(checks.from_paper().rows(GLUE).tasks) == len(names) == 9
 
     def score(run):
