@@ -12,8 +12,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from peftlib import answered, records
+from peftlib.accounting import BERT
+from peftlib.accounting.counted import shape
 from peftlib.data.tasks import get_task
 from peftlib.grids import Preset
+from peftlib.papers.xpeft.users import COUNTS, K
 from peftlib.report import style
 from peftlib.report.tables import Spread, by_label, frame
 from peftlib.report.uncertainty import LEVEL
@@ -78,6 +81,15 @@ def bars(source: Results) -> Figure | None:
     axes[0].set_yticks(range(len(panels["accuracy"])), map(style.plain, panels["accuracy"]))
     axes[0].invert_yaxis()
     return fig
+
+
+def gains(source: Results, over: str, **rows: str) -> dict[str, float | None]:
+    """What rows are above the row `over` in mean accuracy, by the names they are given; None where one is missing."""
+    right = by_author(source, "accuracy")
+    there = over in right
+    return {
+        name: float(np.mean(right[row] - right[over])) if there and row in right else None for name, row in rows.items()
+    }
 
 
 # --- Figures 3 and 6 --------------------------------------------------------------------------------------------------
@@ -247,6 +259,55 @@ def losses(source: Results, task: str) -> pd.DataFrame:
     )
 
 
+def panels(source: Results) -> dict[str, list[str]]:
+    """Figure 5's: labels of rows by what is varied."""
+    labels = list(by_label(source))
+    plain = [label for label in labels if "," not in label]
+    return {
+        "(a) adapters and masks": plain,
+        "(b) one mask or two": [label for label in labels if label.startswith("x_peft (100") and ", k" not in label],
+        "(c) k, 100 adapters": [label for label in labels if label.startswith("x_peft (100 hard)") and "mask" not in label],
+        "(c) k, 200 adapters": [label for label in labels if label.startswith("x_peft (200 hard)")],
+    }
+
+
+def _last_losses(source: Results) -> dict[str, float]:
+    """By row, the mean over runs of the loss over the last epoch's steps."""
+    found = by_label(source).items()
+    return {label: float(np.mean([r["history"][-1]["train_loss"] for r in runs])) for label, runs in found if runs}
+
+
+def by_count(source: Results) -> dict[str, float | int | None]:
+    """What the last loss changes by from the ``fewest`` adapters to the ``most``, ``soft`` and ``hard``, and how far hard
+    masks' is ``above`` soft masks'. None without the runs."""
+    last = _last_losses(source)
+    both = [n for n in COUNTS if {f"x_peft ({n} soft)", f"x_peft ({n} hard)"} <= set(last)]
+    if len(both) < 2:
+        return dict.fromkeys(("fewest", "most", "soft", "hard", "above"))
+    changes = {m: last[f"x_peft ({both[-1]} {m})"] - last[f"x_peft ({both[0]} {m})"] for m in ("soft", "hard")}
+    above = float(np.mean([last[f"x_peft ({n} hard)"] - last[f"x_peft ({n} soft)"] for n in both]))
+    return {"fewest": both[0], "most": both[-1], **changes, "above": above}
+
+
+def by_one_mask(source: Results) -> dict[str, float | None]:
+    """What the last loss changes by with one mask in the place of two, ``soft`` and ``hard``. None without the runs."""
+    last = _last_losses(source)
+    pairs = {mask: (f"x_peft (100 {mask}), one mask", f"x_peft (100 {mask})") for mask in ("soft", "hard")}
+    return {mask: last[one] - last[two] if {one, two} <= set(last) else None for mask, (one, two) in pairs.items()}
+
+
+def best_k(source: Results) -> dict[str, int | None]:
+    """The k of the lowest last loss, of 100 adapters (``k_100``) and of 200 (``k_200``). None unless there are three."""
+    found: dict[str, int | None] = {}
+    for n in COUNTS[:2]:
+        name, by_k = f"x_peft ({n} hard)", {}
+        for label, loss in _last_losses(source).items():
+            if label == name or label.startswith(f"{name}, k = "):
+                by_k[int(label.partition(" = ")[2] or K)] = loss
+        found[f"k_{n}"] = min(by_k, key=by_k.__getitem__) if len(by_k) > 2 else None
+    return found
+
+
 # --- beyond the paper -------------------------------------------------------------------------------------------------
 def stored(record: dict) -> int:
     """Bytes that a profile is counted at, its head among them: four a number, an eighth for a choice."""
@@ -321,4 +382,56 @@ def cheapest(source: Results, within: float) -> dict[str, object]:
         "best": best["name"],
         "best_bytes": int(best["x"]),
         "best_score": best["score"],
+    }
+
+
+def parts(backbone: str) -> pd.DataFrame:
+    """Bytes of a profile with 100 adapters by part, on a backbone and on BERT-base: hard and soft ``masks``, ``norms``, and
+    heads for 2 and 15 classes."""
+    rows = []
+    for name in dict.fromkeys((backbone, BERT)):
+        sizes = shape(name)
+        masks = {
+            "hard masks": 2 * -(-100 // 8) * sizes.layers,
+            "soft masks": 2 * 4 * 100 * sizes.layers,
+            "norms": 2 * 4 * 48 * sizes.layers,
+        }
+        heads = {f"head, {n} classes": 4 * n * (sizes.width + 1) for n in (2, 15)}
+        rows.append({"model": name, **masks, **heads})
+    return frame(rows)
+
+
+def ladder(source: Results) -> Figure | None:
+    """The mean score of each row over the tasks, with its spread over seeds. None if nothing has been run."""
+    found = {label: score for label, score in scored(source, tasks_of(source)).items() if score is not None}
+    if not found:
+        return None
+    fig, ax = plt.subplots(figsize=(6.8, 0.9 + 0.34 * len(found)))
+    for y, (label, score) in enumerate(found.items()):
+        color = style.BLUE if label.startswith("x_peft") else style.GREY
+        ax.errorbar(score.mean, y, xerr=score.sd or 0.0, fmt="o", color=color, capsize=2 if score.sd else 0)
+    ax.set_yticks(range(len(found)), map(style.plain, found))
+    ax.invert_yaxis()
+    ax.set_xlabel(f"test score, mean over {', '.join(tasks_of(source))}")
+    ax.grid(axis="y", visible=False)
+    return fig
+
+
+def due(source: Results) -> dict[str, float | None]:
+    """What a head, norms and masks are worth, in mean score: above the head alone ``whole`` (soft masks, norms and head),
+    ``fixed`` (masks as they start) and ``norms`` (the backbone's own, without a bank); above fixed masks ``masks`` (soft)
+    and ``hard``. None without the runs."""
+    found = scored(source, tasks_of(source))
+
+    def less(one: str, two: str) -> float | None:
+        a, b = found.get(one), found.get(two)
+        return None if a is None or b is None else a.mean - b.mean
+
+    fixed = "masks fixed, all adapters alike"
+    return {
+        "whole": less("x_peft (100 soft)", "head_only"),
+        "fixed": less(fixed, "head_only"),
+        "masks": less("x_peft (100 soft)", fixed),
+        "hard": less("x_peft (100 hard)", fixed),
+        "norms": less("LayerNormTuning", "head_only"),
     }

@@ -12,7 +12,7 @@ from peftlib.records import Run
 
 ADAPTER = "PfeifferFFN(bottleneck=48, activation='relu', init='bert')"  # as a random bank's are drawn
 BANK = f"HeadOnly(shared=True) + PerTask({ADAPTER})"
-COUNTS = (100, 200, 400)
+COUNTS, K = (100, 200, 400), 50  # of adapters; of those that a hard mask selects
 # Lines of the local stand-in that are authors: `peftlib.data.members` finds them in the data, which a plan does not need.
 LINES = """
     51 66 70 87 92 103 116 130 149 154 160 200 213 232 233 273 275 283 285 288 295 298 312 327 339 353 394 403 413 418 427
@@ -27,7 +27,7 @@ AUTHORS = {
 }
 
 
-def masked(adapters: int, mask: str, k: int = 50, **given: object) -> str:
+def masked(adapters: int, mask: str, k: int = K, **given: object) -> str:
     """An expression of X-PEFT. given: fields that differ."""
     told = {"adapters": adapters, "bottleneck": 48, "mask": mask, "k": k} | given
     return f"XPEFT({', '.join(f'{name}={value!r}' for name, value in told.items())})"
