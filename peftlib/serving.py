@@ -184,5 +184,6 @@ def _copied(head: torch.nn.Module) -> Head:
 
 
 def _held(profile: Profile, head: Head) -> Held:
-    masks, (gamma, beta) = packed(profile.every_mask().detach().cpu()), profile.norms()
-    return Held(*(t.detach().clone() for t in (masks.to(gamma.device), gamma, beta)), *head)
+    masks = packed(profile.every_mask().detach().cpu())
+    gamma, beta = (t.detach().clone() for t in profile.norms())
+    return Held(masks.to(gamma.device).clone(), gamma, beta, *head)

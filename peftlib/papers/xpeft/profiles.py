@@ -155,7 +155,15 @@ def map_of(found: Masks | None, title: str = "") -> Figure | None:
     for i, kind in enumerate(kinds):
         mine = np.array([one == kind for one in found.majority])
         color, marker = (colors[i % 6], "osD^v"[i // 6]) if i < 30 else (style.GREY, ".")
-        ax.scatter(*places[mine].T, s=20 + 120 * found.share[mine], color=color, marker=marker, alpha=0.75, label=kind)
+        ax.scatter(
+            places[mine, 0],
+            places[mine, 1],
+            s=20 + 120 * found.share[mine],
+            color=color,
+            marker=marker,
+            alpha=0.75,
+            label=kind,
+        )
     ax.set(xticks=[], yticks=[], xlabel="t-SNE, first dimension", ylabel="second", title=style.plain(title))
     fig.legend(loc="outside right upper", fontsize=8)
     return fig
@@ -323,7 +331,9 @@ def scored(source: Results, tasks: Sequence[str], split: str = "test") -> dict[s
             by_seed.setdefault(record["run"]["seed"], {}).update(
                 {task: record[split].get(task) for task in record["run"]["tasks"]}
             )
-        whole = [np.mean([scores[task] for task in tasks]) for scores in by_seed.values() if set(tasks) <= set(scores)]
+        whole = [
+            float(np.mean([scores[task] for task in tasks])) for scores in by_seed.values() if set(tasks) <= set(scores)
+        ]
         found[label] = Spread.of(whole)
     return found
 
