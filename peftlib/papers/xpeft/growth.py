@@ -57,12 +57,12 @@ def on_disk(backbone: str) -> pd.DataFrame:
 
 
 def in_memory(backbone: str) -> pd.DataFrame:
-    """GiB of a server that holds every user beside the backbone, at four bytes a number: by ``users``, one line a way."""
+    """GiB of a server that holds every user beside the backbone, at four bytes a number, by the number of users."""
     rows = []
     for name, method, own in WAYS:
         model = 4 * shape(backbone).total * (method != "Full()") + bank(backbone) * method.startswith("XPEFT")
         shared = head(backbone) * (not own)
-        sizes = {f"{n:,} users": (model + shared + n * per_user(method, own, backbone)) / 2**30 for n in USERS[::2]}
+        sizes = {f"for {n:,}": (model + shared + n * per_user(method, own, backbone)) / 2**30 for n in USERS[::2]}
         rows.append({"row": name, "bytes a user": per_user(method, own, backbone), **sizes})
     return frame(rows)
 

@@ -212,13 +212,15 @@ def heatmaps(found: Masks | None) -> Figure | None:
         return None
     which = ("M_A", "M_B")[-found.weights.shape[1] :]
     fig, axes = plt.subplots(len(which), 2, figsize=(8.4, 0.8 + 1.5 * len(which)), sharex=True, sharey=True, squeeze=False)
-    top = found.weights[list(pair)].max()
+    shown = found.weights[list(pair)]
     for column, author in enumerate(pair):
         for row, name in enumerate(which):
             ax = axes[row][column]
-            image = ax.imshow(found.weights[author, row], aspect="auto", cmap="cividis", vmin=0, vmax=top)
+            image = ax.imshow(found.weights[author, row], aspect="auto", cmap="cividis", vmin=shown.min(), vmax=shown.max())
             ax.grid(visible=False)
             ax.set_ylabel(f"{name}, block" if column == 0 else "")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_major_locator().set_params(integer=True)
         axes[0][column].set_title(
             f"{found.authors[author]}: {found.majority[author]} ({found.share[author]:.0%})", fontsize=9
         )
@@ -229,8 +231,8 @@ def heatmaps(found: Masks | None) -> Figure | None:
 
 # --- Figures 5 and 7 --------------------------------------------------------------------------------------------------
 def curves(source: Results, panels: Mapping[str, Sequence[str]], each_seed: bool = False) -> Figure | None:
-    """Training loss over epochs: one panel a group of rows, one line a row, the mean over its seeds, or one line a seed.
-    None if nothing has been run."""
+    """Training loss over the examples that have been seen: one panel a group of rows, one line a row, the mean over its
+    seeds, or one line a seed. None if nothing has been run."""
     found = by_label(source)
     there = {title: [label for label in labels if found.get(label)] for title, labels in panels.items()}
     there = {title: labels for title, labels in there.items() if labels}
@@ -242,13 +244,12 @@ def curves(source: Results, panels: Mapping[str, Sequence[str]], each_seed: bool
         for i, label in enumerate(labels):
             losses = {r["run"]["seed"]: [entry["train_loss"] for entry in r["history"]] for r in found[label]}
             lines = losses if each_seed else {"": np.mean(list(losses.values()), axis=0)}
+            seen = np.cumsum([entry["examples"] for entry in found[label][0]["history"]])
             for j, (seed, loss) in enumerate(lines.items()):
                 name = f"{label}, seed {seed}" if each_seed else label
                 look = "--" if "hard" in label else ("-", ":", "-.")[j % 3]
-                epochs = range(1, len(loss) + 1)
-                ax.plot(epochs, loss, look, marker="osD^v<>"[i % 7], color=colors[i % 7], label=style.plain(name))
-        ax.set(title=style.plain(title), xlabel="epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+                ax.plot(seen, loss, look, marker="osD^v<>"[i % 7], color=colors[i % 7], label=style.plain(name))
+        ax.set(title=style.plain(title), xlabel="examples seen")
         ax.legend(fontsize=7)
     axes[0][0].set_ylabel("training loss (nats)")
     return fig
