@@ -65,10 +65,12 @@ def authors(preset: Preset) -> list[Run]:
         mask: masked(n, mask, chosen(n), bank="start") if mask == "hard" else masked(n, mask, bank="start")
         for mask in ("hard", "soft")
     }
-    rows = {f"x_peft warm ({mask})": f"HeadOnly(given='start') + PerTask({method})" for mask, method in warm.items()}
-    rows |= {f"x_peft random ({mask})": f"PerTask({masked(n, mask, chosen(n))})" for mask in ("hard", "soft")}
-    rows |= {"single_adapter an author": f"PerTask({ADAPTER})", "head_only an author": "HeadOnly()"}
+    over = {f"x_peft warm ({mask})": f"HeadOnly(given='start') + PerTask({method})" for mask, method in warm.items()}
+    over |= {f"x_peft random ({mask})": f"PerTask({masked(n, mask, chosen(n))})" for mask in warm}
+    rows = {label: over[label] for label in ("x_peft warm (hard)", "x_peft random (hard)")}
+    rows |= {"single_adapter an author": f"PerTask({ADAPTER})"}
     rows |= {"one adapter and head for all": f"HeadOnly(shared=True) + {ADAPTER}"}
+    rows |= over | {"head_only an author": "HeadOnly()"}
     rows |= {"x_peft warm, own heads (hard)": f"PerTask({warm['hard']})"}
     return [
         make_run(preset, method, others, label=label, start=(parent,) if "'start'" in method else None)
