@@ -278,8 +278,9 @@ def load(
 
 def for_start(path: str | Path, model: Tuned, task: str = "") -> dict[str, Tensor]:
     """The tensors of a delta for a model that begins from it, under the names that they have there. What belongs to tasks
-    that the model does not have is left out; with `task`, its tensors go to the model's first task, and those of all others
-    are left out. So is the head of a task whose answers are of another kind, or more or fewer.
+    that the model does not have is left out, unless one of its methods asks for it (`Method.whole_start`); with `task`,
+    its tensors go to the model's first task, and those of all others are left out. So is the head of a task whose answers
+    are of another kind, or more or fewer.
 
     Raises:
         DeltaError: a broken file, other weights, or a task that it does not have.
@@ -297,10 +298,11 @@ def for_start(path: str | Path, model: Tuned, task: str = "") -> dict[str, Tenso
     names = {task: model.tasks[0]} if task else {name: name for name in theirs if name in model.tasks}
     ours = {old: model.task_table[new] for old, new in names.items()}
     unfit = {f"heads.{n}" for n, t in ours.items() if (t.kind, t.outputs) != (theirs[n].kind, theirs[n].outputs)}
+    whole = any(leaf.whole_start for leaf, _ in model.attachments)
     found = {}
     for name, tensor in tensors.items():
         parts = re.split(r"(\.|__)", name)  # what is a task's own is called after it
-        if all(part in names for part in parts if part in theirs) and name.rpartition(".")[0] not in unfit:
+        if (whole or all(part in names for part in parts if part in theirs)) and name.rpartition(".")[0] not in unfit:
             found["".join(names.get(part, part) for part in parts)] = tensor
     return found
 

@@ -32,13 +32,16 @@ DEFAULT_TASKS = ("sst", "quora", "sts")  # of a run that names none
 # --- experiments ------------------------------------------------------------------------------------------------------
 Build = Callable[[Preset], list[Run]]
 EXPERIMENTS: dict[str, Build] = {}
+KEEPING: set[str] = set()  # experiments whose pages look into what their runs have learnt
 
 
-def experiment(name: str) -> Callable[[Build], Build]:
-    """Register a function that gives the runs of an experiment under a preset. name: paper/experiment."""
+def experiment(name: str, keeps: bool = False) -> Callable[[Build], Build]:
+    """Register a function that gives the runs of an experiment under a preset. name: paper/experiment. keeps: the runs'
+    deltas, beside their records."""
 
     def register(build: Build) -> Build:
         EXPERIMENTS[name] = build
+        KEEPING.update([name] * keeps)
         return build
 
     return register
@@ -272,10 +275,12 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     return [_recorded(preset.name, i, seed, rows) for i in range(len(rows(PRECISIONS[0]))) for seed in preset.seeds]
 
 
-def begun_from(preset: Preset) -> set[str]:
-    """Digests of the runs that runs of any experiment which is trained begin from."""
-    trained = [name for name in experiments() if not preset.at(name).undecidable]
-    return {parent.digest for name in trained for run in records.with_parents(runs(name, preset)) for parent in run.start}
+def kept(preset: Preset) -> set[str]:
+    """Digests of the runs whose deltas are kept: those that runs of any experiment which is trained begin from, and those
+    of experiments that keep them."""
+    trained = {name: runs(name, preset) for name in experiments() if not preset.at(name).undecidable}
+    own = {run.digest for name in KEEPING & trained.keys() for run in trained[name]}
+    return own | {p.digest for found in trained.values() for run in records.with_parents(found) for p in run.start}
 
 
 def searches_rates(wanted: Iterable[Run]) -> bool:

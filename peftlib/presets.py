@@ -30,10 +30,11 @@ class Preset:
     grid from which the preset's own learning rates were chosen, empty if they were not searched. precision: "auto" is
     whichever of bf16 and fp32 the machine computes faster (`peftlib.grids.native_precision`); a run's recipe holds what
     that was. suites: the tasks taken of GLUE or SuperGLUE, all that the source has if it is not named. sizes: of training
-    sets, where an experiment asks how much data a method needs. form, sampling (of multi-task runs), epoch_steps: see
-    `peftlib.records.Recipe`. backbones: what differs wherever an experiment changes to such a backbone, field by field;
-    changes: what differs for a paper or for one of its experiments; see `at`. undecidable: of an experiment that is not
-    trained, why nothing could be decided at any size that fits; its other fields are the size that would.
+    sets, where an experiment asks how much data a method needs, or of groups of authors. form, sampling (of multi-task
+    runs), epoch_steps: see `peftlib.records.Recipe`. backbones: what differs wherever an experiment changes to such a
+    backbone, field by field; changes: what differs for a paper or for one of its experiments; see `at`. undecidable: of an
+    experiment that is not trained, why nothing could be decided at any size that fits; its other fields are the size that
+    would.
 
     Raises:
         UsageError: a value of the wrong type, or one that cannot be used.

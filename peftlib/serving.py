@@ -40,6 +40,9 @@ class Held:
         return sum(t.nbytes for t in vars(self).values())
 
 
+Head = tuple[Tensor, Tensor]  # weight and bias
+
+
 class Profiles:
     """Answers for every profile that it holds.
 
@@ -62,10 +65,17 @@ class Profiles:
         model.finish()
         (self.bank,) = (module for module in model.fixed.values() if isinstance(module, Bank))
         self.held: dict[str, Held] = {}
+        heads = {id(head): _copied(head) for head in model.heads.values()}
+        self._head = next(iter(heads.values()))  # of all tasks, where they have one
         for leaf, at in model.attachments:
             if isinstance(leaf, XPEFT):
                 for task in model.tasks if at.task is None else [at.task]:
-                    self.held[task] = _held(profile_of(at), model.heads[task])  # type: ignore[arg-type]  # an nn.Linear
+                    self.held[task] = _held(profile_of(at), heads[id(model.heads[task])])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all profiles. A head that several have counts once."""
+        return sum({t.data_ptr(): t.nbytes for held in self.held.values() for t in vars(held).values()}.values())
 
     def add(self, path: str | Path, names: Sequence[str] | None = None) -> list[str]:
         """Take up the profiles of a delta, one for each of its tasks; returns their names, by default those of the tasks.
@@ -99,9 +109,10 @@ class Profiles:
         modules = {_place(task): profile for task, profile in profiles.items()} | heads
         ours = {f"{at}.{n}": t for at, module in modules.items() for n, t in module.state_dict().items()}
         fill(ours, tensors, source)
-        one = next(iter(heads.values()), next(iter(self.model.heads.values())))  # that all tasks have, where they have one
+        copied = {name: _copied(head) for name, head in heads.items()}
+        one = next(iter(copied.values()), self._head)  # that all tasks have, where they have one
         for task, name in zip(tasks, names, strict=True):
-            self.held[name] = _held(profiles[task if copies else ""], heads.get(f"heads.{task}", one))  # type: ignore[arg-type]  # an nn.Linear
+            self.held[name] = _held(profiles[task if copies else ""], copied.get(f"heads.{task}", one))
         return names
 
     def _fits(self, header: Header, source: str) -> None:
@@ -167,6 +178,12 @@ def _place(task: str) -> str:
     return f"shared.xpeft__{task}__profile" if task else "shared.xpeft__profile"
 
 
-def _held(profile: Profile, head: torch.nn.Linear) -> Held:
-    masks, (gamma, beta) = packed(profile.every_mask().detach().cpu()), profile.norms()
-    return Held(*(t.detach().clone() for t in (masks.to(gamma.device), gamma, beta, head.weight, head.bias)))
+def _copied(head: torch.nn.Module) -> Head:
+    weight, bias = (t.detach().clone() for t in head.parameters())
+    return weight, bias
+
+
+def _held(profile: Profile, head: Head) -> Held:
+    masks = packed(profile.every_mask().detach().cpu())
+    gamma, beta = (t.detach().clone() for t in profile.norms())
+    return Held(masks.to(gamma.device).clone(), gamma, beta, *head)

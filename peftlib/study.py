@@ -18,7 +18,7 @@ from typing import Any
 from peftlib import answered, records
 from peftlib.data.tasks import get_task
 from peftlib.errors import PeftlibError, UsageError, short
-from peftlib.grids import Preset, begun_from, emulated, get_preset, runs
+from peftlib.grids import Preset, emulated, get_preset, kept, runs
 from peftlib.packed import pack
 from peftlib.provenance import changed_inputs, code_digest, commit, delta_digest, machine, sources_of, versions
 from peftlib.records import RecordError, Run
@@ -203,12 +203,12 @@ def _train(name: str, preset: Preset, wanted: list[Run], progress: bool) -> None
     lacking = [run for run in records.with_parents(wanted) if lacks(preset, run, needed)]
     if lacking and (said := emulated(preset.at(name))):
         print(said, file=sys.stderr)
-    kept = needed | (begun_from(preset) if lacking else set())
+    keep = needed | (kept(preset) if lacking else set())
     for run in lacking:
         if not lacks(preset, run, needed):  # by now: another process has trained it
             continue
         try:
-            execute(preset, run, progress, run.digest in kept)
+            execute(preset, run, progress, run.digest in keep)
         except Exception as error:  # one bad run must not cost the others
             failures.append(f"{run.label}: {type(error).__name__}: {error}")
             records.write_atomically(failure_path(preset.name, run.digest), traceback.format_exc())

@@ -275,6 +275,142 @@ def test_a_bank_that_does_not_fit_is_refused(tmp_path):
         tiny.build("XPEFT(adapters=1000000, bottleneck=64)", "bert")
 
 
+# --- a bank of the runs that a run begins from -------------------------------------------------------------------------
+PFEIFFER = f"PfeifferFFN(bottleneck={B}, activation='relu')"
+BEGUN = HARD.replace(")", ", bank='start')")
+
+
+OTHERS = [get_task(f"authors_{i}") for i in (11, 7)]
+
+
+def parents(kind, folder, expressions, tasks=OTHERS):
+    """Deltas of others, each with numbers of its own, and the models. A sum is of both tasks, others of one."""
+    folder.mkdir()
+    models, paths = [], []
+    for i, expression in enumerate(expressions):
+        torch.manual_seed(i)
+        model = Tuned(tiny.backbone(kind), expression, tasks if "PerTask" in expression else tasks[:1], dropout=0.0)
+        with torch.no_grad():
+            for p in model.parameters():
+                if p.requires_grad:
+                    p += 0.5 * torch.randn_like(p)
+        models.append(model)
+        paths.append(folder / f"{9 - i}.safetensors")  # in another order than by name
+        deltas.save(model, paths[-1])
+    return models, paths
+
+
+def begun(expression, kind, paths, tasks=AUTHORS):
+    """A model on other tasks than those that the parents know, begun from them."""
+    torch.manual_seed(0)
+    model = Tuned(tiny.backbone(kind), expression, tasks, dropout=0.0)
+    model.begin([deltas.for_start(path, model) for path in paths])
+    model.prepare([])
+    return model.eval()
+
+
+@on_all
+def test_a_bank_is_made_of_the_runs_that_a_run_begins_from(kind, tmp_path):
+    others, paths = parents(
+        kind, tmp_path / "parents", [PFEIFFER, f"HeadOnly(shared=True) + PerTask({PFEIFFER})", PFEIFFER]
+    )
+    expression = BEGUN.replace(f"adapters={N}", "adapters=4")
+    model = begun(f"PerTask({expression})", kind, paths)
+    bank = model.fixed["xpeft__bank"]
+    before = [p.clone() for p in bank.parameters()]
+    for layer in range(len(bank.A)):
+        found = []
+        for other in others:
+            edit = next(iter(other.anatomy.at("ffn.down")[layer].module.edits.values()))
+            found += [edit.by_task[task] for task in ("authors_11", "authors_7")] if isinstance(edit, Switch) else [edit]
+        for i, adapter in enumerate(found):  # of runs in their order, in one by the names of tasks
+            assert torch.equal(bank.A[layer, i], torch.cat([adapter.down.weight.flatten(), adapter.down.bias]))
+            assert torch.equal(bank.B[layer, i], torch.cat([adapter.up.weight.flatten(), adapter.up.bias]))
+    assert model.parts["xpeft__bank"].digest == weights_digest(bank)
+    assert begun(expression, kind, paths[::-1]).parts["xpeft__bank"].digest != weights_digest(bank)
+    optimizer = model.train().optimizer(0.1, 0.0)
+    for _ in range(3):
+        for task in model.tasks:
+            model.loss(task, model(task, tiny.inputs_of("sst", kind)), torch.arange(8)).backward()
+        optimizer.step()
+    assert all(torch.equal(p, old) and p.grad is None for p, old in zip(bank.parameters(), before, strict=True))
+
+
+def test_a_profile_over_such_a_bank_is_loaded_with_its_parts(tmp_path):
+    expressions = [f"HeadOnly(shared=True) + PerTask({PFEIFFER})"]
+    (source,), paths = parents("bert", tmp_path / "parents", expressions)
+    expression = f"HeadOnly(given='start') + PerTask({HARD.replace(f'adapters={N}', 'adapters=2').replace('k=3', 'k=1')})"
+    expression = expression.replace("mask='hard'", "mask='hard', bank='start'")
+    model = begun(expression, "bert", paths)
+    assert torch.equal(model.heads["authors_2"].weight, source.heads["authors_7"].weight)
+    assert not any(p.requires_grad for p in model.heads.parameters()) and not any("heads" in n for n in model.delta())
+    for p in model.parameters():
+        p.data += 0.3 * p.requires_grad
+    model.finish()
+    deltas.save(model, tmp_path / "delta")
+    inputs = tiny.inputs_of("sst", "bert")
+    again = deltas.load(tmp_path / "delta", tiny.backbone("bert"), parts=model.parts)
+    assert all(torch.equal(again(task, inputs), model(task, inputs)) for task in model.tasks)
+    server = Profiles(begun(expression, "bert", paths))
+    server.add(tmp_path / "delta", [f"user {i}" for i in range(4)])
+    torch.testing.assert_close(server(["user 3"] * 8, inputs)[2], model("authors_3", inputs)[2], rtol=1e-5, atol=1e-5)
+    with pytest.raises(DeltaError, match=r"frozen part 'xpeft__bank' of digest.*load it with the one it was made for"):
+        deltas.load(tmp_path / "delta", tiny.backbone("bert"), parts={"headonly__head": model.parts["headonly__head"]})
+
+
+def test_what_a_bank_cannot_be_made_of_is_refused(tmp_path):
+    _, paths = parents("bert", tmp_path / "parents", [PFEIFFER, "LoRA(rank=2)", PFEIFFER.replace(f"={B}", "=4")])
+    one = BEGUN.replace(f"adapters={N}", "adapters=1").replace("k=3", "k=1")
+    for given, message in [
+        ([paths[0]] * 2, "the start has 2 adapters, expected 1"),
+        ([paths[1]], "run 1 of the start has trained no PfeifferFFN at 'backbone.encoder.layer.0"),
+        ([paths[0], paths[2]], r"run 2 of the start: 'down' of the adapter at .* is \(4, 32\), expected \(8, 32\)"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            begun(one, "bert", given)
+    with pytest.raises(UsageError, match="begins from runs of PfeifferFFN, and no start is given"):
+        begun(one, "bert", [])
+    with pytest.raises(UsageError, match="cannot go on from its start"):  # a bank that is drawn has no use for them
+        begun(SOFT, "bert", paths[:1])
+    with pytest.raises(DeltaError, match="trained on weights of digest"):
+        model = Tuned(tiny.backbone("bert", seed=8), one, AUTHORS)
+        deltas.for_start(paths[0], model)
+    _, heads = parents("bert", tmp_path / "heads", [f"PerTask({PFEIFFER})"])
+    _, other = parents("bert", tmp_path / "other", [PFEIFFER], [get_task("sst")])
+    for paths, message in [
+        (heads, "the start has 2 heads: expected a delta with one"),
+        (other, r"the head of the start is \(5, 32\), and the tasks here need one of \(15, 32\)"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            begun("HeadOnly(given='start') + LoRA(rank=2)", "bert", paths)
+
+
+# --- what stays as it begins -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("form", [SOFT, HARD])
+@pytest.mark.parametrize(
+    "fixed, moves", [("masks", {"gamma", "beta"}), ("norms", {"logits"}), ("", {"logits", "gamma", "beta"})]
+)
+def test_what_is_fixed_gets_no_gradient_and_stays(form, fixed, moves):
+    model = tiny.build(form.replace(")", f", fixed={fixed!r}, start=1.0)"), "bert")
+    method, at = only(model)
+    profile = profile_of(at)
+    before = {name: p.detach().clone() for name, p in profile.named_parameters()}
+    got = set()
+    tiny.train(
+        model, "bert", steps=3, watch=lambda: got.update(n for n, p in profile.named_parameters() if p.grad is not None)
+    )
+    after = dict(profile.named_parameters())
+    assert got == moves == {name for name in before if not torch.equal(before[name], after[name])}
+    assert method.formula(at.shape) == model.counts().trainable == sum(p.numel() for n, p in after.items() if n in moves)
+
+
+def test_masks_that_are_fixed_have_no_noise():
+    model = tiny.build(HARD.replace(")", ", fixed='masks', start=1.0)"), "bert")
+    said = tiny.outputs(model, "bert")
+    for mode in (True, False):
+        assert all(torch.equal(t, said[task]) for task, t in tiny.outputs(model.train(mode), "bert").items())
+
+
 # --- a profile that does not fit ----------------------------------------------------------------------------------------
 def changed(path, model, **new):
     deltas.save(model, path)
@@ -398,7 +534,17 @@ def test_what_cannot_be_served_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["adapters=0", "adapters=10, mask='hard'", "k=0", "tau=0.0", "nu=-1.0", "mask='both'", "bottleneck=0", "start=-1.0"],
+    [
+        "fixed='head'",
+        "adapters=0",
+        "adapters=10, mask='hard'",
+        "k=0",
+        "tau=0.0",
+        "nu=-1.0",
+        "mask='both'",
+        "bottleneck=0",
+        "start=-1.0",
+    ],
 )
 def test_impossible_sizes_are_refused(text):
     with pytest.raises(UsageError, match="is impossible"):

@@ -134,6 +134,14 @@ def _part(task: Task, split: str, source: str) -> _Rows:
     rows = _split(get_task(base), split, source)
     own = [row for row, found in enumerate(rows.groups or ()) if found == group]
     if not own:
+        written = sum(
+            (_split(get_task(base), other, source).groups or []).count(group) for other in SPLITS if other != split
+        )
+        if written:
+            raise DataError(
+                f"{source} {base}: group {group} has {written} row{'s' * (written > 1)}, too few to leave any for {split}; "
+                "expected 3 at least: leave it out, or give it more"
+            )
         known = members(base, source)
         raise DataError(
             f"{source} {base}: no rows of group {group} in {split}; those of train: {len(known)} tasks, "

@@ -380,6 +380,11 @@ class Method(Expression):
     def restore(self, at: Attachment, tensors: dict[str, Tensor]) -> None:
         """Before a delta is loaded: make room for tensors whose shapes only training decides."""
 
+    @property
+    def whole_start(self) -> bool:
+        """Has it use for all of the deltas that `begin` is given, also for what belongs to tasks that the run has not?"""
+        return False
+
     # --- counts ---------------------------------------------------------------------------------------------------
     @property
     def reads_states(self) -> bool:

@@ -16,6 +16,8 @@ import tiny
 
 from peftlib.data import TASKS, Task, answer, as_text, embedded, get_task, load_split, members
 from peftlib.model import Tuned
+from peftlib.records import Recipe, Run
+from peftlib.training.loop import Trainer
 from tries import Try
 
 SPLIT = "load a local split"
@@ -90,6 +92,22 @@ def _empty(folder: Path):
 def _short(folder: Path):
     pq.write_table(pa.table(GOOD["sst"]), _file(folder, "sst"))
     return _bytes(_file(folder, "sst").read_bytes()[:-9])(folder)
+
+
+def _an_author_of_two_articles(folder: Path):
+    """LaMP's columns: one profile of ten articles, one of two; the second is trained on."""
+    lamp = folder / "lamp" / "authors"
+    lamp.mkdir(parents=True)
+    articles = [{"text": f"News {i}.", "category": "sports"} for i in range(12)]
+    for split, own in (("train", articles[:10]), ("validation", articles[10:]), ("test", articles[:3])):
+        pq.write_table(pa.table({"id": [split], "profile": [own]}), lamp / f"{split}.parquet")
+    with mock.patch.dict(os.environ, {"PEFTLIB_DATA": str(folder)}):
+        return Trainer(_of_author("authors_1", "local"), progress=False)
+
+
+def _of_author(author: str, source: str = "embedded") -> Run:
+    recipe = Recipe(lr=1e-3, epochs=1, max_length=16, precision="fp32")
+    return Run("PerTask(XPEFT(adapters=2, bottleneck=2))", ("authors_0", author), "minilm[:1]", source, recipe)
 
 
 def _latin(*texts: str) -> pa.Array:
@@ -285,6 +303,18 @@ TRIES = [
     Try("a task", "parity without pairs", _own(metrics=("gender_parity",)), ("metrics=", "need groups")),
     Try(
         "a task", "no such author", lambda _: load_split("authors_60", "test"), ("group 60", "from authors_0 to authors_59")
+    ),
+    Try(
+        "train",
+        "an author who is not there",
+        lambda _: Trainer(_of_author("authors_60"), progress=False),
+        ("no rows of group 60 in train", "from authors_0 to authors_59"),
+    ),
+    Try(
+        "train",
+        "an author without training rows",
+        _an_author_of_two_articles,
+        ("group 1 has 2 rows, too few to leave any for train", "expected 3 at least"),
     ),
     Try("a task", "an author of a task that has none", lambda _: get_task("sst_3"), ("'sst_3'", "known tasks")),
     Try("a task", "authors of a task that has none", lambda _: members("sst"), ("'sst'", "authors, news_category")),

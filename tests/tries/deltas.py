@@ -16,6 +16,7 @@ from safetensors.torch import load, save, save_file
 from peftlib import deltas, interop
 from peftlib.backbones import Backbone
 from peftlib.model import Tuned
+from peftlib.serving import Profiles
 from tries import Generator, Try
 
 Change = Callable[[dict, dict], object]  # of metadata and tensors, in place
@@ -435,7 +436,41 @@ PEFT = [
         (interop.HEADS, "sst.bias", "int32"),
     ),
 ]
-TRIES = SAVED + LOADED + PEFT
+XPEFT = "XPEFT(adapters=4, bottleneck=2)"
+
+
+def _served(author: str) -> Callable[[Path], object]:
+    """Answer for an author beside those whose profiles are held."""
+
+    def go(_: Path):
+        inputs = tiny.inputs_of("sst", "bert")
+        return Profiles(tiny.build(f"PerTask({XPEFT})", "bert"))(["sst", author] * (len(inputs["input_ids"]) // 2), inputs)
+
+    return go
+
+
+SERVED = [
+    Try("serve", "an author who is not known", _served("authors_3"), ("no profile 'authors_3' among 2", "add its delta")),
+    Try(
+        "begin",
+        "a bank without runs to make it of",
+        lambda _: tiny.build(XPEFT.replace(")", ", bank='start')"), "bert"),
+        ("begins from runs of PfeifferFFN, and no start is given", "name these runs in `start`"),
+    ),
+    Try(
+        "begin",
+        "a bank of what is no adapter",
+        lambda _: tiny.build(XPEFT.replace(")", ", bank='start')"), "bert", prepared=False).begin([whole_delta(LORA)]),
+        ("run 1 of the start has trained no PfeifferFFN", "a bank is made of its adapters"),
+    ),
+]
+
+
+def whole_delta(method: str) -> dict[str, torch.Tensor]:
+    return parts(whole(method))[1]
+
+
+TRIES = SAVED + LOADED + PEFT + SERVED
 
 
 # --- at random --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ The second is algorithm 1 of the paper's appendix: forwards k adapters of equal 
 there is no noise. After training the choice is made once and kept as bits: ceil(N/8) bytes a mask and block.
 
 All profiles share the bank, frozen, and in no delta but by its digest: drawn from ``seed``, or read from ``bank``, deltas
-of `PfeifferFFN` that other profiles have trained.
+of `PfeifferFFN` that other profiles have trained; with ``bank="start"`` these are the runs that a run begins from. Their
+profiles are loaded with the ``parts`` of a model that has begun from the same.
 
 What the paper leaves open. Biases are averaged as weights are: its totals (appendix F) count them. f is ReLU, that of the
 `adapters` library's Pfeiffer configuration, which also draws the bank: N(0, 0.02), biases 0; the paper writes no f
@@ -24,6 +25,7 @@ What the paper leaves open. Biases are averaged as weights are: its totals (appe
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,14 +33,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peftlib.anatomy import Shape
+from peftlib.backbones import weights_digest
 from peftlib.edits import Current, Edit
 from peftlib.errors import UsageError
-from peftlib.methods.adapters.bank import Adapter, Bank, drawn, trained
+from peftlib.methods.adapters.bank import Adapter, Bank, drawn, fill, trained, without
 from peftlib.methods.adapters.bottleneck import ACTIVATIONS, size
 from peftlib.methods.base import Attachment, Method, Ref, affordable, normal, require
 from peftlib.tensorfiles import unpacked
 
 SITE = "ffn.down"
+BANK = "bank"
+START = "start"  # in the place of a bank's path: the runs that a run begins from
 ANY = ACTIVATIONS | {"none": lambda x: x}
 
 
@@ -62,13 +67,16 @@ class Profile(nn.Module):
         )
         self.gamma = nn.Parameter(torch.ones(layers * method.bottleneck))
         self.beta = nn.Parameter(torch.zeros(layers * method.bottleneck))
+        self.logits.requires_grad_(method.fixed != "masks")
+        for vector in (self.gamma, self.beta):
+            vector.requires_grad_(method.fixed != "norms")
 
     def masks(self, layer: int) -> Tensor:
         """(1 or 2, N), of sum 1."""
         if self.logits is None:
             return self.mask[:, layer] / self.method.k  # type: ignore[index]  # a buffer
         logits, nu = self.logits[:, layer], self.method.nu
-        if self.training and self.method.mask == "hard" and nu > 0:
+        if self.training and self.method.mask == "hard" and nu > 0 and logits.requires_grad:
             logits = logits + nu * self.current.draw((id(self), layer), lambda: _gumbel(logits))
         return self.method.chosen(logits)
 
@@ -142,7 +150,9 @@ class XPEFT(Method):
     adapters: N > 0. bottleneck: b > 0 of each. mask: "soft" or "hard". k: of hard masks, up to N. tau > 0, nu >= 0:
     temperature and noise of their training. separate: M_A beside M_B, or one mask for both. activation: relu, gelu,
     gelu_new, swish or none. start: deviation of the masks' logits. seed: of a random bank. bank: instead a delta of
-    PfeifferFFN, or a folder of such, with N adapters in all, in the order of files and their tasks.
+    PfeifferFFN, or a folder of such, with N adapters in all, in the order of files and their tasks; or "start": those of
+    the runs that the run begins from, in their order. fixed: "masks" or "norms" stay as they begin, the masks without
+    noise: controls, of what the others do without them.
     """
 
     adapters: int = 100
@@ -156,6 +166,7 @@ class XPEFT(Method):
     start: float = 0.0
     seed: int = 42
     bank: str = ""
+    fixed: str = ""
 
     title = "X-PEFT"
     family = "adapters"
@@ -175,6 +186,7 @@ class XPEFT(Method):
             activation=self.activation in ANY,
             start=self.start >= 0,
             seed=self.seed >= 0,
+            fixed=self.fixed in ("", "masks", "norms"),
         )
 
     def chosen(self, logits: Tensor) -> Tensor:
@@ -184,18 +196,51 @@ class XPEFT(Method):
     def attach(self, at: Attachment) -> None:
         sites, shape = at.anatomy.at(SITE), at.shape
         affordable(self, len(sites) * self.adapters * size(shape.width, self.bottleneck), shape)
-        names = {id(module): name for name, module in at.model.named_modules()}
-        places = [names[id(site.module)] for site in sites]
+        places = self.places(at)
 
         def make() -> Bank:
+            if self.bank == START:
+                return without(len(sites), self.adapters, self.bottleneck, shape.width)
             if self.bank:
                 return trained(self.bank, self.adapters, self.bottleneck, shape.width, places, at.model.weights_digest)
             return drawn(len(sites), self.adapters, self.bottleneck, shape.width)
 
-        bank = at.share("bank", make, kept=False, once=True, seed=None if self.bank else self.seed)
+        bank = at.share(BANK, make, kept=False, once=True, seed=None if self.bank else self.seed)
         profile = at.share("profile", Profile(self, len(sites), at.current))
         for layer, site in enumerate(sites):
             at.edit(site, Averaged(bank, profile, layer))
+
+    def places(self, at: Attachment) -> list[str]:
+        """Where its sites lie in the model, as deltas name them."""
+        names = {id(module): name for name, module in at.model.named_modules()}
+        return [names[id(site.module)] for site in at.anatomy.at(SITE)]
+
+    @property
+    def whole_start(self) -> bool:
+        return self.bank == START
+
+    def begin(self, at: Attachment, given: Sequence[dict[str, Tensor]]) -> None:
+        """Make the bank of the adapters that the given runs have trained; or go on from one run of the same.
+
+        Raises:
+            UsageError: they are no adapters, or others than expected.
+        """
+        if self.bank != START:
+            return super().begin(at, given)
+        key, bank = bank_of(at)
+        if bank.empty:  # no copy for another task has filled it yet
+            fill(bank, given, self.bottleneck, at.shape.width, self.places(at))
+            at.model.parts[key] = at.model.parts[key]._replace(digest=weights_digest(bank))
+
+    def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
+        """Raises:
+        UsageError: the bank is still to be made.
+        """
+        if bank_of(at)[1].empty:
+            raise UsageError(
+                f"{self} begins from runs of PfeifferFFN, and no start is given: name these runs in `start` "
+                "(peftlib.records.Run), or pass the parts of a model that has begun from them"
+            )
 
     def finish(self, at: Attachment) -> None:
         if self.mask == "hard":
@@ -221,22 +266,27 @@ class XPEFT(Method):
 
     # --- counts -----------------------------------------------------------------------------------------------------
     def formula(self, shape: Shape) -> int:
-        return ((1 + self.separate) * self.adapters + 2 * self.bottleneck) * shape.layers
+        masks, norms = (1 + self.separate) * self.adapters, 2 * self.bottleneck
+        return (masks * (self.fixed != "masks") + norms * (self.fixed != "norms")) * shape.layers
 
     def trainable(self, at: Attachment) -> int:
         """Also once the choice is made."""
         return self.formula(at.shape)
 
     def stored(self, at: Attachment) -> int:
-        """Hard masks are bits: of four bytes each number."""
-        if self.mask == "soft":
-            return self.trainable(at)
+        """Hard masks are bits: of four bytes each number. What is fixed is stored, too."""
         return -(-self.mask_bytes(at.shape) // 4) + 2 * self.bottleneck * at.shape.layers
 
     def mask_bytes(self, shape: Shape) -> int:
         """Of a profile's masks on disk."""
         one = 4 * self.adapters if self.mask == "soft" else -(-self.adapters // 8)
         return (1 + self.separate) * one * shape.layers
+
+
+def bank_of(at: Attachment) -> tuple[str, Bank]:
+    """The bank of an attachment of `XPEFT`, with its name among the model's parts."""
+    key = f"{at.slot}__{BANK}"
+    return key, at.model.fixed[key]  # type: ignore[return-value]  # as `attach` has made it
 
 
 def profile_of(at: Attachment) -> Profile:

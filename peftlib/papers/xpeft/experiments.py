@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from peftlib.data.sources import available
 from peftlib.grids import Preset, experiment, make_run, tasks_of
 from peftlib.papers import paper_table
+from peftlib.papers.xpeft import users  # noqa: F401  (registers the runs of its many users)
 from peftlib.papers.xpeft.rows import rows
 from peftlib.records import Run
 
