@@ -106,7 +106,8 @@ def scores(records: Iterable[dict], name: str | tuple[str, ...], split: str = "v
         by_seed.setdefault(r["run"]["seed"], {}).update({k: v for k, v in r[split].items() if k != "mean"})
     wanted = name if isinstance(name, tuple) else DEFAULT_TASKS if name == "average" else (name,)
     whole = (found for found in by_seed.values() if set(wanted) <= set(found))
-    lost = [word for task in wanted for word in learned.marks(records, task)]
+    tasks = dict.fromkeys(number.partition(".")[0] for number in wanted)
+    lost = [word for task in tasks for word in learned.marks(records, task)]
     if len(wanted) > 1 and lost:
         lost = [IN_PART]
     return Spread.of((statistics.fmean(found[task] for task in wanted) for found in whole), tuple(lost))

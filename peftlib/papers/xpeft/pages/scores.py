@@ -9,21 +9,24 @@ import pandas as pd
 from peftlib.papers.xpeft.checks import printed_scores
 from peftlib.papers.xpeft.rows import HEAD, SINGLE
 from peftlib.report import suites
-from peftlib.report.tables import Spread, by_label, frame
+from peftlib.report.tables import Spread, by_label, frame, scores
 
 ENDS = {"to adapter": SINGLE, "to head": HEAD}
 
 
 def averages(name: str, source: Sequence[dict]) -> pd.DataFrame:
-    """One row a method: ``method``; ``average``, the mean over all numbers of the informative tasks that we run, of the
-    paper's and of ours; ``to adapter`` and ``to head``, what that is more than a single adapter's and a head's alone; ``n``
-    seeds. None where something that ours needs has not been run.
+    """One row a method: ``method``; the mean over all numbers of informative tasks that the paper prints and we have, of
+    its own (``same tasks``) and of ours (``average``); ``to adapter`` and ``to head``, what that is more than a single
+    adapter's and a head's alone; ``n`` seeds. None where something that ours needs has not been run.
 
     name: the experiment.
     """
-    paper = suites.paper_averages(pd.DataFrame(printed_scores(name)).T, source)
-    found, groups, rows = suites.numbers(source, scale=1), by_label(source), []
-    ours = {label: found.get(label, {}).get("average") for label in paper.index}
+    printed = pd.DataFrame(printed_scores(name)).T
+    both = {key: suites.printed_column(key) for key in suites.averaged_keys(source)}
+    both = {key: column for key, column in both.items() if column in printed}
+    paper = printed[list(both.values()) or list(printed)].mean(axis=1)
+    groups, rows = by_label(source), []
+    ours = {label: scores(groups.get(label, []), tuple(both), "test") if both else None for label in paper.index}
     for label in paper.index:
         row: dict[str, object] = {"method": label, "same tasks, paper": float(paper[label]), "average, ours": ours[label]}
         for title, end in ENDS.items():
