@@ -100,6 +100,8 @@ def test_without_records_home_says_so_and_names_the_papers_to_come():
     waiting = [paper for paper in papers.papers() if paper not in home.judged()]
     assert all(home.title(paper) in home.coming() for paper in waiting)
     assert str(shown.content).count('class="found"') == len(home.judged())
+    told = str(shown.content).count('<b class="verdict ')
+    assert len(home.judged()) <= told <= max(home.FINDINGS, len(home.judged())), "one screen holds no more"
 
 
 def test_what_a_task_stores_counts_what_tasks_share_once():

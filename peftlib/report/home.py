@@ -16,7 +16,8 @@ from peftlib.report.ledger import SIGNS
 from peftlib.report.tables import Html
 
 TOLD = 3  # outcomes whose numbers are told, in the order of `verdicts.OUTCOMES`; the others are one number
-LONGEST = 150  # characters of the numbers behind a finding
+LONGEST = 100  # characters of the numbers behind a finding
+FINDINGS = 6  # of all papers together, the first headlines of each: so many fit on one screen
 WHERE = (
     ("Choose a method", "../survey/choosing.html", "for what must be small, and for how many tasks"),
     ("Check a claim", "../{paper}/claims.html", "each with its verdict, its numbers and its check"),
@@ -43,7 +44,7 @@ def sources(preset: Preset) -> dict[str, dict[str, Sequence[dict]]]:
 
 def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
     """Per paper: how its claims fared, and what became of those that matter most."""
-    parts, lines = [], []
+    parts, lines, each = [], [], max(1, FINDINGS // max(1, len(by_paper)))
     for paper, records in by_paper.items():
         ledger = verdicts.ledger(paper, records)
         name, counts = title(paper), verdicts.tally(ledger)
@@ -53,7 +54,10 @@ def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
                 '<section class="found"><h3><a href="../{0}/claims.html">{1}</a></h3>{2}<ul class="findings">{3}</ul>'
                 "</section>"
             ).format(
-                paper, name, _tally(outcomes), Markup().join(_finding(row, paper) for row in _headlines(paper, ledger))
+                paper,
+                name,
+                _tally(outcomes),
+                Markup().join(_finding(row, paper) for row in _headlines(paper, ledger)[:each]),
             )
         )
         lines.append(f"{name}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes))
