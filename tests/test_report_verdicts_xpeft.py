@@ -51,6 +51,9 @@ def test_every_claim_is_judged_and_the_headlines_are_claims():
         "table2",
         "table3",
         "table8",
+        "figure4",
+        "figure5",
+        "figure7",
     }
 
 
@@ -64,11 +67,17 @@ def test_the_papers_numbers_say_what_its_text_says_or_an_erratum_stands():
     wrong = errata[~errata["agrees"].astype(bool)]["item"]
     for claim in CLAIMS.decided():
         found = CLAIMS.judge(claim, own)
-        if claim in CLAIMS.counted() or CLAIMS.claims[claim].repeats:
+        if claim in CLAIMS.counted() or CLAIMS.claims[claim].repeats or found.outcome == "not run":
             continue
         assert found.outcome == ("contradicted" if claim in CONTRADICTED else "reproduced"), (claim, found.why)
         if claim in CONTRADICTED:
             assert wrong.str.contains(CONTRADICTED[claim], regex=False).any(), claim
+
+
+def test_what_the_paper_shows_in_figures_is_not_decided_by_its_numbers():
+    own = checks.from_paper()
+    missing = {claim for claim in CLAIMS.decided() if CLAIMS.judge(claim, own).outcome == "not run"}
+    assert missing - set(CLAIMS.counted()) == {"M7", "U1", "U2", "N4", "N5", "N6", "N7", "N8"}
 
 
 def test_without_the_tiny_tasks_more_adapters_are_better():
@@ -187,3 +196,49 @@ def test_time_is_that_of_the_benchmark(monkeypatch):
     monkeypatch.setattr(checks, "benchmark", lambda name: STEP | {"step_over_adapter": slow})
     ours = checks.from_records({})
     assert {CLAIMS.judge(claim, ours).outcome for claim in ("L1", "H2")} == {"reproduced"}
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+LOSSES = {**dict.fromkeys(SOFT, 0.4), **dict.fromkeys(HARD, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds", "fails"),
+    [
+        ("N4", LOSSES, LOSSES | {HARD[1]: 0.3}),
+        ("N5", {name: 0.6 - 0.1 * i for rows in (SOFT, HARD) for i, name in enumerate(rows)}, {SOFT[2]: 0.9}),
+        ("N6", {SOFT[0]: 0.4, HARD[0]: 0.4}, {SOFT[0]: 0.4, HARD[0]: 0.6}),
+        ("N7", {HARD[1]: 0.4}, {f"{HARD[1]}, k = 70": 0.4}),
+        ("N8", {f"{HARD[0]}, k = 30": 0.4}, {HARD[0]: 0.4}),
+    ],
+)
+def test_losses_decide_beyond_what_seeds_explain(claim, holds, fails):
+    def outcome(losses: dict[str, float], spread: float) -> str:
+        sources = {checks.CURVES: records(checks.CURVES, lambda run: 0.5)}
+        sources[checks.SEEDS] = records(checks.SEEDS, lambda run: 0.5, seeds=(0, 1, 2))
+        for record in sources[checks.CURVES]:
+            record["history"][-1]["train_loss"] = losses.get(record["run"]["label"], 0.5)
+        for record in sources[checks.SEEDS]:
+            record["history"][-1]["train_loss"] = 0.5 + spread * record["run"]["seed"]
+        return CLAIMS.judge(claim, checks.from_records(sources)).outcome
+
+    assert (outcome(holds, 0.001), outcome(fails, 0.001)) == ("reproduced", "contradicted")
+    assert outcome(holds, 1.0) == "undecided"
+    alone = checks.from_records({checks.CURVES: records(checks.CURVES, lambda run: 0.5)})
+    assert CLAIMS.judge(claim, alone).outcome == "not run", "nothing says how much a seed matters"
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "holds", "fails"),
+    [
+        ("M7", checks.SEEDS, {}, {"x_peft (100 soft), bank 43": 0.4}),
+        ("U1", checks.AUTHORS, {"x_peft random (hard)": 0.6}, {"x_peft random (hard)": 0.4}),
+        ("U2", checks.AUTHORS, {f"x_peft warm ({m})": 0.6 for m in ("hard", "soft")}, {"x_peft warm (hard)": 0.4}),
+    ],
+)
+def test_verdicts_on_banks_flip_when_the_records_do(claim, name, holds, fails):
+    found = [
+        CLAIMS.judge(claim, checks.from_records({name: records(name, lambda run: given.get(run.label, 0.5))})).outcome  # noqa: B023
+        for given in (holds, fails)
+    ]
+    assert found == ["reproduced", "contradicted"]

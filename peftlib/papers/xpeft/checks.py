@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,11 +16,13 @@ from peftlib.report.conditions import Case, Found
 from peftlib.report.efficiency import benchmark
 from peftlib.report.evidence import AVERAGE, Evidence, Rows, Unknown, Unlearned, measured
 from peftlib.report.relations import decide, seen
-from peftlib.report.uncertainty import NOTHING, Number, odds
+from peftlib.report.tables import by_label
+from peftlib.report.uncertainty import DRAWS, NOTHING, Number, odds, stream
 from peftlib.report.verdicts import Claims
 
 GLUE, SUPERGLUE = "xpeft/table2", "xpeft/table3"
 PRINTED = {GLUE: ("table5", "table6"), SUPERGLUE: ("table7",)}  # where each experiment's single metrics are printed
+AUTHORS, CURVES, SEEDS = "xpeft/authors", "xpeft/figure5", "xpeft/figure7"
 COUNTS, TIME = "counts/table1", "benchmarks/xpeft"
 TINY = ("wnli", "cb")  # validated on 71 and 56 rows; on WNLI every row of the paper's is below the commonest label
 APART = "wnli"  # section 4.1 leaves it out
@@ -78,10 +81,30 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
         )
         for name, source in sources.items()
     }
+    if CURVES in sources:
+        tables[CURVES] = functools.partial(_losses, sources[CURVES], sources.get(SEEDS, ()))
     result = benchmark("xpeft")
     if result is not None:
         tables[TIME] = _steps(result)
     return Evidence(tables | {COUNTS: _counted})
+
+
+def _losses(source: Sequence[dict], seeds: Sequence[dict]) -> Rows:
+    """Training losses of the last epoch, as uncertain as those of Figure 7 are from seed to seed; none without these."""
+    groups = [[_loss(record) for record in found] for found in by_label(seeds).values()]
+    spread = [statistics.variance(losses) for losses in groups if len(losses) > 1]
+    values: dict[str, dict[str, Number]] = {}
+    for name, found in by_label(source).items():
+        values[name] = {}
+        if found and spread:
+            noise = stream("loss", f"{CURVES} {name}").standard_normal(DRAWS)
+            off = (statistics.fmean(spread) / len(found)) ** 0.5 * noise
+            values[name]["loss"] = statistics.fmean(map(_loss, found)) + np.concatenate([[0.0], off])
+    return Rows(CURVES, values, margin=MARGIN)
+
+
+def _loss(record: Mapping) -> float:
+    return record["history"][-1]["train_loss"]
 
 
 def _steps(result: Mapping) -> Rows:
@@ -227,5 +250,5 @@ CLAIMS = Claims(
         function.__name__.replace("_", " "): function
         for function in (better_on_each_task, better_on_about_half_of_the_tasks, near_where_below, mostly_above_soft_masks)
     },
-    pages={COUNTS: "table1", TIME: "table8"},
+    pages={COUNTS: "table1", TIME: "table8", AUTHORS: "figure4"},
 )
