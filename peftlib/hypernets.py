@@ -1,4 +1,5 @@
-"""What is done with a trained model of many tasks: one task's adapters without the network that writes them; a further task.
+"""What is done with a trained model of many tasks: one of them is served without the network that writes adapters, or
+another one is added.
 
 Both give a new model, on a backbone of the same weights that carries nothing yet; the model that is given stays as it is.
 """
@@ -24,8 +25,8 @@ from peftlib.model import Tuned
 
 @torch.no_grad()
 def bake(model: Tuned, task: str, backbone: nn.Module) -> Tuned:
-    """One task's model with plain adapters (`TaskAdapters`) in the place of written ones: same outputs, and no hypernetwork in
-    memory or in its delta.
+    """One task's model with plain adapters (`TaskAdapters`) in the place of written ones: same outputs, and no hypernetwork
+    in memory or in its delta.
 
     backbone: of the same weights; edited in place.
 

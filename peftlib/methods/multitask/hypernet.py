@@ -129,11 +129,10 @@ class Hypernet(nn.Module):
         return self.current.once((id(self), which), lambda: self.h[which](self.embed(which)))[row]
 
 
-def joined(z: Tensor, *others: Tensor) -> Tensor:
-    """[z; o_1; o_2 ...] for every choice of a row of each of the others (rows, t): (rows of o_1, rows of o_2, ..., sum of t)."""
-    sizes = [len(o) for o in others]
-    spread = [o.view(*(n if o is one else 1 for one, n in zip(others, sizes, strict=True)), -1) for o in others]
-    return torch.cat([x.expand(*sizes, -1) for x in (z, *spread)], dim=-1)
+def joined(z: Tensor, l: Tensor, p: Tensor) -> Tensor:  # noqa: E741 (the papers' symbol)
+    """[z; l; p] for every layer and position: (layers, positions, 3t). z: (t,). l: (layers, t). p: (positions, t)."""
+    sizes = (len(l), len(p), -1)
+    return torch.cat([z.expand(*sizes), l[:, None].expand(*sizes), p.expand(*sizes)], dim=-1)
 
 
 class Generated(Normed):
@@ -165,6 +164,13 @@ def width_of_bottleneck(method: Method, bottleneck: int | None, reduction: int, 
     return a
 
 
+def numbers(at: Attachment) -> int:
+    """All that a method has and its delta holds, also what is trained no more."""
+    modules = [edit for _, edit in at.edits] + at.shared
+    tensors = [*(p for m in modules for p in m.parameters()), *at.trained]
+    return sum({id(p): p.numel() for p in tensors}.values())
+
+
 class Writes:
     """Part of a method whose adapters a `Hypernet` writes. See `peftlib.hypernets` for what can be done with its models."""
 
@@ -177,10 +183,7 @@ class Writes:
         raise NotImplementedError
 
     def stored(self, at: Attachment) -> int:
-        """Also what is trained no more."""
-        modules = [edit for _, edit in at.edits] + at.shared
-        tensors = [*(p for m in modules for p in m.parameters()), *at.trained]
-        return sum({id(p): p.numel() for p in tensors}.values())
+        return numbers(at)
 
     @staticmethod
     def hypernet(at: Attachment) -> Hypernet:

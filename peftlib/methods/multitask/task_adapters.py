@@ -31,7 +31,7 @@ from peftlib.anatomy import Shape
 from peftlib.edits import Current, Edit
 from peftlib.methods.adapters.bottleneck import ACTIVATIONS, add_bias, size
 from peftlib.methods.base import Attachment, Method, require
-from peftlib.methods.multitask.hypernet import SITES, Normed, Weights, linear, width_of_bottleneck
+from peftlib.methods.multitask.hypernet import SITES, Normed, Weights, linear, numbers, width_of_bottleneck
 from peftlib.methods.selective.layernorm import LayerNormTuning
 
 
@@ -138,6 +138,9 @@ class TaskAdapters(Method):
         elif self.train_norms:
             for site in at.anatomy.norms:
                 at.edit(site, TaskNorm(tasks, at.current, at.shape.width, at.shape.biases))
+
+    def stored(self, at: Attachment) -> int:
+        return numbers(at)
 
     def formula(self, shape: Shape, tasks: int = 1) -> int:
         """With matrices for each of `tasks`."""
