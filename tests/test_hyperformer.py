@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from peftlib import backbones, deltas
 from peftlib.accounting.counting import count
 from peftlib.data.tasks import get_task
-from peftlib.errors import UsageError
 from peftlib.hypernets import add_task, bake
 from peftlib.methods import HyperFormer, HyperFormerPlusPlus, parse
 from peftlib.methods.base import normal
@@ -412,24 +411,3 @@ def test_a_run_on_another_task_begins_with_what_a_task_of_its_start_has(expressi
     assert torch.equal(net_of(child).z["sts"].weight, net_of(parent).z[TASKS[1]].weight)
     ours, theirs = written(child, "sts"), written(parent, TASKS[1])
     assert all(torch.equal(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
-
-
-def test_what_cannot_be_baked_or_grown_is_refused():
-    model = after_training(PLUSPLUS, "bert")
-    for call, said in [
-        (lambda: bake(model, "mnli", backbone("bert")), "no task 'mnli' in this model: expected one of sst, quora"),
-        (lambda: bake(model, "sst", backbone("bert", seed=8)), "load the backbone that it was built on"),
-        (lambda: bake(model, "sst", model.backbone), "load the backbone that it was built on"),
-        (lambda: bake(build("LoRA(rank=2)", "bert"), "sst", backbone("bert")), "not one method whose adapters are written"),
-        (lambda: bake(build(f"{PLUSPLUS} + LoRA(rank=2)", "bert"), "sst", backbone("bert")), "alone"),
-        (lambda: bake(build("HyperFormer(blocks=False)", "bert"), "sst", backbone("bert")), "has no adapters"),
-        (lambda: add_task(model, get_task("sst"), backbone("bert")), "there is a task 'sst' among sst, quora"),
-        (lambda: add_task(model, get_task("sts"), backbone("bert"), like="rte"), "no task 'rte' in this model"),
-        (lambda: add_task(model, get_task("sts"), backbone("bert", seed=8)), "load the backbone that it was built on"),
-        (lambda: add_task(build("AdaLoRA(rank=4, target=2)", "bert"), get_task("sts"), backbone("bert")), "takes its form"),
-    ]:
-        with pytest.raises(UsageError, match=said):
-            call()
-    text = Tuned(tiny.writing_t5(), "LoRA(rank=2)", [get_task("sst")], form="text")
-    with pytest.raises(UsageError, match="trains nothing in form 'text'"):
-        add_task(text, get_task("sts"), tiny.writing_t5())
