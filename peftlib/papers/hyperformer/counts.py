@@ -97,7 +97,7 @@ def _total_agrees(total: float, printed: str) -> bool:
 
 def formula(text: str, sizes: Shape, tasks: int) -> int:
     """What a method of `METHODS` trains for all of `tasks`, by its closed form."""
-    return parse(text.format(r=REDUCTION)).formula(sizes, tasks)  # type: ignore[attr-defined, no-any-return]  # a method with tasks
+    return parse(text.format(r=REDUCTION)).formula(sizes, tasks)  # type: ignore[attr-defined]  # a method with tasks
 
 
 # --- section 4.1 ------------------------------------------------------------------------------------------------------
