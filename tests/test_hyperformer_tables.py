@@ -68,6 +68,20 @@ def test_the_hypernetworks_are_worth_so_many_tasks():
     assert pages.worth() == {"one_each": round(122_400_000 / 1_807_488), "one_a_stack": round(5_210_000 / 1_807_488)}
 
 
+@pytest.mark.parametrize(
+    "method, rows", [("HyperFormer()", 2), ("HyperFormerPlusPlus()", 2), ("TaskAdapters()", 6), ("Full()", 0)]
+)
+def test_methods_have_their_printed_rows_once(method, rows):
+    found = counts.of_method(method)
+    assert len(found) == rows and all(row["agree"] == "yes" for row in found)
+    if method == "TaskAdapters()":
+        assert {row["configuration"] for row in found} == {
+            "TaskAdapters(reduction=32, shared_norms=False)",
+            "TaskAdapters(reduction=32)",
+            "TaskAdapters(reduction=2)",
+        }
+
+
 def test_the_command_counts_a_table(capsys):
     assert cli.main(["count", "hyperformer/table3", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

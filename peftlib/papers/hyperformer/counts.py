@@ -19,6 +19,7 @@ import pandas as pd
 from peftlib.accounting.counted import count, shape, unpadded
 from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
+from peftlib.expressions import names
 from peftlib.methods import HyperFormerPlusPlus, LayerNormTuning, TaskAdapters, parse
 from peftlib.papers import paper_table, rounds_to
 
@@ -93,6 +94,24 @@ def _total_agrees(total: float, printed: str) -> bool:
         return rounds_to(total, printed)
     _, one = printed.split("x")
     return rounds_to((total - 1) / TASKS, one)
+
+
+def of_method(method: str) -> list[dict]:
+    """Rows of both tables with the same method, whatever its sizes, as `peftlib.report.methods.printed` shows them."""
+    rows = [row for name in TABLES for row in table(name).to_dict("records") if names(row["expression"]) == names(method)]
+    return [
+        {
+            "paper": "hyperformer",
+            "row": name,
+            "configuration": row["expression"],
+            "backbone": expression(name)[1],
+            "printed": row["trained_printed"],
+            "ours": f"{row['trained_percent']:.2f}",
+            "agree": "yes" if row["trained_agrees"] else "no: see the errata",
+        }
+        for (name, _), row in {(row["method"], row["expression"]): row for row in rows}.items()  # both have HyperFormer's
+        if row["expression"] != "Full()"
+    ]
 
 
 def formula(text: str, sizes: Shape, tasks: int) -> int:
