@@ -219,7 +219,7 @@ class HyperFormerPlusPlus(Writes, Method):
         "line": (3, 1, 1, 1),
         "example": "HyperFormerPlusPlus(reduction=32)",
         "small": "bottleneck=4, task_dim=16, hidden=32",
-        "rates": 0.3,
+        "rates": 0.1,
     }
 
     def check(self) -> None:
