@@ -372,6 +372,7 @@ class Tuned(nn.Module):
         norms = [list(getattr(site.module, "base", site.module).parameters()) for site in self.anatomy.norms]
         # A norm takes its weight and bias in one type: one that is trained in part stays as it is.
         kept = {id(p) for own in norms if any(p.requires_grad for p in own) for p in own}
+        kept |= {id(p) for _, at in self.attachments for p in at.trained}  # also what is trained no more
         for p in (*self.backbone.parameters(), *self.fixed.parameters()):
             if not p.requires_grad and p.is_floating_point() and id(p) not in kept:
                 p.data = p.data.to(dtype)
@@ -401,7 +402,8 @@ class Tuned(nn.Module):
     def kept(self) -> dict[str, Tensor]:
         """The tensors of `delta` themselves."""
         base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
-        added = {
+        added = {id(p) for _, at in self.attachments for p in at.trained}  # also what is trained no more
+        added |= {
             id(t)
             for _, at in self.attachments
             for m in [e for _, e in at.edits] + at.shared

@@ -38,6 +38,10 @@ ON_BOTTLENECKS = {
     "MAM",
     "UniPELT",
     "SparseAdapter",
+    "AdaptBertHypernet",
+    "HyperFormer",
+    "HyperFormerPlusPlus",
+    "TaskAdapters",
 }
 
 

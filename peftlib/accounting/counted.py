@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from peftlib.anatomy import Shape
 
 Figures = dict[str, str | int | float | bool]
+T5_WORDS = 32_100  # published checkpoints of T5 are padded to 32,128
 
 
 @functools.cache
@@ -50,6 +51,11 @@ def shape(backbone: str) -> Shape:
 
     sizes: dict[str, Any] = figures("backbones.py", compute, "HeadOnly()", backbone)
     return Shape(**sizes)
+
+
+def unpadded(sizes: Shape) -> int:
+    """Parameters of a T5 without what its vocabulary is padded with."""
+    return sizes.total - (sizes.vocabulary - T5_WORDS) * sizes.width
 
 
 _versions = functools.cache(provenance.versions)

@@ -231,8 +231,8 @@ class Attachment:
     def tensors(self) -> list[nn.Parameter]:
         """Trainable parameters of this method, each once."""
         modules = [edit for _, edit in self.edits] + self.shared
-        own = [p for m in modules for p in m.parameters() if p.requires_grad]
-        return list({id(p): p for p in own + self.trained}.values())
+        own = [*(p for m in modules for p in m.parameters()), *self.trained]
+        return list({id(p): p for p in own if p.requires_grad}.values())
 
 
 class Ref:

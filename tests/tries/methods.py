@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny import CONFIGS, build
+from tiny import CONFIGS, backbone, build, writing_t5
 
 from peftlib import backbones
 from peftlib.data.tasks import get_task
+from peftlib.hypernets import add_task, bake
 from peftlib.methods import (
     LST,
     MAM,
@@ -24,6 +25,8 @@ from peftlib.methods import (
     GaLore,
     GLoRA,
     Houlsby,
+    HyperFormer,
+    HyperFormerPlusPlus,
     KronA,
     Layers,
     LeTSLike,
@@ -33,6 +36,7 @@ from peftlib.methods import (
     PromptTuning,
     QLoRA,
     SparseAdapter,
+    TaskAdapters,
     UniPELT,
     parse,
 )
@@ -80,6 +84,11 @@ CONSTRUCTED: list[tuple[str, Callable, tuple[str, ...]]] = [  # what is given, t
     ("a ladder without rungs", lambda: LST(skip=1), ("LST(skip=1) is impossible",)),
     ("an unknown form", lambda: GLoRA(weight="diagonal"), ("GLoRA(weight='diagonal') is impossible",)),
     ("a place where no product stands", lambda: KronA(sites=("up",)), ("KronA(sites=('up',)) is impossible",)),
+    ("a reduction of nothing", lambda: HyperFormer(reduction=0), ("HyperFormer(reduction=0) is impossible",)),
+    ("no adapters and no norms", lambda: HyperFormer(blocks=False, train_norms=False), ("HyperFormer(blocks=False) is",)),
+    ("embeddings of nothing", lambda: HyperFormer(features=0), ("HyperFormer(features=0) is impossible",)),
+    ("a projector of nothing", lambda: HyperFormerPlusPlus(hidden=0), ("HyperFormerPlusPlus(hidden=0) is impossible",)),
+    ("an unknown activation", lambda: TaskAdapters(activation="tanh"), ("TaskAdapters(activation='tanh') is impossible",)),
     ("a text of a million letters", lambda: Houlsby(activation="x" * 10**6), ("Houlsby(activation='xxx", "is impossible")),
     ("bytes for text", lambda: PromptTuning(init=b"random"), ("expected str, got bytes",)),
     ("layers of a text", lambda: Layers("LoRA()", stop=2), ("'LoRA()' is no method",)),
@@ -124,6 +133,11 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
     ("XPEFT(adapters=40, mask='hard')", ("XPEFT(k=50) is impossible",)),
     ("XPEFT(adapters=8, bank='nowhere')", ("nowhere: there is no such file",)),
     ("XPEFT(adapters=1000000)", ("XPEFT(adapters=1000000)", "would need", "choose smaller sizes")),
+    ("HyperFormer(reduction=33)", ("HyperFormer(reduction=33)", "leaves no bottleneck of the width 32", "at most that")),
+    ("HyperFormerPlusPlus(reduction=64)", ("leaves no bottleneck of the width 32",)),
+    ("TaskAdapters(reduction=64)", ("leaves no bottleneck of the width 32",)),
+    ("PerTask(HyperFormer())", ("trains the backbone's own tensors", "take it out of PerTask")),
+    ("PerTask(TaskAdapters())", ("trains the backbone's own tensors", "take it out of PerTask")),
     ("HeadOnly(shared=True)", ("'sst' and 'quora' cannot have one head",)),
     ("HeadOnly(shared=True, given='x')", ("HeadOnly(given='x') is impossible",)),
     ("PromptTuning(length=32)", ("none of this backbone's 32 positions", "1 to 31")),
@@ -141,6 +155,12 @@ TOO_LARGE = [  # on a tiny BERT of width 32 with 32 positions
             ("AdaptBertHypernet", "bottleneck"),
             ("AdaptBertHypernet", "task_dim"),
             ("AdaptBertHypernet", "hidden"),
+            ("HyperFormer", "bottleneck"),
+            ("HyperFormer", "features"),
+            ("HyperFormer", "task_dim"),
+            ("HyperFormerPlusPlus", "bottleneck"),
+            ("HyperFormerPlusPlus", "hidden"),
+            ("TaskAdapters", "bottleneck"),
             ("PrefixTuning", "length"),
             ("AdaptivePrefixTuning", "length"),
             ("UniPELT", "length"),
@@ -158,11 +178,47 @@ MERGED = [  # what cannot be merged, and words of the refusal
     ("PerTask(LoRA(rank=2))", ("PerTask(LoRA(rank=2)) cannot be merged", "the tasks would need different weights")),
     ("KronAB()", ("KronAB() cannot be merged",)),
     ("XPEFT(adapters=8)", ("XPEFT(adapters=8) cannot be merged",)),
+    ("HyperFormerPlusPlus()", ("HyperFormerPlusPlus() cannot be merged",)),
     ("MAM(length=2, mlp=None, bottleneck=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
     ("SparseAdapter(bottleneck=2)", ("SparseAdapter(bottleneck=2) cannot be merged", "no fixed change of its weights")),
     ("UniPELT(length=2, mlp=None)", ("UniPELT(length=2, mlp=None) cannot be merged", "no fixed change of its weights")),
     ("PrefixTuning(length=2, mlp=None) + LoRA(rank=2)", ("PrefixTuning(length=2, mlp=None) cannot be merged",)),
 ]
+PLUSPLUS = "HyperFormerPlusPlus(bottleneck=4)"
+BAKED: list[tuple[str, str, Callable, tuple[str, ...]]] = [  # what, the model, the call, words of the refusal
+    ("a task that is not there", PLUSPLUS, lambda m: bake(m, "mnli", backbone("bert")), ("no task 'mnli'", "sst, quora")),
+    ("other weights", PLUSPLUS, lambda m: bake(m, "sst", backbone("bert", seed=8)), ("load the backbone that it was",)),
+    ("the model's own backbone", PLUSPLUS, lambda m: bake(m, "sst", m.backbone), ("load the backbone that it was",)),
+    ("no hypernetwork", "LoRA()", lambda m: bake(m, "sst", backbone("bert")), ("is not one method", "HyperFormer,")),
+    ("two methods", f"{PLUSPLUS} + LoRA()", lambda m: bake(m, "sst", backbone("bert")), ("is not one method", "alone")),
+    ("no adapters", "HyperFormer(blocks=False)", lambda m: bake(m, "sst", backbone("bert")), ("has no adapters",)),
+]
+ADDED: list[tuple[str, str, Callable, tuple[str, ...]]] = [
+    ("a task that is there", PLUSPLUS, lambda m: add_task(m, get_task("sst"), backbone("bert")), ("a task 'sst' among",)),
+    (
+        "like a task that is not there",
+        PLUSPLUS,
+        lambda m: add_task(m, get_task("sts"), backbone("bert"), like="rte"),
+        ("no task 'rte' in this model", "expected one of sst, quora"),
+    ),
+    (
+        "other weights",
+        PLUSPLUS,
+        lambda m: add_task(m, get_task("sts"), backbone("bert", seed=8)),
+        ("load the backbone that it was built on",),
+    ),
+    (
+        "a form that training decides",
+        "AdaLoRA(rank=4, target=2)",
+        lambda m: add_task(m, get_task("sts"), backbone("bert")),
+        ("takes its form in training", "train all tasks together"),
+    ),
+]
+
+
+def _nothing_of_its_own(_: Path) -> object:
+    model = Tuned(writing_t5(), "LoRA(rank=2)", [get_task("sst")], form="text")
+    return add_task(model, get_task("sts"), writing_t5())
 
 
 def _second(first: str, second: str) -> object:
@@ -173,6 +229,12 @@ TRIES = [Try("a method from Python", given, lambda _, call=call: call(), words) 
 TRIES += [Try("a method on a backbone", text, lambda _, text=text: build(text, "bert"), words) for text, words in TOO_LARGE]
 TRIES += [Try("merge", text, lambda _, text=text: build(text, "bert").merge(), words) for text, words in MERGED]
 TRIES += [
+    Try(door, f"{what}: {method}", lambda _, method=method, call=call: call(build(method, "bert")), words)
+    for door, tries in (("bake", BAKED), ("add_task", ADDED))
+    for what, method, call, words in tries
+]
+TRIES += [
+    Try("add_task", "nothing that is its own", _nothing_of_its_own, ("trains nothing in form 'text'",)),
     Try(
         "merge",
         "into weights kept in bf16",

@@ -29,91 +29,34 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from peftlib.anatomy import Shape
-from peftlib.edits import Current, Edit
-from peftlib.methods.base import Attachment, Method, Ref, require
+from peftlib.edits import Current
+from peftlib.methods.base import Attachment, Method, require
+from peftlib.methods.multitask.hypernet import SITES, Generated, Generator, Hypernet, Writes, joined
+from peftlib.methods.multitask.task_adapters import TaskAdapters
 
-POSITIONS = ("attention.output", "ffn.down")
-
-
-def _linear(fan_in: int, fan_out: int, std: float = 0.01) -> nn.Linear:
-    linear = nn.Linear(fan_in, fan_out)
-    nn.init.normal_(linear.weight, std=std)
-    nn.init.zeros_(linear.bias)
-    return linear
+ACTIVATION = "gelu"
 
 
-class Generator(nn.Module):
-    """Equations 2 and 3 for one width n: from I (layers, t) to the tensors of one adapter a layer."""
-
-    def __init__(self, t: int, n: int, a: int, norm_std: float):
-        super().__init__()
-        self.n, self.a = n, a
-        self.W_D, self.W_U, self.W_LN = _linear(t, a * n + a), _linear(t, n * a + n), _linear(t, 2 * n, norm_std)
-
-    def forward(self, I: Tensor) -> list[tuple[Tensor, ...]]:  # noqa: E741 (the paper's symbol)
-        """For each layer: D (a, n), b_D (a,), U (n, a), b_U (n,), gamma (n,), beta (n,)."""
-        n, a = self.n, self.a
-        D, b_D = self.W_D(I).split([a * n, a], dim=1)
-        U, b_U = self.W_U(I).split([n * a, n], dim=1)
-        gamma, beta = self.W_LN(I).split([n, n], dim=1)
-        tensors = (D.unflatten(1, (a, n)), b_D, U.unflatten(1, (n, a)), b_U, gamma, beta)
-        return list(zip(*(x.unbind() for x in tensors), strict=True))
-
-
-class Hypernet(nn.Module):
-    """Embeddings, projector and a generator for each position.
-
-    The adapters of all layers are written together in a forward pass of the backbone and dropped when it ends: one matrix
-    product, and one gradient as large as W, in place of one a layer (which a checkpointed block costs).
-    """
+class AdaptBertNetwork(Hypernet):
+    """A set of W for each position, whose widths differ; embeddings and projector for all."""
 
     def __init__(
         self, tasks: tuple[str, ...], current: Current, layers: int, t: int, hidden: int, generators: list[Generator]
     ):
-        super().__init__()
-        self.row, self.current = {name: i for i, name in enumerate(tasks)}, current
-        self.z = nn.Parameter(torch.randn(len(tasks), t))
+        super().__init__(tasks, current, t, generators)
         self.l = nn.Parameter(torch.randn(layers, t))
-        self.p = nn.Parameter(torch.randn(len(POSITIONS), t))
+        self.p = nn.Parameter(torch.randn(len(SITES), t))
         self.h_I = nn.Sequential(nn.Linear(3 * t, hidden), nn.ReLU(), nn.Linear(hidden, t), nn.LayerNorm(t))
-        self.h = nn.ModuleList(generators)
 
-    def embed(self, position: int) -> Tensor:
+    def embed(self, which: int) -> Tensor:
         """Equation 1 for the current task and every layer: I (layers, t)."""
-        z, p = self.z[self.row[self.current.task]], self.p[position]  # type: ignore[index]  # some task
-        return self.h_I(torch.cat([z.expand_as(self.l), self.l, p.expand_as(self.l)], dim=1))
-
-    def adapter(self, position: int, layer: int) -> tuple[Tensor, ...]:
-        """Tensors of one adapter; in a pass of the whole backbone all layers' are written at the first look."""
-        if not self.current.whole:
-            return self.h[position](self.embed(position)[layer : layer + 1])[0]
-        return self.current.once((id(self), position), lambda: self.h[position](self.embed(position)))[layer]
-
-
-class Generated(Edit):
-    """Equation 4 at one place. It owns nothing."""
-
-    def __init__(self, hypernet: Hypernet, position: int, layer: int):
-        super().__init__()
-        self.hypernet, self.position, self.layer = Ref(hypernet), position, layer
-
-    def adapt(self, x: Tensor) -> Tensor:
-        D, b_D, U, b_U, gamma, beta = self.hypernet.module.adapter(self.position, self.layer)
-        h = F.linear(F.gelu(F.linear(x, D, b_D)), U, b_U)
-        return x + F.layer_norm(h.float(), h.shape[-1:], gamma.float(), beta.float()).to(x.dtype)
-
-    def before(self, x: Tensor) -> Tensor:
-        return self.adapt(x) if POSITIONS[self.position] == "ffn.down" else x
-
-    def after(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.adapt(y) if POSITIONS[self.position] == "attention.output" else y
+        return self.h_I(joined(self.task(), self.l, self.p[which : which + 1]).flatten(0, 1))
 
 
 @dataclass(frozen=True)
-class AdaptBertHypernet(Method):
+class AdaptBertHypernet(Writes, Method):
     """Adapters generated from task, layer and position.
 
     bottleneck: a > 0. task_dim: t > 0, the size of the embeddings and of I. hidden: inner width of the projector.
@@ -151,15 +94,18 @@ class AdaptBertHypernet(Method):
         t, shape = self.task_dim, at.shape
         tasks = at.tasks if at.task is None else (at.task,)
         generators = [Generator(t, n, self.bottleneck, self.norm_std) for n in (shape.width, shape.ffn)]
-        hypernet = at.share("hypernet", Hypernet(tasks, at.current, shape.layers, t, self.hidden, generators))
-        for position, name in enumerate(POSITIONS):
+        hypernet = at.share("hypernet", AdaptBertNetwork(tasks, at.current, shape.layers, t, self.hidden, generators))
+        for position, name in enumerate(SITES):
             for layer, site in enumerate(at.anatomy.at(name)):
-                at.edit(site, Generated(hypernet, position, layer))
+                at.edit(site, Generated(hypernet, position, layer, ACTIVATION, on_input=name == "ffn.down"))
+
+    def plain(self) -> Method:
+        return TaskAdapters(bottleneck=self.bottleneck, activation=ACTIVATION, hidden=True, train_norms=False)
 
     def formula(self, shape: Shape, tasks: int = 1) -> int:
         """The whole hypernetwork, with one task embedding for each of `tasks`."""
         t, a, h = self.task_dim, self.bottleneck, self.hidden
-        embeddings = (tasks + shape.layers + len(POSITIONS)) * t
+        embeddings = (tasks + shape.layers + len(SITES)) * t
         projector = (3 * t + 1) * h + (h + 1) * t + 2 * t
-        generators = sum((t + 1) * (2 * n * a + a + n + 2 * n) for n in (shape.width, shape.ffn))
+        generators = sum(Generator.size(t, n, a) for n in (shape.width, shape.ffn))
         return embeddings + projector + generators

@@ -19,15 +19,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from peftlib.accounting.counted import count, shape
+from peftlib.accounting.counted import T5_WORDS, count, shape, unpadded
 from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
 from peftlib.expressions import skeleton
 from peftlib.methods import Compacter, Houlsby, LayerNormTuning, PHMAdapter
 from peftlib.papers import paper_table, rounds_to
 from peftlib.papers.compacter.experiments import BOTTLENECK, expression
-
-VOCABULARY = 32_100
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,6 @@ TRAINS_NORMS = (
 )
 
 
-def denominator(shape: Shape) -> int:
-    """The backbone's parameters with 32,100 words."""
-    return shape.total - (shape.vocabulary - VOCABULARY) * shape.width
-
-
 def table(name: str) -> pd.DataFrame:
     """The rows of ``table1``, 2, 6, 7, 8 or 9: our counts beside the paper's two parameter columns.
 
@@ -94,7 +87,7 @@ def table(name: str) -> pd.DataFrame:
     if name not in TABLES:
         raise UsageError(f"no table compacter/{name} to count: expected one of {', '.join(TABLES)}")
     spec, rows = TABLES[name], []
-    base = denominator(shape(spec.backbone))
+    base = unpadded(shape(spec.backbone))
     for printed in paper_table("compacter", name).to_dict("records"):
         method = expression(printed["method"], spec.bottleneck)
         trained, added = trained_and_added(method, spec)
@@ -120,11 +113,11 @@ def trained_and_added(method: str, spec: Table) -> tuple[int, int]:
     """Parameters trained for a task, and those that a task adds to the shared backbone."""
     sizes, name = shape(spec.backbone), skeleton(method)
     if name == "Full":
-        return denominator(sizes), denominator(sizes)
+        return unpadded(sizes), unpadded(sizes)
     added = built(method, spec.backbone)
     if name == "BitFit":
-        added += VOCABULARY  # the bias of the output layer, which no backbone has here
-    beside = VOCABULARY * sizes.width if spec.output_layer else 0
+        added += T5_WORDS  # the bias of the output layer, which no backbone has here
+    beside = T5_WORDS * sizes.width if spec.output_layer else 0
     if name in TRAINS_NORMS:
         norms = LayerNormTuning().formula(sizes)
         added, beside = added - norms, beside + norms
@@ -146,7 +139,7 @@ def table3_rows() -> dict[str, str]:
 def measured_share(row: str) -> float:
     """Percent of T5-Base that a row of Table 3 trains as section 5.5 configures it, counted as the paper counts."""
     own, _ = trained_and_added(table3_rows()[row], TABLES["table1"])
-    return 100 * own / denominator(shape("t5-base"))
+    return 100 * own / unpadded(shape("t5-base"))
 
 
 def weights() -> int:

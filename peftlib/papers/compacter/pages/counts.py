@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from peftlib.papers.compacter import counts
-from peftlib.report.tables import Html, table
+from peftlib.report import recounted
+from peftlib.report.tables import Html
 
 TITLES = {
     "table1": "Table 1, GLUE",
@@ -19,24 +18,9 @@ TITLES = {
 
 def parameters(name: str) -> Html:
     """The two parameter columns of ``table1``, 2, 6, 7, 8 or 9: ours and the paper's."""
-    counted = counts.table(name)
-    agree = counted["trained_agrees"].astype(bool) & counted["total_agrees"].astype(bool)
-    shown = pd.DataFrame(
-        {
-            "method": counted["method"],
-            "trained for a task": counted["trained"],
-            "% of T5": counted["trained_percent"],
-            "% of T5, paper": counted["trained_printed"],
-            "multiple for all tasks": counted["total"],
-            "multiple, paper": counted["total_printed"],
-            "agree": agree.map({True: "yes", False: "no"}),
-            "note": counted["note"],
-        }
-    )
-    return table(shown, caption=f"{TITLES[name]}: parameters, ours and the paper's", formats={"% of T5": ".4f"})
+    return recounted.parameters(counts.table(name), TITLES[name])
 
 
 def agreement() -> dict[str, int]:
-    """Over all tables: printed ``cells``, and how many are ``right``, that is what ours rounds to."""
-    cells = pd.concat([counts.table(name)[["trained_agrees", "total_agrees"]] for name in TITLES])
-    return {"cells": cells.size, "right": int(cells.to_numpy().sum())}
+    """Over all tables, see `peftlib.report.recounted.agreement`."""
+    return recounted.agreement(counts.table(name) for name in TITLES)
