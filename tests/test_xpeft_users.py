@@ -18,7 +18,7 @@ from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.grids import get_preset
 from peftlib.model import Tuned
-from peftlib.papers.xpeft import growth, profiles, users
+from peftlib.papers.xpeft import growth, profiles, rows, users
 from peftlib.records import Recipe, Run
 from peftlib.tensorfiles import read_tensors
 from peftlib.training.loop import Trainer
@@ -177,14 +177,14 @@ def test_figure_4_is_over_authors_and_gains_are_paired():
 
 
 def test_what_is_due_to_what_is_a_difference_of_rows():
-    rows = {
+    scores = {
         "x_peft (100 soft)": 0.8,
         "x_peft (100 hard)": 0.7,
         "masks fixed, all adapters alike": 0.75,
         "LayerNormTuning": 0.65,
         "head_only": 0.5,
     }
-    due = profiles.due(results(*(result(label, score) for label, score in rows.items())))
+    due = profiles.due(results(*(result(label, score) for label, score in scores.items())))
     expected = {"whole": 0.3, "fixed": 0.25, "masks": 0.05, "hard": -0.05, "norms": 0.15}
     assert due == {name: pytest.approx(value) for name, value in expected.items()}
     assert profiles.due(results(result("head_only", 0.5)))["whole"] is None
@@ -236,7 +236,7 @@ def test_a_user_is_counted_at_what_the_delta_holds(tmp_path):
 def test_where_lines_cross():
     found = growth.crossings(BERT)
     mine = growth.per_user(*growth.WAYS[1][1:], BERT)
-    for name, method in (("adapter", users.ADAPTER), ("lora", "LoRA(rank=1)")):
+    for name, method in (("adapter", rows.ADAPTER), ("lora", "LoRA(rank=1)")):
         theirs = growth.per_user(method, True, BERT)
         n = found[name]
         assert growth.bank(BERT) + n * mine < n * theirs and growth.bank(BERT) + (n - 1) * mine >= (n - 1) * theirs

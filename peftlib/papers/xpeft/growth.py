@@ -9,7 +9,8 @@ from IPython.display import Markdown
 
 from peftlib.accounting.counted import count, shape
 from peftlib.data.tasks import get_task
-from peftlib.papers.xpeft.users import ADAPTER, masked
+from peftlib.papers.xpeft.rows import ADAPTER
+from peftlib.papers.xpeft.users import masked
 from peftlib.report import efficiency
 from peftlib.report.tables import Html, frame, table
 

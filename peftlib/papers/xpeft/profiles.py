@@ -16,7 +16,8 @@ from peftlib.accounting import BERT
 from peftlib.accounting.counted import shape
 from peftlib.data.tasks import get_task
 from peftlib.grids import Preset
-from peftlib.papers.xpeft.users import COUNTS, K
+from peftlib.papers.xpeft.rows import K
+from peftlib.papers.xpeft.users import COUNTS
 from peftlib.report import style
 from peftlib.report.tables import Spread, by_label, frame
 from peftlib.report.uncertainty import LEVEL
@@ -378,10 +379,10 @@ def over_bytes(source: Results) -> pd.DataFrame:
 
 def cheapest(source: Results, within: float) -> dict[str, object]:
     """The row that stores least among those whose mean is at most `within` below the best one's: its ``name``, ``bytes``
-    and ``score``, and those of the ``best``. None without records."""
+    and ``score``, and those of the ``best``; and ``within``. None without records."""
     points = over_bytes(source).dropna()
     if points.empty:
-        return dict.fromkeys(("name", "bytes", "score", "best", "best_bytes", "best_score"))
+        return dict.fromkeys(("name", "bytes", "score", "best", "best_bytes", "best_score", "within"))
     points = points.assign(score=points["y"].map(float))
     best = points.loc[points["score"].idxmax()]
     near = points[points["score"] >= best["score"] - within]
@@ -393,6 +394,7 @@ def cheapest(source: Results, within: float) -> dict[str, object]:
         "best": best["name"],
         "best_bytes": int(best["x"]),
         "best_score": best["score"],
+        "within": within,
     }
 
 

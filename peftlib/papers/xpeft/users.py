@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from peftlib.errors import UsageError
 from peftlib.grids import Preset, each_on_each, experiment, make_run
+from peftlib.papers.xpeft.rows import ADAPTER, BOTTLENECK, HEAD, SINGLE, K, label
 from peftlib.records import Run
 
-ADAPTER = "PfeifferFFN(bottleneck=48, activation='relu', init='bert')"  # as a random bank's are drawn
 BANK = f"HeadOnly(shared=True) + PerTask({ADAPTER})"
-COUNTS, K = (100, 200, 400), 50  # of adapters; of those that a hard mask selects
+COUNTS = (100, 200, 400)  # of adapters
 # Lines of the local stand-in that are authors: `peftlib.data.members` finds them in the data, which a plan does not need.
 LINES = """
     51 66 70 87 92 103 116 130 149 154 160 200 213 232 233 273 275 283 285 288 295 298 312 327 339 353 394 403 413 418 427
@@ -29,7 +29,7 @@ AUTHORS = {
 
 def masked(adapters: int, mask: str, k: int = K, **given: object) -> str:
     """An expression of X-PEFT. given: fields that differ."""
-    told = {"adapters": adapters, "bottleneck": 48, "mask": mask, "k": k} | given
+    told = {"adapters": adapters, "bottleneck": BOTTLENECK, "mask": mask, "k": k} | given
     return f"XPEFT({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
@@ -67,14 +67,14 @@ def authors(preset: Preset) -> list[Run]:
     }
     over = {f"x_peft warm ({mask})": f"HeadOnly(given='start') + PerTask({method})" for mask, method in warm.items()}
     over |= {f"x_peft random ({mask})": f"PerTask({masked(n, mask, chosen(n))})" for mask in warm}
-    rows = {label: over[label] for label in ("x_peft warm (hard)", "x_peft random (hard)")}
+    rows = {name: over[name] for name in ("x_peft warm (hard)", "x_peft random (hard)")}
     rows |= {"single_adapter an author": f"PerTask({ADAPTER})"}
     rows |= {"one adapter and head for all": f"HeadOnly(shared=True) + {ADAPTER}"}
     rows |= over | {"head_only an author": "HeadOnly()"}
     rows |= {"x_peft warm, own heads (hard)": f"PerTask({warm['hard']})"}
     return [
-        make_run(preset, method, others, label=label, start=(parent,) if "'start'" in method else None)
-        for label, method in rows.items()
+        make_run(preset, method, others, label=name, start=(parent,) if "'start'" in method else None)
+        for name, method in rows.items()
     ]
 
 
@@ -87,32 +87,32 @@ def figure3(preset: Preset) -> list[Run]:
 @experiment("xpeft/figure5")
 def figure5(preset: Preset) -> list[Run]:
     """Training curves on SST-2: by the number of adapters, by one mask or two, by k."""
-    rows = {f"x_peft ({n} {mask})": masked(n, mask) for n in COUNTS for mask in ("soft", "hard")}
-    rows |= {f"x_peft (100 {mask}), one mask": masked(100, mask, separate=False) for mask in ("soft", "hard")}
-    rows |= {f"x_peft ({n} hard), k = {k}": masked(n, "hard", k) for n in COUNTS[:2] for k in (1, 10, 30, 70, 100)}
+    rows = {label(n, mask): masked(n, mask) for n in COUNTS for mask in ("soft", "hard")}
+    rows |= {f"{label(100, mask)}, one mask": masked(100, mask, separate=False) for mask in ("soft", "hard")}
+    rows |= {f"{label(n, 'hard')}, k = {k}": masked(n, "hard", k) for n in COUNTS[:2] for k in (1, 10, 30, 70, 100)}
     return each_on_each(preset, rows, "glue")
 
 
 @experiment("xpeft/figure7")
 def figure7(preset: Preset) -> list[Run]:
     """Training curves on SST-2 by seed, over the same random bank and over others."""
-    rows = {"x_peft (100 soft)": masked(100, "soft")}
-    rows |= {f"x_peft (100 soft), bank {seed}": masked(100, "soft", seed=seed) for seed in (43, 44)}
+    rows = {label(100, "soft"): masked(100, "soft")}
+    rows |= {f"{label(100, 'soft')}, bank {seed}": masked(100, "soft", seed=seed) for seed in (43, 44)}
     return each_on_each(preset, rows, "glue")
 
 
 @experiment("xpeft/controls")
 def controls(preset: Preset) -> list[Run]:
     """X-PEFT without its masks, without its norms, without its bank."""
-    rows = {f"x_peft (100 {mask})": masked(100, mask) for mask in ("soft", "hard")}
+    rows = {label(100, mask): masked(100, mask) for mask in ("soft", "hard")}
     rows |= {
         "masks fixed, all adapters alike": masked(100, "soft", fixed="masks"),
         "masks fixed, 50 drawn": masked(100, "hard", fixed="masks", start=1.0),
         "one random adapter": masked(1, "soft", fixed="masks"),
         "norms fixed": masked(100, "soft", fixed="norms"),
         "LayerNormTuning": "LayerNormTuning()",
-        "head_only": "HeadOnly()",
-        "single_adapter": ADAPTER,
+        HEAD: "HeadOnly()",
+        SINGLE: ADAPTER,
     }
     return each_on_each(preset, rows, "glue")
 
@@ -120,10 +120,10 @@ def controls(preset: Preset) -> list[Run]:
 @experiment("xpeft/served")
 def served(preset: Preset) -> list[Run]:
     """What a profile stores, and what it scores for it."""
-    rows = {f"x_peft (100 {mask})": masked(100, mask) for mask in ("soft", "hard")}
+    rows = {label(100, mask): masked(100, mask) for mask in ("soft", "hard")}
     rows |= {
-        "x_peft (400 hard)": masked(400, "hard"),
-        "single_adapter": ADAPTER,
+        label(400, "hard"): masked(400, "hard"),
+        SINGLE: ADAPTER,
         "LoRA, r = 1": "LoRA(rank=1)",
         "LoRA, r = 8": "LoRA(rank=8)",
         "BitFit": "BitFit()",
@@ -131,6 +131,6 @@ def served(preset: Preset) -> list[Run]:
         "LayerNormTuning": "LayerNormTuning()",
         "prompt of 5": "PromptTuning(length=5)",
         "prompt of 20": "PromptTuning(length=20)",
-        "head_only": "HeadOnly()",
+        HEAD: "HeadOnly()",
     }
     return each_on_each(preset, rows, "glue")
