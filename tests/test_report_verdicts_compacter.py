@@ -41,9 +41,9 @@ def no_benchmark(monkeypatch):
     monkeypatch.setattr(sources_of, "benchmark", lambda name: None)
 
 
-def records(experiment: str, score, keep=lambda run: True, seeds=(0,), preset="published", **changes) -> study.Results:
+def records(experiment: str, score, keep=lambda run: True, seeds=(), preset="published", **changes) -> study.Results:
     """Made-up records of an experiment: every metric of a task has the score, a fraction."""
-    chosen = dataclasses.replace(grids.get_preset(preset), seeds=seeds, **changes)
+    chosen = dataclasses.replace(grids.get_preset(preset), seeds=seeds or (0,), **changes)
     if preset == "published":
         source = made(experiment, score, keep, seeds)
     else:

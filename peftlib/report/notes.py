@@ -19,11 +19,11 @@ TINY = 50  # test rows at most, of which a difference of a few is told to be noi
 SEEN = {"mnli": "sentences of SNLI and MultiNLI", "qnli": "SQuAD's questions with their paragraphs"}  # says its model card
 
 
-def caveats(source: Sequence[dict], paper: str) -> Markdown:
-    """What limits the comparison of these records with a paper's numbers; nothing if there is nothing."""
+def caveats(source: Sequence[dict], paper: str) -> Markdown | None:
+    """What limits the comparison of these records with a paper's numbers; None if there is nothing."""
     runs, its = [r["run"] for r in source], about(paper)
     notes = [*_data(runs), *_left_out(source), *(_suites(runs, paper) if its.suites else ()), *_backbone(runs, its)]
-    return Markdown("\n".join(f"- {note}" for note in notes))
+    return Markdown("\n".join(f"- {note}" for note in notes)) if notes else None
 
 
 def _data(runs: Sequence[dict]) -> Iterator[str]:
