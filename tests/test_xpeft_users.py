@@ -18,7 +18,8 @@ from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.grids import get_preset
 from peftlib.model import Tuned
-from peftlib.papers.xpeft import growth, profiles, rows, users
+from peftlib.papers.xpeft import rows, users
+from peftlib.papers.xpeft.pages import authors, curves, growth, served
 from peftlib.records import Recipe, Run
 from peftlib.tensorfiles import read_tensors
 from peftlib.training.loop import Trainer
@@ -112,7 +113,7 @@ def test_a_bank_is_trained_once_for_all_profiles_over_it(trained):
 
 
 def test_masks_are_read_from_deltas_and_categories_from_rows(trained):
-    hard, soft = (profiles.masks(trained.source, trained.preset, f"x_peft warm ({mask})") for mask in ("hard", "soft"))
+    hard, soft = (authors.masks(trained.source, trained.preset, f"x_peft warm ({mask})") for mask in ("hard", "soft"))
     for found in (hard, soft):
         assert found.authors == ("authors_3", "authors_5", "authors_9") and found.weights.shape == (3, 2, 1, 2)
         np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-6)
@@ -121,32 +122,32 @@ def test_masks_are_read_from_deltas_and_categories_from_rows(trained):
     tensors = read_tensors(records.delta_path("smoke", records.run_of(trained.source[1])))[1]
     expected = tensors["shared.xpeft__authors_5__profile.logits"].softmax(-1)
     np.testing.assert_allclose(soft.weights[1], expected.numpy())
-    assert profiles.map_of(hard) is not None and profiles.heatmaps(soft) is not None
+    assert authors.map_of(hard) is not None and authors.heatmaps(soft) is not None
     records.delta_path("smoke", records.run_of(trained.source[0])).unlink()
-    assert profiles.masks(trained.source, trained.preset, "x_peft warm (hard)") is None
-    assert profiles.map_of(None) is profiles.heatmaps(None) is None and profiles.alike(None)["p"] is None
+    assert authors.masks(trained.source, trained.preset, "x_peft warm (hard)") is None
+    assert authors.map_of(None) is authors.heatmaps(None) is None and authors.alike(None)["p"] is None
 
 
 # --- what is made of masks --------------------------------------------------------------------------------------------
-def of_groups(apart: float, n: int = 24) -> profiles.Masks:
+def of_groups(apart: float, n: int = 24) -> authors.Masks:
     """Masks of authors of two categories, so far apart."""
     random = np.random.default_rng(1)
     kinds = tuple("ab"[i % 2] for i in range(n))
     weights = random.random((n, 2, 2, 5)) + apart * np.array([kind == "a" for kind in kinds])[:, None, None, None]
-    return profiles.Masks(tuple(map(str, range(n))), weights, kinds, np.full(n, 0.5))
+    return authors.Masks(tuple(map(str, range(n))), weights, kinds, np.full(n, 0.5))
 
 
 def test_masks_are_alike_only_where_they_are():
-    near, none = profiles.alike(of_groups(1.0)), profiles.alike(of_groups(0.0))
+    near, none = authors.alike(of_groups(1.0)), authors.alike(of_groups(0.0))
     assert near["same"] < near["other"] and near["p"] < 0.01 < 0.05 < none["p"]
-    assert profiles.alike(of_groups(1.0, n=2))["p"] is None  # no two of one category
+    assert authors.alike(of_groups(1.0, n=2))["p"] is None  # no two of one category
 
 
 def test_the_farthest_are_the_farthest():
     found = of_groups(0.0, n=6)
     found.weights[4] += 5
     found.weights[1] -= 5
-    assert set(profiles.farthest(found)) == {1, 4}
+    assert set(authors.farthest(found)) == {1, 4}
 
 
 # --- what is made of records ------------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def test_figure_4_is_over_authors_and_gains_are_paired():
     base = {"authors_1.accuracy": 0.2, "authors_2.accuracy": 0.8, "authors_1.macro_f1": 0.1, "authors_2.macro_f1": 0.3}
     better = {name: value + 0.1 for name, value in base.items()}
     tasks = {"authors_1": 0.0, "authors_2": 0.0}
-    table = profiles.figure4(results(result("one", 0, **tasks, **base), result("two", 0, **tasks, **better)), over="one")
+    table = authors.figure4(results(result("one", 0, **tasks, **base), result("two", 0, **tasks, **better)), over="one")
     one, two = table.to_dict("records")
     assert (one["accuracy"].mean, one["macro F1"].mean, one["gain"]) == (pytest.approx(0.5), pytest.approx(0.2), None)
     low, high = one["accuracy"].ends
@@ -184,17 +185,17 @@ def test_what_is_due_to_what_is_a_difference_of_rows():
         "LayerNormTuning": 0.65,
         "head_only": 0.5,
     }
-    due = profiles.due(results(*(result(label, score) for label, score in scores.items())))
+    due = served.due(results(*(result(label, score) for label, score in scores.items())))
     expected = {"whole": 0.3, "fixed": 0.25, "masks": 0.05, "hard": -0.05, "norms": 0.15}
     assert due == {name: pytest.approx(value) for name, value in expected.items()}
-    assert profiles.due(results(result("head_only", 0.5)))["whole"] is None
+    assert served.due(results(result("head_only", 0.5)))["whole"] is None
 
 
 def test_the_cheapest_of_those_that_are_near_the_best():
     source = results(result("a" * 9, 0.9), result("b" * 5, 0.885), result("c", 0.5))
-    found = profiles.cheapest(source, within=0.02)
+    found = served.cheapest(source, within=0.02)
     assert (found["name"], found["bytes"], found["best"], found["best_bytes"]) == ("b" * 5, 4 * 53, "a" * 9, 4 * 93)
-    table = profiles.side_by_side(source, base="c").set_index("row")
+    table = served.side_by_side(source, base="c").set_index("row")
     assert table.loc["b" * 5, "bytes"] == 212 and table.loc["a" * 9, "gain"] == pytest.approx(0.4)
 
 
@@ -209,13 +210,13 @@ def test_losses_of_figure_5():
         "x_peft (100 hard), k = 30": 0.5,
     }
     source = results(*(result(label, 0.5, loss=loss) for label, loss in losses.items()))
-    found = profiles.by_count(source)
+    found = curves.by_count(source)
     assert (found["fewest"], found["most"], found["soft"]) == (100, 400, pytest.approx(-0.2))
     assert found["hard"] == pytest.approx(-0.05) and found["above"] == pytest.approx(0.175)
-    assert profiles.by_one_mask(source) == {"soft": pytest.approx(0.15), "hard": None}
-    assert profiles.best_k(source) == {"k_100": 30, "k_200": None}
-    assert [len(labels) for labels in profiles.panels(source).values()] == [4, 3, 3, 0]
-    assert profiles.curves(source, profiles.panels(source)) is not None
+    assert curves.by_one_mask(source) == {"soft": pytest.approx(0.15), "hard": None}
+    assert curves.best_k(source) == {"k_100": 30, "k_200": None}
+    assert [len(labels) for labels in curves.panels(source).values()] == [4, 3, 3, 0]
+    assert curves.curves(source, curves.panels(source)) is not None
 
 
 # --- growth -----------------------------------------------------------------------------------------------------------
