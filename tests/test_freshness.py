@@ -362,8 +362,7 @@ SHOWN = {"methods/lora", "methods/lora_adapter", "methods/adalora", "methods/bit
         (
             "methods/adapters/bottleneck.py",
             CODE,
-            # Some show how to write `peft`'s format, by code that reads adapters, too.
-            {"methods/houlsby", "methods/lora_adapter", "methods/lora", "methods/adalora", *COUNTING},
+            SHOWN,  # each method's page asks all papers for its printed sizes, and HyperFormer's are those of adapters
         ),
         ("methods/base.py", CODE, SHOWN),
         ("methods/base.py", COMMENT, set()),
