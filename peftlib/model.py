@@ -370,7 +370,9 @@ class Tuned(nn.Module):
     def store_frozen(self, dtype: torch.dtype) -> Tuned:
         """Keep frozen weights in `dtype`, so that mixed precision does not cast them again at every step."""
         norms = [list(getattr(site.module, "base", site.module).parameters()) for site in self.anatomy.norms]
-        ever = {id(p) for _, at in self.attachments for p in at.trained}  # also what is trained no more
+        # What was trained and is no more, beside something that still is, stays as it was learnt.
+        training = any(p.requires_grad for p in self.parameters())
+        ever = {id(p) for _, at in self.attachments for p in at.trained} if training else set()
         # A norm takes its weight and bias in one type: one that is trained in part stays as it is.
         kept = ever | {id(p) for own in norms if any(p.requires_grad or id(p) in ever for p in own) for p in own}
         for p in (*self.backbone.parameters(), *self.fixed.parameters()):
