@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -32,6 +30,7 @@ from torch import Tensor, nn
 from peftlib import backbones, grids, interop, provenance
 from peftlib.accounting.memory import PeakMemory
 from peftlib.anatomy import Anatomy
+from peftlib.apart import apart
 from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
@@ -166,14 +165,6 @@ def one_step(forward: Callable, model: nn.Module, optimizer, labels: Tensor, pre
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
-def measure(method: str, peer: Path | None, args: argparse.Namespace) -> dict:
-    """Run one variant in a new process, a fork of one that has imported all there is and done nothing."""
-    apart = multiprocessing.get_context("forkserver")
-    apart.set_forkserver_preload(["__main__"])
-    with ProcessPoolExecutor(1, mp_context=apart) as pool:
-        return pool.submit(child, method, peer, args).result()
-
-
 def chosen(only: Iterable[str] | None) -> dict[str, str]:
     """The rows of `METHODS` that have one of these methods alone; without any, and always full fine-tuning, all.
 
@@ -208,7 +199,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=writable, default=RESULT)
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="the rows of these methods, and full fine-tuning")
     args = parser.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
     return run(parser.prog, lambda: compare(args))
 
 
@@ -223,7 +213,7 @@ def compare(args: argparse.Namespace) -> str:
             hand_over(method, args.backbone, folder)
         for number in range(args.rounds):
             for method, peer in variants:
-                rounds[method, peer].append(measure(method, folders[method] if peer else None, args))
+                rounds[method, peer].append(apart(args.threads, child, method, folders[method] if peer else None, args))
                 last = summary(rounds[method, peer][-1:])
                 print(f"round {number + 1}: {'peft, ' if peer else ''}{method}: {last['milliseconds']:.0f} ms", flush=True)
     rows = {

@@ -22,13 +22,13 @@ import datetime
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+from peftlib.apart import apart
 from peftlib.commandline import Parser, at_least, run, writable
 
 LENGTH, BATCH, RANK, LR, SEED = 128, 32, 8, 1e-3, 0
@@ -169,22 +169,6 @@ def child(name: str, args: argparse.Namespace) -> dict:
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
-def measure(name: str, args: argparse.Namespace) -> dict:
-    """Run one variant in a new process.
-
-    Raises:
-        RuntimeError: it failed; with the end of what it said.
-    """
-    command = [sys.executable, __file__, "--child", name]
-    for option in ("source", "examples", "validation", "epochs", "threads"):
-        command += [f"--{option}", str(getattr(args, option))]
-    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def summary(runs: dict[str, list[dict]]) -> dict[str, dict]:
     """Median and range of each variant."""
     out = {}
@@ -243,9 +227,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=at_least(1), default=3, help="rounds over all variants (default 3)")
     parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
     parser.add_argument("--output", type=writable, default=RESULT)
-    parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    return run(parser.prog, lambda: json.dumps(child(args.child, args)) if args.child else compare(args))
+    return run(parser.prog, lambda: compare(args))
 
 
 def compare(args: argparse.Namespace) -> str:
@@ -256,7 +239,7 @@ def compare(args: argparse.Namespace) -> str:
     runs: dict[str, list[dict]] = {name: [] for name in VARIANTS}
     for turn in range(args.repeats):
         for name in VARIANTS:
-            runs[name].append(measure(name, args))
+            runs[name].append(apart(args.threads, child, name, args))
             speed = runs[name][-1]["examples_per_second"]
             print(f"round {turn + 1}/{args.repeats}  {name:44} {speed:7.1f} examples/s", flush=True)
     by_variant = summary(runs)

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 
 from peftlib import backbones, grids, provenance
 from peftlib.accounting.memory import PeakMemory
+from peftlib.apart import apart
 from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.data.tasks import get_task
 from peftlib.methods.adapters.xpeft import XPEFT
@@ -50,8 +50,7 @@ class Stepping:
         import step  # beside this script, which is no part of a package
 
         self.step, self.args, self.labels, self.number = step.one_step, args, torch.arange(args.batch) % 5, 0
-        args.child = method
-        self.model, self.optimizer, self.forward = step.ours(args, inputs, self.labels)
+        self.model, self.optimizer, self.forward = step.ours(method, args, inputs, self.labels)
 
     def __call__(self) -> None:
         self.step(self.forward, self.model, self.optimizer, self.labels, self.args.precision, self.number)
@@ -91,29 +90,14 @@ def serving(args: argparse.Namespace, inputs: dict[str, torch.Tensor], adapters:
     return turns({"one": lambda: go(False), "mixed": lambda: go(True)}, "one", 2 * args.steps)["mixed"]
 
 
-def memory(args: argparse.Namespace) -> int:
+def memory(method: str, args: argparse.Namespace) -> int:
     """Peak bytes of some steps of a method, above its model."""
     torch.manual_seed(0)
-    step = Stepping(args.child, args, inputs_of(args))
+    step = Stepping(method, args, inputs_of(args))
     with PeakMemory() as peak:
         for _ in range(3):
             step()
     return peak.bytes or 0
-
-
-def measured_memory(method: str, args: argparse.Namespace) -> int:
-    """`memory` in a process of its own.
-
-    Raises:
-        RuntimeError: it failed; with the end of what it said.
-    """
-    command = [sys.executable, __file__, "--child", method]
-    for option in OPTIONS:
-        command += [f"--{option}", str(getattr(args, option))]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise RuntimeError(f"{method} failed:\n{done.stderr[-2000:]}")
-    return int(done.stdout.splitlines()[-1])
 
 
 def compare(args: argparse.Namespace) -> str:
@@ -121,7 +105,7 @@ def compare(args: argparse.Namespace) -> str:
     torch.manual_seed(0)
     load, inputs = os.getloadavg()[0], inputs_of(args)
     methods = {"adapter": ADAPTER, **METHODS}
-    peaks = {name: measured_memory(method, args) for name, method in methods.items()}
+    peaks = {name: apart(1, memory, method, args) for name, method in methods.items()}
     step = turns({name: Stepping(method, args, inputs) for name, method in methods.items()}, "adapter", args.steps)
     result = {
         **{name: getattr(args, name) for name in OPTIONS},
@@ -143,9 +127,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=at_least(1), default=10)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=grids.native_precision())
     parser.add_argument("--output", type=writable, default=RESULT)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    return run(parser.prog, lambda: str(memory(args)) if args.child else compare(args))
+    return run(parser.prog, lambda: compare(args))
 
 
 if __name__ == "__main__":
