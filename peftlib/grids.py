@@ -275,10 +275,15 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
     return [_recorded(preset.name, i, seed, rows) for i in range(len(rows(PRECISIONS[0]))) for seed in preset.seeds]
 
 
+def trained_runs(name: str, preset: Preset) -> list[Run]:
+    """The runs of an experiment, none if it is undecidable: what is trained, and whose records are read."""
+    return [] if preset.at(name).undecidable else runs(name, preset)
+
+
 def kept(preset: Preset) -> set[str]:
     """Digests of the runs whose deltas are kept: those that runs of any experiment which is trained begin from, and those
     of experiments that keep them."""
-    trained = {name: runs(name, preset) for name in experiments() if not preset.at(name).undecidable}
+    trained = {name: trained_runs(name, preset) for name in experiments()}
     own = {run.digest for name in KEEPING & trained.keys() for run in trained[name]}
     return own | {p.digest for found in trained.values() for run in records.with_parents(found) for p in run.start}
 

@@ -81,9 +81,7 @@ def make_plan(preset: str, root: Path, build: Path) -> dict:
 
     @functools.cache  # several pages read an experiment
     def read_by(experiment: str) -> list[str]:
-        if grids.get_preset(preset).at(experiment).undecidable:  # of which there are none, and none are read
-            return []
-        return [str(records.find(preset, run)) for run in grids.runs(experiment, preset)]
+        return [str(records.find(preset, run)) for run in grids.trained_runs(experiment, grids.get_preset(preset))]
 
     pages = {}
     for page in planning.pages(preset):

@@ -15,7 +15,7 @@ from typing import Any
 
 from peftlib import records
 from peftlib.errors import UsageError
-from peftlib.grids import Preset, emulated, experiments, get_preset, runs
+from peftlib.grids import Preset, emulated, experiments, get_preset, runs, trained_runs
 from peftlib.provenance import changed_sources, sources_of
 from peftlib.records import Run
 from peftlib.study import failure_path, missing, standing, still_begun_from
@@ -162,7 +162,7 @@ def status(preset_name: str) -> list[dict]:
         words = ("done", "missing", "failed", "stale", "damaged", "other data", "other weights", "other start")
         row: dict[str, Any] = {"paper": name.split("/")[0], "experiment": name, **dict.fromkeys(words, 0)}
         changed = set()
-        for run in records.with_parents(runs(name, preset)) if not preset.at(name).undecidable else ():
+        for run in records.with_parents(trained_runs(name, preset)):
             found = standing(preset, run)
             failed = found.word == "missing" and failure_path(preset_name, run.digest).exists()
             row["failed" if failed else found.word] += 1
