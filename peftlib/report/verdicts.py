@@ -60,15 +60,15 @@ class Claims:
     """The claims of a paper and what they are checked against.
 
     paper: its short name. from_paper: its own printed numbers. from_records: ours, from records by experiment. again: its
-    numbers once more after a doubt, and the words that say so. relations: those of its own. pages: for tables whose page
-    has another name than they, that name.
+    numbers once more after a doubt, and the words that say so. relations: those of its own, called as the functions with
+    spaces. pages: for tables whose page has another name than they, that name.
     """
 
     paper: str
     from_paper: Callable[[], Evidence]
     from_records: Callable[[Mapping[str, Sequence[dict]]], Evidence]
     again: tuple[str, Callable[[], Evidence]]
-    relations: Mapping[str, Callable[[Case], Found]]
+    relations: Sequence[Callable[[Case], Found]]
     pages: Mapping[str, str]
 
     @functools.cached_property
@@ -78,7 +78,7 @@ class Claims:
         return read(
             FOLDER / self.paper / "claims.toml",
             {row["id"]: (float(row["value"]), row["printed"]) for row in said},
-            {**RELATIONS, **self.relations},
+            RELATIONS | {function.__name__.replace("_", " "): function for function in self.relations},
             {name: own.rows(name) for name in own.tables},
         )
 

@@ -146,12 +146,6 @@ CLAIMS = Claims(
     from_paper,
     from_records,
     again=("With averages recomputed", lambda: from_paper(recomputed=True)),
-    relations={
-        "steadiest": steadiest,
-        "least gain": least_gain,
-        "own rate is about best": own_rate_is_about_best,
-        "far rates fail": far_rates_fail,
-        "hypernet saves with many tasks": hypernet_saves_with_many_tasks,
-    },
+    relations=(steadiest, least_gain, own_rate_is_about_best, far_rates_fail, hypernet_saves_with_many_tasks),
     pages=dict.fromkeys(("adaptbert/learning_rates", "adaptbert/rates_near"), "table3"),
 )

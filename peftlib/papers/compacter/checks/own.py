@@ -240,22 +240,19 @@ CLAIMS = Claims(
     from_paper,
     from_records,
     again=("Without CB and COPA", lambda: from_paper(without=TINY)),
-    relations={
-        function.__name__.replace("_", " "): function
-        for function in (
-            better_with_few_examples,
-            less_stable_with_few_examples,
-            worse_on_small_tasks,
-            rank_alike,
-            mostly_rises,
-            best_row_depends_on_task,
-            no_rival,
-            lose_most_beside_the_best_rate,
-            size_is_k_plus_d,
-            condition_on_t5_base,
-            condition_on_larger_t5,
-        )
-    },
+    relations=(
+        better_with_few_examples,
+        less_stable_with_few_examples,
+        worse_on_small_tasks,
+        rank_alike,
+        mostly_rises,
+        best_row_depends_on_task,
+        no_rival,
+        lose_most_beside_the_best_rate,
+        size_is_k_plus_d,
+        condition_on_t5_base,
+        condition_on_larger_t5,
+    ),
     pages={
         FROZEN: "table7",
         **dict.fromkeys(SEARCHES, "learning_rates"),
