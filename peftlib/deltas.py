@@ -276,6 +276,11 @@ def load(
     return header.rebuild(backbone, lambda model: load_tensors(model, tensors, str(path)), str(path), other_weights, parts)
 
 
+def parts_of(name: str) -> list[str]:
+    """The parts of a tensor's name, and what is between them: what is a task's own is called after it."""
+    return re.split(r"(\.|__)", name)
+
+
 def for_start(path: str | Path, model: Tuned, task: str = "") -> dict[str, Tensor]:
     """The tensors of a delta for a model that begins from it, under the names that they have there. What belongs to tasks
     that the model does not have is left out, unless one of its methods asks for it (`Method.whole_start`); with `task`,
@@ -301,7 +306,7 @@ def for_start(path: str | Path, model: Tuned, task: str = "") -> dict[str, Tenso
     whole = any(leaf.whole_start for leaf, _ in model.attachments)
     found = {}
     for name, tensor in tensors.items():
-        parts = re.split(r"(\.|__)", name)  # what is a task's own is called after it
+        parts = parts_of(name)
         if (whole or all(part in names for part in parts if part in theirs)) and name.rpartition(".")[0] not in unfit:
             found["".join(names.get(part, part) for part in parts)] = tensor
     return found

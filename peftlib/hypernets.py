@@ -7,13 +7,13 @@ Both give a new model, on a backbone of the same weights that carries nothing ye
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import torch
 from torch import nn
 
 from peftlib.backbones import weights_digest
 from peftlib.data.tasks import Task
+from peftlib.deltas import parts_of
 from peftlib.errors import UsageError, short
 from peftlib.methods import METHODS
 from peftlib.methods.base import Attachment, Expression, Leaf, Method
@@ -44,9 +44,8 @@ def bake(model: Tuned, task: str, backbone: nn.Module) -> Tuned:
     before, model.current.task = model.current.task, task
     for site, edit in at.edits:
         if isinstance(edit, Generated):
-            D, b_D, U, b_U, gamma, beta = edit.weights()
             adapter: TaskAdapter = places[site.name, site.stack, site.layer]
-            for ours, theirs in zip(adapter.weights(), (D, b_D, U, b_U, gamma, beta), strict=True):
+            for ours, theirs in zip(adapter.weights(), edit.weights(), strict=True):
                 ours.copy_(theirs)
     model.current.task = before
     for ours, theirs in zip(new.trained, at.trained, strict=True):
@@ -82,19 +81,14 @@ def add_task(model: Tuned, task: Task, backbone: nn.Module, *, like: str = "", a
     for name, tensor in grown.kept().items():
         source = name
         if name not in theirs and (same_head or not name.startswith("heads.")):
-            source = "".join(like if part == task.name else part for part in _parts(name))
+            source = "".join(like if part == task.name else part for part in parts_of(name))
         if source in theirs:
             tensor.copy_(theirs[source])
     if alone:
         for name, p in grown.named_parameters():
-            p.requires_grad_(p.requires_grad and task.name in _parts(name))
+            p.requires_grad_(p.requires_grad and task.name in parts_of(name))
     grown.require_training()
     return grown.eval()
-
-
-def _parts(name: str) -> list[str]:
-    """Of a tensor's name, with what is between them: what is a task's own is called after it."""
-    return re.split(r"(\.|__)", name)
 
 
 def _is_of(model: Tuned, task: str) -> None:

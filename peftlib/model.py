@@ -372,7 +372,7 @@ class Tuned(nn.Module):
         norms = [list(getattr(site.module, "base", site.module).parameters()) for site in self.anatomy.norms]
         # What was trained and is no more, beside something that still is, stays as it was learnt.
         training = any(p.requires_grad for p in self.parameters())
-        ever = {id(p) for _, at in self.attachments for p in at.trained} if training else set()
+        ever = self._once_trained() if training else set()
         # A norm takes its weight and bias in one type: one that is trained in part stays as it is.
         kept = ever | {id(p) for own in norms if any(p.requires_grad or id(p) in ever for p in own) for p in own}
         for p in (*self.backbone.parameters(), *self.fixed.parameters()):
@@ -401,11 +401,14 @@ class Tuned(nn.Module):
         """What must be kept beside the backbone: every trained or added tensor, heads included, by name."""
         return {name: tensor.detach() for name, tensor in self.kept().items()}
 
+    def _once_trained(self) -> set[int]:
+        """Ids of the backbone's tensors that a method has marked, also of those that are trained no more."""
+        return {id(p) for _, at in self.attachments for p in at.trained}
+
     def kept(self) -> dict[str, Tensor]:
         """The tensors of `delta` themselves."""
         base = {n for n, p in self.backbone.named_parameters(prefix="backbone") if not p.requires_grad}
-        added = {id(p) for _, at in self.attachments for p in at.trained}  # also what is trained no more
-        added |= {
+        added = self._once_trained() | {
             id(t)
             for _, at in self.attachments
             for m in [e for _, e in at.edits] + at.shared

@@ -201,6 +201,15 @@ class Attachment:
             self.shared.append(module)
         return module
 
+    def part(self, name: str) -> nn.Module:
+        """What `share` has registered for all copies, frozen and not kept."""
+        return self.model.fixed[f"{self.slot}__{name}"]
+
+    def part_is_remade(self, name: str) -> None:
+        """Such a part holds other numbers now than it was made with, and has another digest."""
+        key = f"{self.slot}__{name}"
+        self.model.parts[key] = self.model.parts[key]._replace(digest=weights_digest(self.model.fixed[key]))
+
     def kept(self) -> dict[str, Tensor]:
         """The tensors of this method, trained or not, by their names in the model's delta."""
         own = {id(t) for m in [e for _, e in self.edits] + self.shared for t in m.state_dict(keep_vars=True).values()}
@@ -563,6 +572,14 @@ def _plain(value: Any) -> Any:
 def normal(tensor: Tensor, std: float) -> Tensor:
     """Fill a tensor from N(0, std); one without storage stays as it is, for torch takes milliseconds to draw nothing."""
     return tensor if tensor.is_meta else nn.init.normal_(tensor, std=std)
+
+
+def linear(fan_in: int, fan_out: int, std: float = 0.01) -> nn.Linear:
+    """Weights N(0, std), biases 0."""
+    made = nn.Linear(fan_in, fan_out)
+    normal(made.weight, std)
+    nn.init.zeros_(made.bias)
+    return made
 
 
 def require(owner: Method, **checks: bool | str) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from peftlib.anatomy import Shape
-from peftlib.backbones import weights_digest
 from peftlib.errors import UsageError
 from peftlib.methods.base import HEAD, Attachment, Method, require
 from peftlib.parametrized import own_parameters
@@ -79,15 +78,14 @@ class HeadOnly(Method):
         if not self.whole_start:
             return super().begin(at, given)
         theirs = _one_head([item for delta in given for item in delta.items()], "the start")
-        key = f"{at.slot}__{HEAD}"
-        head: nn.Linear = at.model.fixed[key]  # type: ignore[assignment]  # as `attach` has made it
+        head: nn.Linear = at.part(HEAD)  # type: ignore[assignment]  # as `attach` has made it
         if theirs["weight"].shape != head.weight.shape:
             sizes = (tuple(tensor.shape) for tensor in (theirs["weight"], head.weight))
             raise UsageError("the head of the start is {}, and the tasks here need one of {}".format(*sizes))
         with torch.no_grad():
             for name, tensor in theirs.items():
                 getattr(head, name).copy_(tensor)
-        at.model.parts[key] = at.model.parts[key]._replace(digest=weights_digest(head))
+        at.part_is_remade(HEAD)
 
     def formula(self, shape: Shape) -> int:
         return 0

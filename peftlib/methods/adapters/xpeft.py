@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peftlib.anatomy import Shape
-from peftlib.backbones import weights_digest
 from peftlib.edits import Current, Edit
 from peftlib.errors import UsageError
 from peftlib.methods.adapters.bank import Adapter, Bank, drawn, fill, trained, without
@@ -227,16 +226,16 @@ class XPEFT(Method):
         """
         if self.bank != START:
             return super().begin(at, given)
-        key, bank = bank_of(at)
+        bank = bank_of(at)
         if bank.empty:  # no copy for another task has filled it yet
             fill(bank, given, self.bottleneck, at.shape.width, self.places(at))
-            at.model.parts[key] = at.model.parts[key]._replace(digest=weights_digest(bank))
+            at.part_is_remade(BANK)
 
     def prepare(self, at: Attachment, batches: Iterable[tuple[str, dict[str, Tensor]]]) -> None:
         """Raises:
         UsageError: the bank is still to be made.
         """
-        if bank_of(at)[1].empty:
+        if bank_of(at).empty:
             raise UsageError(
                 f"{self} begins from runs of PfeifferFFN, and no start is given: name these runs in `start` "
                 "(peftlib.records.Run), or pass the parts of a model that has begun from them"
@@ -283,10 +282,9 @@ class XPEFT(Method):
         return (1 + self.separate) * one * shape.layers
 
 
-def bank_of(at: Attachment) -> tuple[str, Bank]:
-    """The bank of an attachment of `XPEFT`, with its name among the model's parts."""
-    key = f"{at.slot}__{BANK}"
-    return key, at.model.fixed[key]  # type: ignore[return-value]  # as `attach` has made it
+def bank_of(at: Attachment) -> Bank:
+    """The bank of an attachment of `XPEFT`."""
+    return at.part(BANK)  # type: ignore[return-value]  # as `attach` has made it
 
 
 def profile_of(at: Attachment) -> Profile:

@@ -31,20 +31,12 @@ from torch.nn import functional as F
 from peftlib import backbones
 from peftlib.anatomy import Anatomy, Shape, walk
 from peftlib.errors import UsageError
-from peftlib.methods.base import Attachment, Method, normal, require
+from peftlib.methods.base import Attachment, Method, linear, require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TEMPERATURE, BUCKETS = 0.1, 32  # of the gates; of T5's relative positions
-
-
-def linear(fan_in: int, fan_out: int) -> nn.Linear:
-    """N(0, 0.01), no bias at the start."""
-    made = nn.Linear(fan_in, fan_out)
-    normal(made.weight, std=0.01)
-    nn.init.zeros_(made.bias)
-    return made
 
 
 class Given(nn.Module):

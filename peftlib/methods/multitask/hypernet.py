@@ -9,6 +9,7 @@ that they adapt. A task is its z: all else is shared.
 
 from __future__ import annotations
 
+import abc
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from peftlib.anatomy import Shape
 from peftlib.edits import Current, Edit
 from peftlib.errors import UsageError
 from peftlib.methods.adapters.bottleneck import ACTIVATIONS
-from peftlib.methods.base import Attachment, Method, Ref, normal
+from peftlib.methods.base import Attachment, Method, Ref, linear
 
 SITES = ("attention.output", "ffn.down")  # of the two adapters of a block; T5's cross-attention has none
 
@@ -35,16 +36,16 @@ class Weights(NamedTuple):
     beta: Tensor
 
 
-class Normed(Edit):
+class Normed(Edit, abc.ABC):
     """A(x) on what a site returns, or on what it is given. on_input: the latter."""
 
     def __init__(self, activation: str, on_input: bool = False):
         super().__init__()
         self.f, self.on_input = ACTIVATIONS[activation], on_input
 
+    @abc.abstractmethod
     def weights(self) -> Weights:
         """For the task that is run."""
-        raise NotImplementedError
 
     def adapt(self, x: Tensor) -> Tensor:
         D, b_D, U, b_U, gamma, beta = self.weights()
@@ -56,14 +57,6 @@ class Normed(Edit):
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         return y if self.on_input else self.adapt(y)
-
-
-def linear(fan_in: int, fan_out: int, std: float = 0.01) -> nn.Linear:
-    """Weights N(0, std), biases 0."""
-    made = nn.Linear(fan_in, fan_out)
-    normal(made.weight, std)
-    nn.init.zeros_(made.bias)
-    return made
 
 
 class Generator(nn.Module):
@@ -101,7 +94,7 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.randn(size))
 
 
-class Hypernet(nn.Module):
+class Hypernet(nn.Module, abc.ABC):
     """Embeddings of tasks, and sets of W.
 
     The adapters of a set are written together in a forward pass of the backbone and dropped when it ends: one matrix
@@ -118,9 +111,9 @@ class Hypernet(nn.Module):
         """z of the task that is run: (features,)."""
         return self.z[self.current.task].weight  # type: ignore[index, return-value]  # some task, its embedding
 
+    @abc.abstractmethod
     def embed(self, which: int) -> Tensor:
         """For the task that is run, I of every adapter of a set: (rows, t)."""
-        raise NotImplementedError
 
     def adapter(self, which: int, row: int) -> tuple[Tensor, ...]:
         """Tensors of one adapter; in a pass of the whole backbone all of its set are written at the first look."""
@@ -171,16 +164,16 @@ def numbers(at: Attachment) -> int:
     return sum({id(p): p.numel() for p in tensors}.values())
 
 
-class Writes:
+class Writes(abc.ABC):
     """Part of a method whose adapters a `Hypernet` writes. See `peftlib.hypernets` for what can be done with its models."""
 
+    @abc.abstractmethod
     def plain(self) -> Method:
         """The method of adapters at the same places that nobody writes.
 
         Raises:
             UsageError: it has no adapters.
         """
-        raise NotImplementedError
 
     def stored(self, at: Attachment) -> int:
         return numbers(at)

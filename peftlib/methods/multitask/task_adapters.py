@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from peftlib.anatomy import Shape
 from peftlib.edits import Current, Edit
 from peftlib.methods.adapters.bottleneck import ACTIVATIONS, add_bias, size
-from peftlib.methods.base import Attachment, Method, require
-from peftlib.methods.multitask.hypernet import SITES, Normed, Weights, linear, numbers, width_of_bottleneck
+from peftlib.methods.base import Attachment, Method, linear, require
+from peftlib.methods.multitask.hypernet import SITES, Normed, Weights, numbers, width_of_bottleneck
 from peftlib.methods.selective.layernorm import LayerNormTuning
 
 
