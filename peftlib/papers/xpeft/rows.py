@@ -20,9 +20,10 @@ def label(adapters: int, mask: str) -> str:
     return f"x_peft ({adapters} {mask})"
 
 
-def masks(adapters: int, mask: str) -> str:
-    """The expression of X-PEFT with so many adapters and masks of this kind."""
-    return f"XPEFT(adapters={adapters}, bottleneck={BOTTLENECK}, mask='{mask}', k={K})"
+def masks(adapters: int, mask: str, k: int = K, **given: object) -> str:
+    """The expression of X-PEFT with so many adapters and masks of this kind. given: fields that differ."""
+    told = {"adapters": adapters, "bottleneck": BOTTLENECK, "mask": mask, "k": k} | given
+    return f"XPEFT({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
 def expression(printed: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from peftlib.errors import UsageError
 from peftlib.grids import Preset, each_on_each, experiment, make_run
-from peftlib.papers.xpeft.rows import ADAPTER, BOTTLENECK, HEAD, SINGLE, K, label
+from peftlib.papers.xpeft.rows import ADAPTER, HEAD, SINGLE, label, masks
 from peftlib.records import Run
 
 BANK = f"HeadOnly(shared=True) + PerTask({ADAPTER})"
@@ -25,12 +25,6 @@ AUTHORS = {
     "local": tuple(f"news_category_{i}" for i in LINES.split()),
     "hub": tuple(f"authors_{i}" for i in range(323)),
 }
-
-
-def masked(adapters: int, mask: str, k: int = K, **given: object) -> str:
-    """An expression of X-PEFT. given: fields that differ."""
-    told = {"adapters": adapters, "bottleneck": BOTTLENECK, "mask": mask, "k": k} | given
-    return f"XPEFT({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
 def authors_of(preset: Preset) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -62,11 +56,11 @@ def authors(preset: Preset) -> list[Run]:
     n = len(bank)
     parent = make_run(preset, BANK, bank, label="x_peft warm: the bank")
     warm = {
-        mask: masked(n, mask, chosen(n), bank="start") if mask == "hard" else masked(n, mask, bank="start")
+        mask: masks(n, mask, chosen(n), bank="start") if mask == "hard" else masks(n, mask, bank="start")
         for mask in ("hard", "soft")
     }
     over = {f"x_peft warm ({mask})": f"HeadOnly(given='start') + PerTask({method})" for mask, method in warm.items()}
-    over |= {f"x_peft random ({mask})": f"PerTask({masked(n, mask, chosen(n))})" for mask in warm}
+    over |= {f"x_peft random ({mask})": f"PerTask({masks(n, mask, chosen(n))})" for mask in warm}
     rows = {name: over[name] for name in ("x_peft warm (hard)", "x_peft random (hard)")}
     rows |= {"single_adapter an author": f"PerTask({ADAPTER})"}
     rows |= {"one adapter and head for all": f"HeadOnly(shared=True) + {ADAPTER}"}
@@ -87,29 +81,29 @@ def figure3(preset: Preset) -> list[Run]:
 @experiment("xpeft/figure5")
 def figure5(preset: Preset) -> list[Run]:
     """Training curves on SST-2: by the number of adapters, by one mask or two, by k."""
-    rows = {label(n, mask): masked(n, mask) for n in COUNTS for mask in ("soft", "hard")}
-    rows |= {f"{label(100, mask)}, one mask": masked(100, mask, separate=False) for mask in ("soft", "hard")}
-    rows |= {f"{label(n, 'hard')}, k = {k}": masked(n, "hard", k) for n in COUNTS[:2] for k in (1, 10, 30, 70, 100)}
+    rows = {label(n, mask): masks(n, mask) for n in COUNTS for mask in ("soft", "hard")}
+    rows |= {f"{label(100, mask)}, one mask": masks(100, mask, separate=False) for mask in ("soft", "hard")}
+    rows |= {f"{label(n, 'hard')}, k = {k}": masks(n, "hard", k) for n in COUNTS[:2] for k in (1, 10, 30, 70, 100)}
     return each_on_each(preset, rows, "glue")
 
 
 @experiment("xpeft/figure7")
 def figure7(preset: Preset) -> list[Run]:
     """Training curves on SST-2 by seed, over the same random bank and over others."""
-    rows = {label(100, "soft"): masked(100, "soft")}
-    rows |= {f"{label(100, 'soft')}, bank {seed}": masked(100, "soft", seed=seed) for seed in (43, 44)}
+    rows = {label(100, "soft"): masks(100, "soft")}
+    rows |= {f"{label(100, 'soft')}, bank {seed}": masks(100, "soft", seed=seed) for seed in (43, 44)}
     return each_on_each(preset, rows, "glue")
 
 
 @experiment("xpeft/controls")
 def controls(preset: Preset) -> list[Run]:
     """X-PEFT without its masks, without its norms, without its bank."""
-    rows = {label(100, mask): masked(100, mask) for mask in ("soft", "hard")}
+    rows = {label(100, mask): masks(100, mask) for mask in ("soft", "hard")}
     rows |= {
-        "masks fixed, all adapters alike": masked(100, "soft", fixed="masks"),
-        "masks fixed, 50 drawn": masked(100, "hard", fixed="masks", start=1.0),
-        "one random adapter": masked(1, "soft", fixed="masks"),
-        "norms fixed": masked(100, "soft", fixed="norms"),
+        "masks fixed, all adapters alike": masks(100, "soft", fixed="masks"),
+        "masks fixed, 50 drawn": masks(100, "hard", fixed="masks", start=1.0),
+        "one random adapter": masks(1, "soft", fixed="masks"),
+        "norms fixed": masks(100, "soft", fixed="norms"),
         "LayerNormTuning": "LayerNormTuning()",
         HEAD: "HeadOnly()",
         SINGLE: ADAPTER,
@@ -120,9 +114,9 @@ def controls(preset: Preset) -> list[Run]:
 @experiment("xpeft/served")
 def served(preset: Preset) -> list[Run]:
     """What a profile stores, and what it scores for it."""
-    rows = {label(100, mask): masked(100, mask) for mask in ("soft", "hard")}
+    rows = {label(100, mask): masks(100, mask) for mask in ("soft", "hard")}
     rows |= {
-        label(400, "hard"): masked(400, "hard"),
+        label(400, "hard"): masks(400, "hard"),
         SINGLE: ADAPTER,
         "LoRA, r = 1": "LoRA(rank=1)",
         "LoRA, r = 8": "LoRA(rank=8)",

@@ -9,8 +9,7 @@ from IPython.display import Markdown
 
 from peftlib.accounting.counted import count, shape
 from peftlib.data.tasks import get_task
-from peftlib.papers.xpeft.rows import ADAPTER
-from peftlib.papers.xpeft.users import masked
+from peftlib.papers.xpeft.rows import ADAPTER, HEAD, SINGLE, label, masks
 from peftlib.report import efficiency
 from peftlib.report.tables import Html, frame, table
 
@@ -19,13 +18,13 @@ USERS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 ADAPTERS, TASK = 100, "authors"
 # (name, expression, has each user a head of his or her own?)
 WAYS = (
-    ("x_peft (100 hard), one head for all", masked(ADAPTERS, "hard"), False),
-    ("x_peft (100 hard)", masked(ADAPTERS, "hard"), True),
-    ("x_peft (100 soft)", masked(ADAPTERS, "soft"), True),
-    ("head_only", "HeadOnly()", True),
+    (f"{label(ADAPTERS, 'hard')}, one head for all", masks(ADAPTERS, "hard"), False),
+    (label(ADAPTERS, "hard"), masks(ADAPTERS, "hard"), True),
+    (label(ADAPTERS, "soft"), masks(ADAPTERS, "soft"), True),
+    (HEAD, "HeadOnly()", True),
     ("LoRA, r = 1", "LoRA(rank=1)", True),
     ("LoRA, r = 8", "LoRA(rank=8)", True),
-    ("single_adapter", ADAPTER, True),
+    (SINGLE, ADAPTER, True),
     ("full fine-tuning", "Full()", True),
 )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,8 +9,9 @@ from matplotlib.figure import Figure
 
 from peftlib.accounting import BERT
 from peftlib.accounting.counted import shape
+from peftlib.papers.xpeft.rows import BOTTLENECK, K
 from peftlib.report import style, suites
-from peftlib.report.tables import Spread, by_label, frame
+from peftlib.report.tables import Spread, by_label, frame, scores
 from peftlib.study import Results
 
 
@@ -21,29 +20,18 @@ def stored(record: dict) -> int:
     return 4 * (record["counts"]["stored"] + record["counts"]["heads"])
 
 
-def scored(source: Results, tasks: Sequence[str], split: str = "test") -> dict[str, Spread | None]:
-    """By row the mean over the tasks, over seeds; None where a task is missing."""
-    found: dict[str, Spread | None] = {}
-    for label, there in by_label(source).items():
-        by_seed: dict[int, dict[str, float]] = {}
-        for record in there:
-            by_seed.setdefault(record["run"]["seed"], {}).update(
-                {task: record[split].get(task) for task in record["run"]["tasks"]}
-            )
-        whole = [
-            float(np.mean([scores[task] for task in tasks])) for scores in by_seed.values() if set(tasks) <= set(scores)
-        ]
-        found[label] = Spread.of(whole)
-    return found
+def averages(source: Results) -> dict[str, Spread | None]:
+    """By row the mean test score over the tasks, over seeds; None where a task is missing."""
+    tasks = tuple(suites.tasks(source))
+    return {label: scores(found, tasks, "test") for label, found in by_label(source).items()}
 
 
 def side_by_side(source: Results, base: str) -> pd.DataFrame:
     """One line a row: what it trains beside its head, what a profile stores (``bytes``, counted, and as a ``file``), its
     score on each task, their mean (``average``) and what that is above the row `base` (``gain``)."""
     tasks, every, rows = suites.tasks(source), by_label(source), []
-    average = scored(source, tasks)
+    average = averages(source)
     for label, found in every.items():
-        by_task = {task: [r for r in found if task in r["run"]["tasks"]] for task in tasks}
         mean, reference = average[label], average.get(base)
         rows.append(
             {
@@ -51,7 +39,7 @@ def side_by_side(source: Results, base: str) -> pd.DataFrame:
                 "trained": int(np.mean([r["counts"]["trainable"] for r in found])) if found else None,
                 "bytes": round(np.mean([stored(r) for r in found])) if found else None,
                 "file": round(np.mean([r["stored_bytes"] for r in found])) if found else None,
-                **{task: Spread.of(r["test"][task] for r in there) for task, there in by_task.items()},
+                **{task: scores(found, task, "test") for task in tasks},
                 "average": mean,
                 "gain": mean.mean - reference.mean if mean and reference and label != base else None,
             }
@@ -61,7 +49,7 @@ def side_by_side(source: Results, base: str) -> pd.DataFrame:
 
 def over_bytes(source: Results) -> pd.DataFrame:
     """For `peftlib.report.figures.over`: each row's mean score over the bytes that a profile stores."""
-    rows, average = [], scored(source, suites.tasks(source))
+    rows, average = [], averages(source)
     for label, found in by_label(source).items():
         if found:
             size = float(np.mean([stored(r) for r in found]))
@@ -93,22 +81,24 @@ def cheapest(source: Results, within: float) -> dict[str, object]:
 def parts(backbone: str) -> pd.DataFrame:
     """Bytes of a profile with 100 adapters by part, on a backbone and on BERT-base: hard and soft ``masks``, ``norms``, and
     heads for 2 and 15 classes."""
+    from peftlib.methods.adapters.xpeft import XPEFT  # which brings torch
+
     rows = []
     for name in dict.fromkeys((backbone, BERT)):
         sizes = shape(name)
-        masks = {
-            "hard masks": 2 * -(-100 // 8) * sizes.layers,
-            "soft masks": 2 * 4 * 100 * sizes.layers,
-            "norms": 2 * 4 * 48 * sizes.layers,
+        sized = {
+            f"{mask} masks": XPEFT(adapters=100, bottleneck=BOTTLENECK, mask=mask, k=K).mask_bytes(sizes)
+            for mask in ("hard", "soft")
         }
+        sized["norms"] = 2 * 4 * BOTTLENECK * sizes.layers
         heads = {f"head, {n} classes": 4 * n * (sizes.width + 1) for n in (2, 15)}
-        rows.append({"model": name, **masks, **heads})
+        rows.append({"model": name, **sized, **heads})
     return frame(rows)
 
 
 def ladder(source: Results) -> Figure | None:
     """The mean score of each row over the tasks, with its spread over seeds. None if nothing has been run."""
-    found = {label: score for label, score in scored(source, suites.tasks(source)).items() if score is not None}
+    found = {label: score for label, score in averages(source).items() if score is not None}
     if not found:
         return None
     fig, ax = plt.subplots(figsize=(6.8, 0.9 + 0.34 * len(found)))
@@ -126,7 +116,7 @@ def due(source: Results) -> dict[str, float | None]:
     """What a head, norms and masks are worth, in mean score: above the head alone ``whole`` (soft masks, norms and head),
     ``fixed`` (masks as they start) and ``norms`` (the backbone's own, without a bank); above fixed masks ``masks`` (soft)
     and ``hard``. None without the runs."""
-    found = scored(source, suites.tasks(source))
+    found = averages(source)
 
     def less(one: str, two: str) -> float | None:
         a, b = found.get(one), found.get(two)
