@@ -30,6 +30,8 @@ RUN = (
     " --parameters {params.parameters:q} --parent $PPID"
 )
 
+GPUS = f" --gpus '{config['gpus']}'" if "gpus" in config else ""  # several on this machine: each job has one of them
+
 
 wildcard_constraints:
     job=".+",
@@ -54,7 +56,7 @@ rule train:  # behind the jobs that train what its runs begin from
         mem_mb=lambda w: TRAIN[w.job]["mem_mb"],
         runtime=lambda w: TRAIN[w.job]["minutes"],
         gpu=lambda w: TRAIN[w.job]["gpu"],
-    shell: RUN
+    shell: RUN + GPUS
 
 
 rule page:

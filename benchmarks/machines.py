@@ -20,6 +20,7 @@ import torch
 
 from peftlib import grids, provenance
 from peftlib.commandline import Parser, at_least, run
+from peftlib.errors import UsageError, short
 from peftlib.hours import WANTED, machines_file, reference
 from peftlib.schema import read_json
 from peftlib.training import loop
@@ -28,6 +29,11 @@ from peftlib.training import loop
 def measure(args: argparse.Namespace) -> str:
     """Train, and write down what it took."""
     torch.set_num_threads(1)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else provenance.processor()
+    if WANTED[args.name] not in device:
+        raise UsageError(
+            f"--name {short(args.name)}: this is {device}: expected a device with {WANTED[args.name]}; run it there"
+        )
     whole = reference()
     recipe = dataclasses.replace(whole.recipe, epochs=args.epochs + 1, precision=grids.native_precision())
     part = dataclasses.replace(whole, recipe=recipe, limits=(args.examples, 32, 32))
@@ -35,7 +41,6 @@ def measure(args: argparse.Namespace) -> str:
     history = loop.Trainer(part, None, progress=False).fit().history[1:]  # the first epoch warms up
     share = 1.0 if torch.cuda.is_available() else (time.process_time() - busy) / (time.perf_counter() - began)
     speed = statistics.median(epoch["examples"] / epoch["seconds"] for epoch in history) / min(share, 1.0)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else provenance.processor()
     found = {
         "name": args.name,
         "parallel": args.parallel,

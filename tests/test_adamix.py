@@ -11,6 +11,7 @@ from torch import distributed, nn
 from torch.nn import functional as F
 
 from peftlib import backbones
+from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate
 from peftlib.data.tasks import get_task
 from peftlib.methods.adapters.adamix import Experts, divergence
@@ -176,3 +177,12 @@ def test_processes_average_the_gradients_of_both_passes(tmp_path):
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_an_estimate_has_one_answer_and_the_state_of_all_experts():
+    """A step uses two experts of a place at most, and which is drawn; the optimizer has met all of them."""
+    found = [estimate("AdaMix()", "minilm", batch=4, length=32) for _ in range(2)]
+    counted = count("AdaMix()", "minilm")
+    assert found[0] == found[1]
+    assert found[0].optimizer == pytest.approx(2 * 4 * (counted.trainable + counted.heads), rel=1e-3)  # and step counters
+    assert found[0].gradients < 4 * counted.trainable

@@ -46,6 +46,14 @@ for i in range(runs):
     scratch.write_text(str(time.time()))  # Snakemake goes by the content of small files: a new record differs
     scratch.rename(record)
 """
+BOTH = """
+import os, time
+from pathlib import Path
+Path(folder, f"seen-{shard}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+end = time.monotonic() + 120
+while len(list(Path(folder).glob("seen-*"))) < 2 and time.monotonic() < end:
+    time.sleep(0.1)
+"""
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -539,6 +547,40 @@ def test_kernels_are_of_this_interpreter(tmp_path, monkeypatch):
     path = notebook(tmp_path / "a.ipynb", "out = ''", code)
     assert worker.run(path, tmp_path / "out.ipynb", tmp_path / "log", {"out": str(tmp_path / "said")}, tmp_path)
     assert (tmp_path / "said").read_text() == sys.executable
+
+
+# --- several GPUs -----------------------------------------------------------------------------------------------------
+def test_jobs_have_the_gpus_in_turn(tmp_path):
+    """Three at work on two, and a fourth after one has ended."""
+    working = [worker.turn(tmp_path, ["4", "7"]) for _ in range(3)]
+    assert [gpu for gpu, _ in working] == ["4", "7", "4"]
+    working[1][1].close()
+    gpu, held = worker.turn(tmp_path, ["4", "7"])
+    assert gpu == "7"
+    for file in (held, *(file for _, file in working)):
+        file.close()
+
+
+@pytest.mark.parametrize(
+    "visible, files, expected", [(None, 2, ["0", "1"]), (None, 0, []), ("4, GPU-5f", 8, ["4", "GPU-5f"]), ("", 8, [])]
+)
+def test_gpus_are_those_that_the_shell_lets_jobs_see(monkeypatch, visible, files, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(range(files)))
+    assert front.gpus() == expected
+    assert f"gpu={max(1, len(expected))}" in front.Options().arguments()
+
+
+@pytest.mark.slow
+def test_each_training_job_sees_a_gpu_of_its_own(tmp_path):
+    """Two jobs at a time, neither of which ends before the other has begun."""
+    project = Project(tmp_path)
+    notebook(tmp_path / "notebooks/train.ipynb", 'shard = 0\nfolder = "."\nruns = 1\nseconds = 0.0', BOTH + TRAIN)
+    done = project.run("--only", "train", CUDA_VISIBLE_DEVICES="4,7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(file.read_text() for file in project.folder.glob("seen-*")) == ["4", "7"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from peftlib.accounting.closed import Case, trace
 from peftlib.accounting.counting import count
 from peftlib.accounting.estimate import estimate
 from peftlib.accounting.polynomials import letters, value
-from peftlib.accounting.tabulated import ASKED, LENGTHS, PRECISIONS, asked_of, counts_of
+from peftlib.accounting.tabulated import ASKED, FILE, LENGTHS, PRECISIONS, asked_of, counts_of
 from peftlib.backbones import SHAPES
 from peftlib.errors import UsageError
 from peftlib.report import calculator
@@ -83,6 +83,7 @@ def figure(browser, name: str) -> str:
 def test_every_method_can_be_chosen():
     assert set(calculator.data()["methods"]) == set(catalogue.methods()) - {"OutputLayer"}  # nothing where there are heads
     assert set(ASKED) <= set(catalogue.methods())
+    assert {"AdaMix", "DiffPruning", "LeTSLike"} <= set(ASKED) and FILE.stat().st_size < 400_000
 
 
 def test_the_page_counts_as_the_library_does(opened):
@@ -102,6 +103,24 @@ def test_the_page_counts_as_the_library_does(opened):
         told = {name: getattr(wanted, name) for name in names}
         assert {name: found[name] for name in names} == told, f"{chosen}: {ANEW.format(method)}"
         assert found["disk"] == 4 * (wanted.stored + wanted.heads)
+
+
+@pytest.mark.parametrize(
+    "method, values",
+    [
+        ("IPT", {"dimension": 10, "length": 20}),  # what a copy changes is its own
+        ("LoRA", {"rank": 4, "sites": ("query", "value")}),  # what all change is the same
+        ("AdaMix", {"bottleneck": 24, "experts": 8, "shared": False}),
+    ],
+)
+def test_copies_are_counted_as_the_library_counts_them(opened, method, values):
+    numbers = {name: [repr(value), value if type(value) is int else None] for name, value in values.items()}
+    chosen = {"backbone": "minilm", "method": method, "values": numbers, "tasks": 3, "copies": True}
+    found = figures(opened, chosen | {"batch": 8, "length": 64, "precision": "bf16", "budget": 24})
+    wanted = count(found["expression"], "minilm", 3)
+    assert found["expression"].startswith("PerTask(")
+    for name in ("trainable", "stored", "changed"):
+        assert found[name] == getattr(wanted, name), name
 
 
 def test_a_method_that_is_not_in_the_table_is_told_by_its_commands(opened):

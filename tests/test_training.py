@@ -311,6 +311,24 @@ def test_a_step_is_the_mean_of_the_batches_it_has(batches, groups, monkeypatch):
     assert shares == pytest.approx([1 / size for size in groups for _ in range(size)])
 
 
+@pytest.mark.parametrize(
+    "method",
+    ["AdaLoRA(rank=3, target=2)", "DiffPruning()", "AdaMix(bottleneck=4)", "SparseAdapter(bottleneck=4, examples=8)"],
+)
+def test_what_is_trained_is_the_same_at_every_step(method, monkeypatch):
+    """Whatever the phase: all whose gradients are clipped, and no other, are trained."""
+    real, seen = Trainer._step, []
+
+    def step(self, *given):
+        real(self, *given)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        seen.append(list(map(id, trained)) == list(map(id, self.trained)))
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    fit(run(method))
+    assert len(seen) == 12 and all(seen)
+
+
 def test_accumulated_batches_make_the_step_of_one_large_batch():
     """Without dropout, four batches of 4 change the weights as one of 16 does (equal lengths of batches apart)."""
     options = {"tasks": ("quora",), "limits": (16, 16, 16), "epochs": 1, "dropout": 0.0, "warmup": 0.0, "clip": 1e6}

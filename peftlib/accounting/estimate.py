@@ -61,10 +61,11 @@ EVAL_BATCH = 128  # as in peftlib.training.loop, which is not imported for one n
 class Estimate:
     """Bytes, unless said otherwise.
 
-    weights: of backbone, method and heads. gradients, optimizer: once all are there. activations: kept for the backward
-    pass, dropout masks and casts of trained weights included. peak: the most that is in use at any time of a step after
-    the first; less than the sum of the four where gradients appear while activations go, more where an operation's
-    results pass by. flops: multiplications and additions of a step's matrix products and attention, forward and back.
+    weights: of backbone, method and heads. gradients: of this step. optimizer: its state, once all of it is there.
+    activations: kept for the backward pass, dropout masks and casts of trained weights included. peak: the most that is in
+    use at any time of a step after the first; less than the sum of the four where gradients appear while activations go,
+    more where an operation's results pass by. flops: multiplications and additions of a step's matrix products and
+    attention, forward and back.
     """
 
     method: str
@@ -344,7 +345,8 @@ def training_step(
     """One training step of a model on the ``meta`` device. flops: counts them, which takes most of the time."""
     everything = [*model.parameters(), *model.buffers()]
     saved, live = Saved(everything), Live(everything)
-    with flops or contextlib.nullcontext(), live, Emulated(precision, device):
+    with torch.random.fork_rng(devices=[]), flops or contextlib.nullcontext(), live, Emulated(precision, device):
+        torch.manual_seed(0)  # a method may draw which of its parts a step uses
         with saved.watch():
             loss = _loss(model, inputs)
         passed = len(live.moves)
@@ -353,7 +355,9 @@ def training_step(
     trained = [p for p in model.parameters() if p.requires_grad]
     grads = [p.grad for p in trained if p.grad is not None]
     forward, backward = live.moves[:passed], live.moves[passed:]
-    state, update = _step(model.optimizer(1e-3, 0.01), [*everything, *grads])
+    for p in trained:  # what this step leaves out has its state from others
+        p.grad = torch.empty_like(p) if p.grad is None else p.grad
+    state, update = _step(model.optimizer(1e-3, 0.01), [*everything, *(p.grad for p in trained if p.grad is not None)])
     return Step(_sizes(everything), _sizes(grads), state, saved.sizes, forward, backward, update)
 
 

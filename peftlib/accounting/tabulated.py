@@ -45,8 +45,9 @@ class Asked:
     """What the reader chooses of a method. numbers: fields whose values the forms have as letters. options: fields of
     which every combination has forms of its own. absent: a number that may be None, which is an option too. whole: see
     `peftlib.accounting.closed.Case`. tabulated: is its memory? memory: fields at the only values that memory is known
-    for. stored: what it stores, where that is not what it trains; "counted": the same at all its numbers. changed: is
-    what it changes counted, for it is neither?"""
+    for. stored: what it stores, where that is not what it trains; "counted": the same at all its numbers; "sparse": chosen
+    entries and their indices; "with indices": these and what it trains besides. changed: is what it changes counted, for it
+    is neither?"""
 
     numbers: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     options: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -54,7 +55,7 @@ class Asked:
     whole: bool = False
     tabulated: bool = True
     memory: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-    stored: Literal["", "twice", "target for rank", "without mlp", "counted"] = ""
+    stored: Literal["", "sparse", "with indices", "target for rank", "without mlp", "one expert", "counted"] = ""
     changed: bool = False
 
 
@@ -137,7 +138,8 @@ def possible(values: Values, width: int) -> bool:
 
 
 def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
-    """By case the polynomials of what is trained, and of what is stored and changed where that is something else."""
+    """By case the polynomials of what is trained, of what is stored if that is something else, and of what is changed if
+    that is not what is stored."""
     from peftlib.accounting.counted import shape
     from peftlib.accounting.counting import count
     from peftlib.methods import parse
@@ -151,7 +153,7 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
             return {}
         told = {name: {"": getattr(one, name)} for name in ("trainable", "stored", "changed")}
         same = all(told[name][""] == getattr(three, name) for name in told)  # else it grows with the tasks
-        return {key(case): told} if same else {}
+        return {key(case): _briefly(told)} if same else {}
     sizes, found = shape(backbone), {}
 
     def trained(values: Values) -> int:
@@ -163,21 +165,30 @@ def counts_of(method: str, asked: Asked, backbone: str) -> dict[str, dict]:
         points = {name: (least(method, name, case), 2 * least(method, name, case)) for name in numbers_of(asked, case)}
         trainable = multilinear(lambda values, case=case: trained(case | values), points)
         told = {"trainable": trainable}
-        if asked.stored == "twice":
-            told["stored"] = {name: 2 * number for name, number in trainable.items()}
+        if asked.stored in ("sparse", "with indices"):
+            kept = parse(expression(method, case)).kept(sizes)  # type: ignore[attr-defined]  # a `SparseDelta`
+            changed = {"": kept} if asked.stored == "sparse" else trainable
+            told["stored"], told["changed"] = {"": changed[""] + kept}, changed
         elif asked.stored == "target for rank":
             told["stored"] = {name.replace("rank", "target"): number for name, number in trainable.items()}
-        elif asked.stored == "without mlp":
-            flat = {name: ends for name, ends in points.items() if name != "mlp"}
-            told["stored"] = multilinear(lambda values: trained({"mlp": None} | values), flat)
-            told["changed"] = told["stored"]
+        elif asked.stored in ("without mlp", "one expert"):
+            last: Values = {"mlp": None} if asked.stored == "without mlp" else {"experts": 1}
+            left = {name: ends for name, ends in points.items() if name not in last}
+            told["stored"] = multilinear(lambda values, whole=case | last: trained(whole | values), left)
         first = {name: values[0] for name, values in numbers_of(asked, case).items()}
         if asked.stored == "counted":
             told["stored"] = {"": count(expression(method, case | first), backbone).stored}
         if asked.changed:
             told["changed"] = {"": count(expression(method, case | first), backbone).changed}
-        found[key(case)] = told
+        found[key(case)] = _briefly(told)
     return found
+
+
+def _briefly(told: dict[str, Poly]) -> dict[str, Poly]:
+    """Counts without those that are the ones before them."""
+    stored = told.get("stored", told["trainable"])
+    same = {"stored": told["trainable"], "changed": stored}
+    return {name: poly for name, poly in told.items() if poly != same.get(name)}
 
 
 def least(method: str, name: str, case: Values) -> int:

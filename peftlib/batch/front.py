@@ -200,9 +200,16 @@ class Options:
             asking = slurm.status_arguments() if self.executor == "slurm" else []
             return ["--executor", self.executor, *asking, "--jobs", str(self.jobs), "--latency-wait", "60", *self.extra]
         memory = psutil.virtual_memory().total // 2**20
-        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        limits = [f"mem_mb={memory}", f"gpu={max(1, gpus)}"]
+        limits = [f"mem_mb={memory}", f"gpu={max(1, len(gpus()))}"]
         return ["--cores", str(self.jobs), "--resources", *limits, *self.extra]
+
+
+def gpus() -> list[str]:
+    """This machine's GPUs, as CUDA_VISIBLE_DEVICES names them."""
+    there = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if there is not None:
+        return [name.strip() for name in there.split(",") if name.strip()]
+    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 @dataclass
@@ -313,6 +320,7 @@ def snakemake(targets: list[str], build: Path, root: Path, options: Options) -> 
         "plan=plan.json",
         f"parent={os.getpid()}",
         f"executor={options.executor}",
+        *([f"gpus={','.join(gpus())}"] if options.local and len(gpus()) > 1 else []),
     ]
     seen: dict[str, Any] = {"cwd": build, "env": environment(options, root, build), "text": True, "errors": "replace"}
     if any((build / ".snakemake" / "locks").glob("*")):  # left by a kill; ours is held by `alone`

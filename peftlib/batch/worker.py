@@ -7,14 +7,17 @@ a failed job); on success the notebook moves to its place in one step.
 from __future__ import annotations
 
 import argparse
+import fcntl
+import itertools
 import json
 import logging
 import os
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from peftlib.batch import warm
 from peftlib.batch.guard import exit_with
@@ -124,6 +127,19 @@ def explain(error: Exception) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def turn(folder: Path, gpus: Sequence[str]) -> tuple[str, IO[str]]:
+    """Which of several GPUs is this job's, and what holds it while it is open: jobs at work in a folder have them in turn,
+    and two the same one only when there are more jobs than GPUs."""
+    for slot in itertools.count():
+        held = (folder / f"gpu-{slot}").open("w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            held.close()
+    return gpus[slot % len(gpus)], held
+
+
 def polish(notebook: Path) -> None:
     """Make an executed notebook a page: fold its parameters, drop what holds local paths or widgets."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
@@ -147,12 +163,15 @@ def main(argv: list[str] | None = None, spare: warm.Spare | None = None) -> int:
     parser.add_argument("--parameters", type=json.loads, default={}, help="as a JSON object")
     parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
     parser.add_argument("--warm", action="store_true", help="with a warm kernel, where there is one (peftlib.batch.warm)")
+    parser.add_argument("--gpus", help="two or more, as CUDA_VISIBLE_DEVICES has them, of which this job takes one")
     args = parser.parse_args(argv)
     if spare is None:
         if args.parent is not None:
             exit_with(args.parent)
         if args.warm and (status := warm.ask(sys.argv[1:] if argv is None else argv)) is not None:
             return status
+    if args.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"], _held = turn(Path(), args.gpus.split(","))  # until this process ends
     return 0 if run(args.notebook, args.output, args.log, args.parameters, args.root, spare) else 1
 
 

@@ -295,6 +295,7 @@ class Trainer:
             self.model.prepare(Look(self))
         if self.recipe.precision == "bf16":
             self.model.store_frozen(torch.bfloat16)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]  # in every phase, as the optimizer's
         # A frozen encoder gives the same features every epoch: run it once.
         self.features: dict[str, dict[str, Tensor]] = {}
         if self.model.encoder_is_frozen:
@@ -392,7 +393,7 @@ class Trainer:
         }
 
     def _step(self, optimizer, scheduler, step: int, total: int) -> None:
-        self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.recipe.clip)
+        self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
         optimizer.step()
         scheduler.step()
         self.model.after_step(step, total)

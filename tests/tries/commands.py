@@ -198,6 +198,7 @@ BENCHMARKS = [
     ("xpeft", ("--steps", "0"), "no steps", ("--steps", "0")),
     ("kronecker", ("--output", "/dev/null/a.json"), "a file that cannot be written", ("'/dev/null/a.json'", "written")),
     ("machines", ("--name", "a phone"), "a machine that nobody asks about", ("a phone", "one H100")),
+    ("machines", ("--name", "one H100"), "the name of another machine", ("'one H100'", "a device with H100")),
     ("machines", ("--name", "one H100", "--parallel", "0"), "no run at a time", ("--parallel", "'0'", "from 1 on")),
     ("training_speed", ("--examples", "-1"), "fewer examples than none", ("--examples", "'-1'", "from 1 on")),
     ("batch_overhead", ("--jobs", "0"), "no worker", ("--jobs", "'0'", "from 1 on")),
