@@ -24,8 +24,8 @@ def certain(monkeypatch):
 
 
 def outcome(claim: str, given: dict[str, float], *names: str, other: float = 0.5, key: str = "") -> str:
-    """The verdict on a claim when these rows have these scores, and all others the other one. key: of the only task of which
-    that is so; on the others what is above the half is as far below."""
+    """The verdict on a claim when these rows have these scores, and all others the other one. key: of the only task of
+    which that is so; on the others what is above the half is as far below."""
 
     def score(run):
         return given.get(run.label, other)
