@@ -174,6 +174,11 @@ def test_table_2_stands_beside_ours_by_setting():
     assert len(drawn) == 6 and figures.over(drawn, "x", "y") is not None
 
 
+def test_table_2_is_shown_with_its_deviations():
+    shown = repr(transfer.printed())
+    assert "60.74 ± 16.66" in shown and "80.0 ± 7.6" in shown and shown.count(" ± ") == 3 * 47
+
+
 def test_figure_2_is_the_distance_at_each_size():
     source = made("hyperformer/figure2", lambda run: 0.7 if run.label == "HyperFormer++-Base, 100" else 0.6)
     found = transfer.by_size(source)

@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from peftlib.papers import paper_table
+from peftlib import papers
 from peftlib.papers.hyperformer.experiments import task_of
 from peftlib.papers.hyperformer.rows import NEAREST, TRANSFERRED, at_size, expression
 from peftlib.report import suites
 from peftlib.report.averages import keys
-from peftlib.report.tables import by_label, frame
+from peftlib.report.tables import Html, by_label, frame, table
 from peftlib.study import Results
 
 # The paper's columns by what rows are called, without their size.
@@ -23,14 +23,23 @@ ASKED = [task for task, nearest in NEAREST.items() if nearest in ("mnli", "qnli"
 LIKE = [task for task, nearest in NEAREST.items() if nearest in ("sst2", "qqp")]
 
 
+def printed() -> Html:
+    """Table 2 as printed: each mean with its deviation."""
+    texts = papers.read_table(papers.FOLDER / "hyperformer" / "numbers" / "table2.csv")
+    shown = texts[["dataset", "samples"]].set_axis(["data set", "examples"], axis=1)
+    for name, column in PRINTED.items():
+        shown[name] = texts[column] + " ± " + texts[f"{column}_deviation"]
+    return table(shown, caption="HyperFormer, Table 2: accuracy after few-shot transfer, means and deviations of 5 seeds")
+
+
 def settings(source: Results) -> pd.DataFrame:
     """One row for each of Table 2's data sets and numbers of examples that were asked for: ``data set`` (under the name
     that ours has), ``examples``, and for each of the three rows the paper's accuracy and ours (test); ``n`` seeds."""
-    printed, rows = paper_table("hyperformer", "table2"), []
+    paper, rows = papers.paper_table("hyperformer", "table2"), []
     for task in dict.fromkeys(run.tasks[0] for run in source.wanted):
         of_task = suites.only(source, [task])
         sizes, groups, ours = {run.limits[0] for run in of_task.wanted}, by_label(of_task), suites.numbers(of_task)
-        for line in printed[printed["dataset"].map(task_of) == suites.real(task)].to_dict("records"):
+        for line in paper[paper["dataset"].map(task_of) == suites.real(task)].to_dict("records"):
             if (size := int(line["samples"])) in sizes:
                 row: dict[str, object] = {"data set": suites.heading(task), "examples": size}
                 labels = {name: at_size(name, size) for name in COLUMNS}
