@@ -14,7 +14,7 @@ from peftlib.data.sources import available
 from peftlib.errors import UsageError, short
 from peftlib.grids import Preset, each_on_each, experiment, make_run, tasks_of
 from peftlib.papers import paper_table
-from peftlib.papers.hyperformer import rows
+from peftlib.papers.hyperformer import rows, sharing  # noqa: F401  (sharing: registers what goes beyond the tables)
 from peftlib.papers.hyperformer.rows import NEAREST, TRANSFERRED, at_reduction, at_size, expression
 from peftlib.records import Run
 
