@@ -9,7 +9,8 @@ import pytest
 from peftlib import cli
 from peftlib.accounting.counted import shape
 from peftlib.errors import UsageError
-from peftlib.papers.hyperformer import counts, pages
+from peftlib.papers.hyperformer import counts
+from peftlib.papers.hyperformer.pages import counts as pages
 
 ALONE = {(f"HyperFormer-{size}", "total") for size in ("Small", "Base")}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -32,6 +33,17 @@ def edited(content: object, *place: str | int):
         found = copy.deepcopy(SOUND)
         put(content, *place)(found)
         return read(folder, {whose: json.dumps(inside) for whose, inside in found.items()})
+
+    return go
+
+
+def runs_of(experiment: str, **changes: object) -> Callable[[Path], list]:
+    """Its runs by the smoke preset with something else for it."""
+
+    def go(_: Path) -> list:
+        preset = grids.get_preset("smoke")
+        own = preset.changes.get(experiment, {}) | changes
+        return grids.runs(experiment, dataclasses.replace(preset, changes=preset.changes | {experiment: own}))
 
     return go
 
@@ -116,6 +128,18 @@ TRIES = [
         "did you mean PromptTuning",
     ),
     _at("a change to rates as a list", (*CHANGES, "compacter", "lr"), [1e-3], "changes: compacter: lr: expected a table"),
+    Try(
+        "presets.json",
+        "a paper's one task, where several are trained together",
+        runs_of("hyperformer/table3", suites={"glue": ["sst2"]}),
+        ("suites: glue", "expected two or more, got sst2"),
+    ),
+    Try(
+        "presets.json",
+        "a data set without the task that it begins with",
+        runs_of("hyperformer/table2", suites={"glue": ["cola", "sst2"], "superglue": ["cb"], "transfer": ["trec"]}),
+        ("suites: cb begins with 'mnli'", "glue must name, too; it names cola, sst2"),
+    ),
     Try("a preset", "a name that there is not", lambda _: grids.get_preset("qiuck"), ("unknown preset 'qiuck'", "quick")),
     Try("peftlib status", "a preset that there is not", lambda _: command("status", "--preset", "qiuck"), ("'qiuck'",)),
 ]

@@ -12,7 +12,6 @@ So the totals leave out the norms: trained for all tasks together, they take the
 from __future__ import annotations
 
 import functools
-import re
 
 import pandas as pd
 
@@ -22,15 +21,9 @@ from peftlib.errors import UsageError
 from peftlib.expressions import names
 from peftlib.methods import HyperFormerPlusPlus, LayerNormTuning, TaskAdapters, parse
 from peftlib.papers import paper_table, rounds_to
+from peftlib.papers.hyperformer.rows import METHODS, REDUCTION, read
 
-TASKS, REDUCTION = 8, 32
-METHODS = {
-    "T5": "Full()",
-    "Adapters": "TaskAdapters(reduction={r}, shared_norms=False)",
-    "Adapters†": "TaskAdapters(reduction={r})",
-    "HyperFormer": "HyperFormer(reduction={r})",
-    "HyperFormer++": "HyperFormerPlusPlus(reduction={r})",
-}
+TASKS = 8
 BACKBONES = {"Small": "t5-small", "Base": "t5-base"}
 TABLES = {"table1": {}, "table3": {"Adapters†": 2}}  # reductions other than 32
 LESS = "a hundredth of T5 less than the count, and than eight times the share beside it, {:.3f}"
@@ -42,11 +35,8 @@ def expression(row: str, reduction: int = REDUCTION) -> tuple[str, str, bool]:
     Raises:
         UsageError: no row of these tables.
     """
-    found = re.fullmatch(r"(.*)-(Small|Base)(?: \((single|multi)-task\))?", row)
-    if found is None or found[1] not in METHODS:
-        raise UsageError(f"{row!r} is no row of hyperformer/table1 or hyperformer/table3")
-    multi = found[3] == "multi" if found[3] else found[1] != "Adapters"
-    return METHODS[found[1]].format(r=reduction), BACKBONES[found[2]], multi
+    found = read(row)
+    return METHODS[found.method].format(r=reduction), BACKBONES[found.size], found.together
 
 
 def table(name: str) -> pd.DataFrame:

@@ -1,10 +1,11 @@
-"""Tables of the HyperFormer chapter."""
+"""HyperFormer's parameter columns and formulae, recounted."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from peftlib.papers.hyperformer import counts
+from peftlib.papers.hyperformer.rows import METHODS
 from peftlib.report import recounted
 from peftlib.report.tables import Html, table
 
@@ -32,13 +33,13 @@ def formulae() -> Html:
 def worth() -> dict[str, int]:
     """How many tasks' adapters on T5-Base are as many numbers as ``one_each`` and ``one_a_stack`` of the hypernetworks."""
     sizes = counts.shape("t5-base")
-    one = counts.formula(counts.METHODS["Adapters†"], sizes, 2) - counts.formula(counts.METHODS["Adapters†"], sizes, 1)
-    whole = {key: counts.METHODS[row] for key, row in (("one_each", "HyperFormer"), ("one_a_stack", "HyperFormer++"))}
+    one = counts.formula(METHODS["Adapters†"], sizes, 2) - counts.formula(METHODS["Adapters†"], sizes, 1)
+    whole = {key: METHODS[row] for key, row in (("one_each", "HyperFormer"), ("one_a_stack", "HyperFormer++"))}
     return {key: round(counts.formula(text, sizes, 0) / one) for key, text in whole.items()}
 
 
 def growth(tasks: tuple[int, ...] = (1, 2, 4, 8, 16, 64, 256, 1000)) -> Html:
     """What T5-Base trains by the number of tasks, reduction 32, closed forms."""
-    sizes, methods = counts.shape("t5-base"), {name: text for name, text in counts.METHODS.items() if name != "T5"}
+    sizes, methods = counts.shape("t5-base"), {name: text for name, text in METHODS.items() if name != "T5"}
     rows = [{"tasks": n} | {name: counts.formula(text, sizes, n) for name, text in methods.items()} for n in tasks]
     return table(pd.DataFrame(rows), caption="Parameters trained on T5-Base for all tasks together")
