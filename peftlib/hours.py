@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from peftlib import provenance, records
 from peftlib.data import embedded
+from peftlib.data.tasks import get_task
 from peftlib.expressions import skeleton
 from peftlib.grids import runs
 from peftlib.records import RecordError, Run
@@ -119,7 +120,8 @@ def _wall(record: dict) -> float:
 
 def most_rows(task: str, split: str, source: str, limit: int | None) -> int | None:
     """Rows of a split, at most: of real data that no record has seen, as many as are taken."""
-    there = embedded.SIZES[task][split] if source == "embedded" and task in embedded.SIZES else None
+    of = get_task(task).trained_on if split != "test" else ""
+    there = embedded.SIZES.get(of or task, {}).get(split) if source == "embedded" else None
     return min((n for n in (there, limit) if n is not None), default=None)
 
 

@@ -14,6 +14,7 @@ from tries.records import whole
 
 from peftlib import answered, cli, grids, hours, records
 from peftlib.batch import forecast
+from peftlib.data import embedded
 from peftlib.errors import UsageError
 from peftlib.packed import pack
 from peftlib.report import power
@@ -252,3 +253,10 @@ def test_rows_are_at_most_those_that_there_are():
     assert forecast.test_rows(dataclasses.replace(run, source="hub", limits=(None,) * 3), "sst") is None
     assert hours.Speeds([]).examples(dataclasses.replace(run, source="embedded", limits=(9999, 1, 1))) == 4000
     assert hours.Speeds([]).examples(dataclasses.replace(run, source="hub", limits=(None,) * 3)) is None
+    assert hours.most_rows("axb", "train", "embedded", None) == embedded.SIZES["rte"]["train"]  # trained on RTE
+    assert hours.most_rows("axb", "test", "embedded", None) == embedded.SIZES["axb"]["test"]
+
+
+@pytest.mark.parametrize("preset", sorted(grids.presets()))
+def test_every_preset_can_be_planned(preset):
+    assert forecast.forecast(preset)["total"]["runs"] > 0
