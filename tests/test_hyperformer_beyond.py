@@ -47,7 +47,13 @@ def test_no_other_size_of_a_scheme_is_nearer():
     for scheme in sharing.SCHEMES.values():
         chosen = sharing.sized(scheme, "minilm", 8)
         off = {n: abs(count(scheme.format(n=n), "minilm", 8).trainable - wanted) for n in range(1, 90)}
-        assert chosen == scheme.format(n=min(off, key=off.__getitem__))
+        assert chosen == min(off, key=off.__getitem__)
+
+
+@pytest.mark.parametrize(("backbone", "tasks"), sharing.SIZES)
+def test_the_sizes_that_are_written_down_are_those_that_are_counted(backbone, tasks):
+    found = [sharing.sized(scheme, backbone, tasks) for scheme in sharing.SCHEMES.values()]
+    assert sharing.SIZES[backbone, tasks] == tuple(found)
 
 
 @pytest.mark.parametrize("preset", ["published", "paper"])
