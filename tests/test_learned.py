@@ -127,7 +127,7 @@ def test_marks_stand_beside_numbers_and_under_the_table(commonest):
     assert str(one) == "0.300 ✕ did not learn"
     assert f"{report.scores(three, 'sst', 'test'):.2f}" == "0.47 ± 0.15 ✕ 1 of 3 did not learn"
     html = report.table(pd.DataFrame({"x": [one]}), caption="c", source=[sst(0.3)])._repr_html_()
-    assert re.search('data-sort="0.300" class="[^"]*unlearned', html) and "1 runs, ✕ 1 did not learn" in html
+    assert re.search('data-sort="0.300" class="[^"]*unlearned', html) and "1 run, ✕ 1 did not learn" in html
 
 
 def test_uninformative_tasks_are_in_no_average_of_ours_or_of_the_papers(monkeypatch):

@@ -167,7 +167,7 @@ def test_source_has_the_code_that_does_the_work(label, code):
 def test_pages_cope_with_no_records():
     empty, preset = Results([], grids.runs("methods/compared", "smoke", ["LoRA"])), grids.get_preset("smoke")
     for shown in (methods.curve(empty), methods.compare(empty, "LoRA"), methods.cost(empty, "LoRA")):
-        assert "0 of 1 runs" in repr(shown)
+        assert "0 of 1 run" in repr(shown)
     assert "0.002" in repr(methods.recipe(empty, preset)) and "3" in repr(methods.recipe(empty, preset))
     assert "Not run: LoRA" in methods.scored(empty, "LoRA").text
     assert "not run" in methods.found(empty, "LoRA", preset).text

@@ -31,6 +31,7 @@ from peftlib.report.tables import (
     field,
     frame,
     gains,
+    many,
     presence,
     provenance,
     rate_grid,
@@ -130,12 +131,12 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
     wanted = {run.digest for source in sources for run in getattr(source, "wanted", ())}
     lines = [f"```bash\npapermill {notebook} out.ipynb -p preset {page.preset.name}\n```\n"]
     if total := cost(made):
-        machines = [f"{r['machine']['device']}, {r['machine']['threads']} threads" for r in made]
+        machines = [f"{r['machine']['device']}, {many(r['machine']['threads'], 'thread')}" for r in made]
         lines.append(
             fill(
-                "trains what has no record. The {runs:.0f} runs recorded took {time} of training steps, the "
+                "trains what has no record. The {runs} recorded took {time} of training steps, the "
                 "longest {longest} ({machines}).",
-                runs=total["runs"],
+                runs=many(int(total["runs"]), "run"),
                 time=duration(total["seconds"]),
                 longest=duration(total["longest"]),
                 machines=", ".join(dict.fromkeys(machines)),
@@ -152,8 +153,9 @@ def rerun(notebook: str, page: Page, *sources: Sequence[dict]) -> Markdown:
         lines.append(f"{len(damaged)} {'has a damaged record' if len(damaged) == 1 else 'have damaged records'}.")
     missing = len(wanted - {r["digest"] for r in made} - diverged)
     if missing:
+        verb, what = ("is", "it") if missing == 1 else ("are", "them")
         lines.append(
-            f"**{missing} of {len(wanted)} runs are missing**; the same command, or `make train "
-            f"PRESET={page.preset.name}`, trains them."
+            f"**{missing} of {many(len(wanted), 'run')} {verb} missing**; the same command, or `make train "
+            f"PRESET={page.preset.name}`, trains {what}."
         )
     return Markdown(" ".join(lines))

@@ -256,6 +256,8 @@ def describe(method: str) -> str:
     by_kind: dict[tuple[str, str], list[str]] = {}
     for touch in found:
         by_kind.setdefault((touch.how, touch.what + (", one a task" if touch.per_task else "")), []).append(touch.site)
+    if not found and shared:
+        return f"It puts nothing into a block: {_shared(shared)} stands beside the backbone and reads its states."
     if not found:
         return "In the backbone it touches nothing: only heads are trained."
     templates = {

@@ -215,7 +215,8 @@ class Case:
         ask = self.condition
         if "itself" in (ask.than, ask.of):
             return f"{column} of {self.evidence.rows(table).name} less that of {self.evidence.rows(ask.other_table).name}"
-        return MEASURES[ask.measure][1].format(column=column, of=ask.of) if ask.measure else column
+        said = column.replace("_", " ")
+        return MEASURES[ask.measure][1].format(column=said, of=ask.of) if ask.measure else said
 
     def beside(self, table: str, label: str) -> str:
         """What is told beside a row's number."""

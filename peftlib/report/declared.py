@@ -51,7 +51,7 @@ class Declared:
     """A ``tables.toml``. scale: what a full score is printed as. split: that the scores are of. columns: the number in a
     record that a column of any table stands beside, ``task`` or ``task.metric``, or ``task.mean`` of a task's several
     metrics. scales: of columns that are printed in another scale. titles: of other columns. marks: what signs in the column
-    ``marks_printed`` mean."""
+    ``marks_printed`` mean. name: see `called`."""
 
     scale: float
     split: Split
@@ -60,6 +60,7 @@ class Declared:
     scales: dict[str, float] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,12 @@ def title(key: str) -> str:
     return TITLES[key] if key in TITLES else suites.heading(key)
 
 
+def called(paper: str) -> str:
+    """What a paper is called: its ``name`` in tables.toml, or what stands before the colon of its title."""
+    name = declared(paper).name if (papers.FOLDER / paper / "tables.toml").is_file() else ""
+    return name or papers.about(paper).title.partition(":")[0]
+
+
 # --- showing ----------------------------------------------------------------------------------------------------------
 def as_printed(paper: str, name: str) -> Html:
     """A table of a paper with its printed digits and marks."""
@@ -232,7 +239,7 @@ def as_printed(paper: str, name: str) -> Html:
         shown = shown.drop(columns="marks_printed")
     signs = "".join(shown.get("marks_printed", ()))
     says = found.tables[name].says if name in found.tables else ""
-    caption = f"{papers.about(paper).title.partition(':')[0]}, {name.replace('table', 'Table ')}"
+    caption = f"{called(paper)}, {name.replace('table', 'Table ')}"
     caption += f": {says}, as printed" if says else ": as printed"
     whole = f".{MEAN}" if name in found.tables else "."  # other tables have tasks, and no metrics, in their columns
     titles = {column: title(key.partition(whole)[0]) for column, key in found.columns.items()}

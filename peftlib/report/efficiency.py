@@ -15,7 +15,7 @@ from peftlib import records as store
 from peftlib.report import style
 from peftlib.report.figures import figure
 from peftlib.report.sentences import fill
-from peftlib.report.tables import NO_COMMIT, Html, Spread, by_label, field, table
+from peftlib.report.tables import NO_COMMIT, Html, Spread, by_label, field, many, table
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def where(result: dict) -> str:
         f"load {machine['load_before']:.1f} before, {machine['load_after']:.1f} after · " if "load_after" in machine else ""
     )
     return (
-        f"{name}, {machine['threads']} threads of {machine['cores']} cores · {load}"
+        f"{name}, {many(machine['threads'], 'thread')} of {many(machine['cores'], 'core')} · {load}"
         + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         + f" · {result['date']} · commit {result['commit']}"
     )
@@ -101,7 +101,7 @@ def batch_overhead() -> Html | Markdown:
     rows = [{"quantity": said, "value": float(result[key])} for key, said in names.items()]
     return table(
         pd.DataFrame(rows),
-        caption=f"The batch, preset {result['preset']}, {result['jobs']} workers",
+        caption=f"The batch, preset {result['preset']}, {many(result['jobs'], 'worker')}",
         formats={"value": ".2f"},
         note=where(result),
     )
@@ -134,6 +134,7 @@ def steps(printed: Mapping[str, Mapping[str, float]], about: str) -> Html | Mark
         caption="A training step relative to full fine-tuning",
         formats=dict.fromkeys(names, ".2f"),
         note=note,
+        missing="–",
     )
 
 
@@ -241,7 +242,7 @@ def kronecker() -> Html | Markdown:
         pd.DataFrame(rows),
         caption="A product with a sum of Kronecker products: the matrix built first, or not",
         formats=dict.fromkeys(("built, ms", "factored, ms"), ".1f"),
-        note=f"{result['threads']} thread, torch {result['torch']} · {result['date']} · commit {result['commit']}",
+        note=f"{many(result['threads'], 'thread')}, torch {result['torch']} · {result['date']} · commit {result['commit']}",
     )
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from peftlib import markup, study
 from peftlib.grids import Preset, experiments
 from peftlib.papers import FOLDER, about, papers
-from peftlib.report import choice, verdicts
+from peftlib.report import choice, declared, verdicts
 from peftlib.report.chart import chart, size
 from peftlib.report.ledger import SIGNS
 from peftlib.report.tables import Html
@@ -65,8 +65,8 @@ def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
 
 
 def title(paper: str) -> str:
-    """A paper's short title: what stands before the colon."""
-    return about(paper).title.partition(":")[0]
+    """What a paper is called."""
+    return declared.called(paper)
 
 
 def _tally(outcomes: Sequence[tuple[str, int]]) -> Markup:
@@ -113,7 +113,7 @@ def which(records: Sequence[dict]) -> Html:
     level = choice.level_with_best(there)
     least = min(level, key=lambda point: point.stored)
     said = Markup(
-        "<p>{} of {} methods cannot be told from the highest score here, {} with {:.3f}: a difference to it below about "
+        "<p>{} of {} methods are level with the highest score here, {}'s {:.3f}: a difference to it below about "
         '{:.2f} cannot be seen. Of these <a href="{}">{}</a> stores least, {}.</p>'
     ).format(
         len(level),
@@ -129,7 +129,7 @@ def which(records: Sequence[dict]) -> Html:
         there,
         task=choice.said(records),
         baseline=choice.commonest_score(records),
-        caption=f"Every method, one configuration each: {choice.said(records)}, of test rows. Bars are 95 % intervals; "
+        caption=f"Every method, one configuration each: {choice.said(records)}, over test rows. Bars are 95 % intervals; "
         "solid points are those that no other beats in score, storage, memory and time. Each leads to its method's page.",
         source=records,
     )
@@ -169,7 +169,9 @@ def coming() -> Markup:
         else Markup("<em>{}</em>").format(title(paper))
         for paper in waiting
     ]
-    said = "Still to come: runs for, and verdicts on, the claims of {}. Their printed numbers are recomputed: the links."
+    said = (
+        "Still to come: runs for, and verdicts on, the claims of {}. The links lead to their printed numbers, recomputed."
+    )
     return Markup(said).format(_listed(names))
 
 

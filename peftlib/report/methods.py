@@ -32,13 +32,13 @@ from peftlib.grids import Preset
 from peftlib.markup import line
 from peftlib.methods.base import METHODS, Method, parse
 from peftlib.model import Tuned
-from peftlib.papers import about, paper_table, papers, part, rounds_to, tables
-from peftlib.report import choice, concerning, learned, style, suites, verdicts
+from peftlib.papers import paper_table, papers, part, rounds_to, tables
+from peftlib.report import choice, concerning, declared, learned, style, suites, verdicts
 from peftlib.report.blocks import picture, tiny
 from peftlib.report.concerning import Search
 from peftlib.report.figures import figure
 from peftlib.report.ledger import SIGNS
-from peftlib.report.tables import Html, Spread, by_label, field, table
+from peftlib.report.tables import Html, Spread, by_label, field, many, table
 from peftlib.report.uncertainty import interval
 from peftlib.report.verdicts import Judged
 from peftlib.study import Results
@@ -67,20 +67,21 @@ def scored(records: Sequence[dict], label: str) -> Html:
     if mine is None:
         return _paragraph(Markup("<em>Not run: {} has no record under this preset.</em>").format(label))
     said = [
-        Markup("It reaches <b>{:.3f}</b> ({:.3f} to {:.3f}): {}, of test rows.").format(
+        Markup("It reaches <b>{:.3f}</b> ({:.3f} to {:.3f}): {}, over test rows.").format(
             mine.score.mean, mine.score.low, mine.score.high, choice.said(records)
         )
     ]
     own = next(group for name, group in by_label(records).items() if name == label)
     for task in mine.tasks:
         if words := learned.marks(own, task):
-            there_too = f" in {len(words)} of {sum(r['run']['tasks'] == [task] for r in own)} runs on {suites.title(task)}"
+            tried = sum(r["run"]["tasks"] == [task] for r in own)
+            there_too = f" in {len(words)} of {many(tried, 'run')} on {suites.title(task)}"
             said.append(Markup("{} It {}{}.").format(learned.SIGN, words[0], there_too))
     if there[0] is not mine:
         word = "it cannot be told from" if mine in choice.level_with_best(there) else "it is below"
         said.append(
-            Markup("Corrected for {} comparisons {} the highest of {} methods, {:.3f} by {}.").format(
-                len(there) - 1, word, len(there), there[0].score.mean, there[0].name
+            Markup("Corrected for {}, {} the highest of {} methods, {:.3f} by {}.").format(
+                many(len(there) - 1, "comparison"), word, len(there), there[0].score.mean, there[0].name
             )
         )
     elif len(there) > 1:
@@ -119,8 +120,8 @@ def told(judged: Mapping[str, Sequence[Judged]]) -> Html:
     for paper, claims in judged.items():
         counts = [(word, sum(one.verdict.outcome == word for one in claims)) for word in verdicts.OUTCOMES]
         words = ", ".join(f"{count} {word}" for word, count in counts if count)
-        name = about(paper).title.partition(":")[0]
-        heading = f"{name}: {len(claims)} {'claim is' if len(claims) == 1 else 'claims are'} about it, {words}"
+        name = declared.called(paper)
+        heading = f"{name}, {len(claims)} {'claim is' if len(claims) == 1 else 'claims are'} about it: {words}"
         items = Markup().join(
             Markup('<li><b>{} {}</b> <a href="../{}/claims.html#claim-{}">{}</a>: {}</li>').format(
                 SIGNS[one.verdict.outcome], one.verdict.outcome, paper, one.claim.id, one.claim.id, line(one.claim.says)
@@ -151,7 +152,7 @@ def _untaught(mine: Sequence[Search]) -> Markup:
     )
     return Markup(
         "{} <b>No learning rate taught it {}</b> on {}. Of {} rates from {:g} to {:g} ({}) the best, {:g}, reached {:.3f} "
-        "on validation, where the commonest answer has {:.3f}: the rate that its runs have was chosen by chance."
+        "on validation, where the commonest answer has {:.3f}: the rate of its runs was chosen by chance."
     ).format(
         learned.SIGN,
         suites.title(best.task),

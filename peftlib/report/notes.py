@@ -11,7 +11,7 @@ from peftlib import markup
 from peftlib.data.sources import available
 from peftlib.data.tasks import SUITES
 from peftlib.papers import About, about
-from peftlib.report import declared
+from peftlib.report import declared, tables
 from peftlib.report.averages import TEST_ROWS
 from peftlib.report.suites import STANDS_FOR, TITLES, real
 
@@ -66,11 +66,12 @@ def _left_out(source: Sequence[dict]) -> Iterator[str]:
         if record["run"]["source"] != "embedded" or counted:
             lengths.add(length)
         for task, found in counted.items():
-            title = TITLES.get(task) or markup.markdown(task)
-            cut |= {f"{title} at {length}": found["rows_cut"] / found["rows"]} if "rows_cut" in found else {}
+            title = TITLES.get(task) or tables.TITLES.get(task) or markup.markdown(task)
+            cut |= {f"{title} at {length} tokens": found["rows_cut"] / found["rows"]} if "rows_cut" in found else {}
             dropped |= {title: found["rows_dropped"]} if "rows_dropped" in found else {}
     if lengths:
-        shares = _listed([f"{what}, {share:.0%}" for what, share in cut.items()]) if cut else ""
+        one = f" at {min(lengths)} tokens" if len(lengths) == 1 else ""  # said already
+        shares = _listed([f"{share:.0%} of {what.removesuffix(one)}" for what, share in cut.items()]) if cut else ""
         yield (
             f"**Inputs end at {_listed([str(n) for n in sorted(lengths)])} tokens.** Of a longer one the longest text "
             "loses its end, never the question that comes after it."
@@ -108,8 +109,8 @@ def _suites(runs: Sequence[dict], paper: str) -> Iterator[str]:
     if any(r["limits"][0] is not None for r in runs):
         yield (
             "**Less training.** The paper trains on whole data sets, for more epochs where they are small; these runs "
-            "stop at the numbers of examples and epochs that the fold at the end of the page names. What learns "
-            "slowly suffers most."
+            "stop at the numbers of examples and epochs that the fold at the end of the page names. Methods that "
+            "learn slowly suffer most."
         )
     if writes and any(r["recipe"]["form"] == "heads" for r in runs):
         yield (

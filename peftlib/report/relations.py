@@ -66,7 +66,7 @@ def tolerance(case: Case, table: str, wanted: Number) -> float:
 def seen(case: Case, column: str, numbers: list[Number]) -> str:
     """The smallest difference that all of these could have shown, in words."""
     random = [uncertainty.smallest_seen(number) for number in numbers if not is_exact(number)]
-    return f"{case.written(column, max(random)).removeprefix('+')} in {column}" if random else ""
+    return f"{case.written(column, max(random)).removeprefix('+')} in {column.replace('_', ' ')}" if random else ""
 
 
 # --- rows against a row or a number -----------------------------------------------------------------------------------

@@ -129,11 +129,16 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
     return Spread.of(r["seconds"] / r["run"]["recipe"]["epochs"] for r in records)
 
 
+def many(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def presence(source: Sequence[dict]) -> str:
     """ "17 of 19 runs"; "3 runs" if it is not known how many there should be. Also how many did not learn, have no scores
     because they diverged, or have a damaged record."""
     wanted = getattr(source, "wanted", None)
-    parts = [f"{len(source)} of {len(wanted)} runs" if wanted is not None else f"{len(source)} runs"]
+    parts = [f"{len(source)} of {many(len(wanted), 'run')}" if wanted is not None else many(len(source), "run")]
     parts += [f"{learned.SIGN} {number} {word}" for word, number in learned.counted(source).items() if number]
     parts += [f"{len(lost)} {why}" for why in ("diverged", "damaged") if (lost := getattr(source, why, ()))]
     return ", ".join(parts)
@@ -186,7 +191,7 @@ def _commits(source: Sequence[dict], shown: int = 3) -> str:
 def _precisions(runs: Sequence[dict]) -> list[str]:
     """In which precision they ran, if that was not the same for all: "precision bf16 (11 runs) and fp32 (1)"."""
     found = Counter(r["recipe"]["precision"] for r in runs)
-    said = [f"{name} ({number}{'' if i else ' runs'})" for i, (name, number) in enumerate(found.most_common())]
+    said = [f"{name} ({number if i else many(number, 'run')})" for i, (name, number) in enumerate(found.most_common())]
     return [f"precision {' and '.join(said)}"] if len(found) > 1 else []
 
 

@@ -277,8 +277,8 @@ def about_the_tasks(records: Results) -> Html:
         caption="The tasks of the comparison, and how far apart the ends of the scale are",
         source=records,
         formats={"test rows": ",.0f"} | dict.fromkeys(("commonest label", "HeadOnly", "Full"), ".3f"),
-        note="HeadOnly: a linear layer on the frozen backbone. Full: everything is trained. A method is of use where it "
-        "comes from the one near the other.",
+        note="HeadOnly: a linear layer on the frozen backbone. Full: everything is trained. A method is of use if it "
+        "gets from the first close to the second.",
     )
 
 
@@ -306,9 +306,9 @@ def advice(records: Sequence[dict]) -> Markdown:
     close, best = choice.level_with_best(there), there[0]
     lines = [
         fill(
-            "Highest is **{top}** with {score:.3f} ({low:.3f} to {high:.3f}). **{n} of {all} methods cannot be told from "
-            "it**, for a difference below about {least:.2f} cannot be seen: {close}. Their order says nothing; choose "
-            "among them by what they cost:",
+            "The highest score is **{top}**'s, {score:.3f} ({low:.3f} to {high:.3f}). **{n} of {all} methods are level "
+            "with it**, itself included, for a difference below about {least:.2f} cannot be seen: {close}. Their order "
+            "says nothing; choose among them by what they cost:",
             top=best.label,
             score=best.score.mean,
             low=best.score.low,

@@ -185,20 +185,20 @@ def _batches(kept: dict) -> str:
 def memory_order() -> dict[str, object]:
     """For sentences on T5-Base: the largest distance of an estimated ratio from the printed one (``off``, in points of full
     fine-tuning's memory, and of ``which``); what HyperFormer++ saves in print (``paper``) and by the estimate (``ours``),
-    in percent; and whether both put the methods in the same ``order``. None without estimates."""
+    in percent; and whether both put the methods in the same ``order``, in words. None without estimates."""
     paper, kept = printed("table5"), benchmark(ESTIMATED)
     saved = 100 * (1 - float(paper["HyperFormer++"]))
     if kept is None:
         return dict.fromkeys(("off", "which", "ours", "order")) | {"paper": saved}
     rows = kept["backbones"]["t5-base"]
     ours = pd.Series({name: rows[name]["peak"] / rows[FULL]["peak"] for name in paper.index})
-    off = (ours - paper).abs()
+    off, alike = (ours - paper).abs(), list(ours.sort_values().index) == list(paper.sort_values().index)
     return {
         "off": 100 * float(off.max()),
         "which": off.idxmax(),
         "paper": saved,
         "ours": 100 * (1 - float(ours["HyperFormer++"])),
-        "order": "the same" if list(ours.sort_values().index) == list(paper.sort_values().index) else "another",
+        "order": "the same order as" if alike else "another order than",
     }
 
 

@@ -12,6 +12,7 @@ from peftlib.papers.xpeft.checks import step_ratios
 from peftlib.papers.xpeft.rows import NAME, SINGLE
 from peftlib.report import style
 from peftlib.report.efficiency import benchmark, not_measured, where
+from peftlib.report.suites import title
 from peftlib.report.tables import Html, table
 
 
@@ -35,7 +36,7 @@ def beside(name: str) -> Html | Markdown:
         {
             "method": printed.index,
             "hours, paper": printed[every],
-            f"hours on {longest}, paper": printed[longest],
+            f"hours on {title(longest)}, paper": printed[longest],
             "a step, ours": [ours.get(label) for label in printed.index],
         }
     )
