@@ -216,6 +216,8 @@ class Trainer:
             "parts": {key: part.digest for key, part in self.model.parts.items()},
             "versions": provenance.versions(),
         }
+        self.bottom = kept.Bottom(self.model)
+        self.kept: dict[tuple[str, str], kept.States] = {}  # by split and task
         self.history: list[dict] = []
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
 
@@ -302,8 +304,7 @@ class Trainer:
             self.features = {
                 split: {n: self._encode(d) for n, d in by_task.items()} for split, by_task in self.data.items()
             }
-        self.bottom = kept.Bottom(self.model)
-        self.kept: dict[tuple[str, str], kept.States] = {}  # by split and task
+        self.bottom, self.kept = kept.Bottom(self.model), {}  # anew: of what the look at data has attached, too
         if self.bottom.blocks and not self.features and self.recipe.epochs > 1:
             self._keep_states()
 
