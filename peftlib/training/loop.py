@@ -216,6 +216,8 @@ class Trainer:
             "parts": {key: part.digest for key, part in self.model.parts.items()},
             "versions": provenance.versions(),
         }
+        self.bottom = kept.Bottom(self.model)
+        self.kept: dict[tuple[str, str], kept.States] = {}  # by split and task
         self.history: list[dict] = []
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
 
@@ -302,8 +304,7 @@ class Trainer:
             self.features = {
                 split: {n: self._encode(d) for n, d in by_task.items()} for split, by_task in self.data.items()
             }
-        self.bottom = kept.Bottom(self.model)
-        self.kept: dict[tuple[str, str], kept.States] = {}  # by split and task
+        self.bottom, self.kept = kept.Bottom(self.model), {}  # anew: of what the look at data has attached, too
         if self.bottom.blocks and not self.features and self.recipe.epochs > 1:
             self._keep_states()
 
@@ -316,6 +317,12 @@ class Trainer:
                     room -= needed
                     with self._autocast():
                         self.kept[split, name] = self.bottom.states(data, EVAL_BATCH, self.device)
+
+    def _given(
+        self, split: str, name: str, rows: list[int], batch: dict[str, Tensor]
+    ) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, what is kept of these rows is not run again."""
+        return self.bottom.given(self.kept.get((split, name)), rows, batch)
 
     @torch.no_grad()
     def _encode(self, data: Encoded) -> Tensor:
@@ -335,7 +342,7 @@ class Trainer:
             return self.model.head(name, self.features[split][name][rows])
         batch = self.data[split][name].batch(rows, self.device)
         batch.pop("labels")
-        with self._autocast(), self.bottom.given(self.kept.get((split, name)), rows):
+        with self._autocast(), self._given(split, name, rows, batch):
             return self.forward(name, batch)
 
     def _trained_on(self, name: str, rows: list[int], index: int, total: int) -> Step:
@@ -346,7 +353,7 @@ class Trainer:
             return Step(name, {}, labels, (self._outputs("train", name, rows),), index, total)
         batch = data.batch(rows, self.device)
         labels = batch.pop("labels")
-        with self._autocast(), self.bottom.given(self.kept.get(("train", name)), rows):
+        with self._autocast(), self._given("train", name, rows, batch):
             return self.model.step(name, batch, labels, index, total, self.forward)
 
     def _autocast(self) -> torch.autocast:
@@ -465,8 +472,9 @@ class Trainer:
 
     def _written(self, split: str, name: str, rows: list[int]) -> list[float | None]:
         """What the answers that the model writes say: a label, or None for what is no label."""
-        with self._autocast():
-            ids = self.model.write(name, self.data[split][name].batch(rows, self.device), self.longest_answer[name])
+        batch = self.data[split][name].batch(rows, self.device)
+        with self._autocast(), self._given(split, name, rows, batch):
+            ids = self.model.write(name, batch, self.longest_answer[name])
         return [read_answer(self.tasks[name], text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _margins(self, split: str, name: str, rows: list[list[int]]) -> np.ndarray:
@@ -479,7 +487,7 @@ class Trainer:
             likely = []
             for answer in ids:
                 labels = answer.expand(len(indices), -1)
-                with self._autocast():
+                with self._autocast(), self._given(split, name, indices, batch):
                     outputs = self.forward(name, batch | {"answers": labels}).float()
                 likely.append(-F.cross_entropy(outputs.mT, labels, reduction="none").sum(1))
             found.append(likely[1] - likely[0])
