@@ -325,7 +325,7 @@ def test_speed_and_memory_of_methods_are_drawn(made):
 
 
 def test_environment_tables():
-    assert "cfimdb" in repr(environment.tasks()) and "exact_match" in repr(environment.tasks("superglue"))
+    assert "cfimdb" in repr(environment.tasks()) and "exact match" in repr(environment.tasks("superglue"))
     assert "multirc" not in repr(environment.embedded_sizes("superglue"))
     assert "mrpc sentence1: " in repr(environment.text_forms("glue"))
     assert "torch" in repr(environment.versions())
