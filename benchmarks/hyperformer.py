@@ -41,7 +41,7 @@ from peftlib.papers.hyperformer.rows import METHODS, REDUCTION
 from peftlib.training.speed import speed_up
 
 RESULT = Path(__file__).parent / "results" / "hyperformer.json"
-WARM_UP, MEMORY_STEPS = 2, 3
+MEMORY_STEPS = 3
 GROWN, COUNTS = ("HyperFormer", "HyperFormer++"), (8, 64, 999)  # tasks before one is added
 OPTIONS = ("batch", "length", "steps", "precision")
 METHOD = {name: method.format(r=REDUCTION) for name, method in METHODS.items()}
@@ -98,21 +98,12 @@ class Running:
 
 def turns(variants: dict[str, Callable[[], object]], count: int, device: torch.device) -> dict[str, dict[str, float]]:
     """Seconds of each variant, medians, and its ratio to the first of the same turn: median and quartiles."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    wait = torch.get_device_module(device).synchronize
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(count + WARM_UP):
-        for name, go in variants.items():
-            wait()
-            started = clock()
-            go()
-            wait()
-            seconds[name].append(clock() - started)
-    kept = {name: found[WARM_UP:] for name, found in seconds.items()}
-    first, found = next(iter(kept.values())), {}
-    for name, own in kept.items():
-        low, middle, high = statistics.quantiles([a / b for a, b in zip(own, first, strict=True)], n=4)
-        found[name] = {"seconds": statistics.median(own), "ratio": middle, "low": low, "high": high}
+    import step  # as above
+
+    found = {}
+    for name, (seconds, ratios) in step.turns(variants, count, device).items():
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        found[name] = {"seconds": statistics.median(seconds), "ratio": middle, "low": low, "high": high}
     return found
 
 

@@ -41,6 +41,7 @@ from peftlib.model import Tuned
 from peftlib.training.speed import speed_up
 
 RESULT = Path(__file__).parent / "results" / "step.json"
+WARM_UP = 2  # turns of `turns`
 LORA, PREFIX, PROMPT = "LoRA(rank=8)", "PrefixTuning(length=20, mlp=None)", "PromptTuning(length=20)"
 NORMS, ADALORA = "LayerNormTuning()", "AdaLoRA(rank=12, target=8)"
 SOFT = {PREFIX: "PrefixTuningConfig", PROMPT: "PromptTuningConfig"}
@@ -162,6 +163,27 @@ def one_step(forward: Callable, model: nn.Module, optimizer, labels: Tensor, pre
     optimizer.zero_grad()
     device.synchronize()
     return time.perf_counter() - started
+
+
+# --- variants in one process ------------------------------------------------------------------------------------------
+def turns(
+    variants: dict[str, Callable[[], object]], count: int, device: torch.device
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Seconds of each variant, one for each turn in which all run, and their ratios to the first variant's of the same
+    turn. Some turns more, to warm up, are left out. On a CPU the time is the processor's, not the clock's."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    wait = torch.get_device_module(device).synchronize
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(count + WARM_UP):
+        for name, go in variants.items():
+            wait()
+            started = clock()
+            go()
+            wait()
+            seconds[name].append(clock() - started)
+    kept = {name: found[WARM_UP:] for name, found in seconds.items()}
+    first = next(iter(kept.values()))
+    return {name: (found, [own / one for own, one in zip(found, first, strict=True)]) for name, found in kept.items()}
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

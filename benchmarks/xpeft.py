@@ -16,7 +16,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ from peftlib.model import Tuned
 from peftlib.serving import Profiles
 
 RESULT = Path(__file__).parent / "results" / "xpeft.json"
-ADAPTER, WARM_UP = "PfeifferFFN(bottleneck=48, activation='relu', init='bert')", 2
+ADAPTER = "PfeifferFFN(bottleneck=48, activation='relu', init='bert')"
 SIZES = (100, 200, 400)
 KINDS = {"soft": "XPEFT(adapters={})", "hard": "XPEFT(adapters={}, mask='hard')"}
 METHODS = {"head alone": "HeadOnly()"} | {f"{kind} {n}": text.format(n) for n in SIZES for kind, text in KINDS.items()}
@@ -57,20 +56,13 @@ class Stepping:
         self.number += 1
 
 
-def turns(variants: dict, first: str, count: int) -> dict[str, float]:
+def turns(variants: dict, count: int) -> dict[str, float]:
     """Processor time of each variant over that of the first: medians over turns in which all run."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(count + WARM_UP):
-        for name, go in variants.items():
-            started = time.process_time()
-            go()
-            seconds[name].append(time.process_time() - started)
-    ratios = {
-        name: [s / one for s, one in zip(found[WARM_UP:], seconds[first][WARM_UP:], strict=True)]
-        for name, found in seconds.items()
-    }
-    print({name: f"{1e3 * statistics.median(found):.0f} ms" for name, found in seconds.items()}, flush=True)
-    return {name: statistics.median(found) for name, found in ratios.items() if name != first}
+    import step  # as above
+
+    found = step.turns(variants, count, torch.device("cpu"))
+    print({name: f"{1e3 * statistics.median(seconds):.0f} ms" for name, (seconds, _) in found.items()}, flush=True)
+    return {name: statistics.median(ratios) for name, (_, ratios) in list(found.items())[1:]}
 
 
 def serving(args: argparse.Namespace, inputs: dict[str, torch.Tensor], adapters: int) -> float:
@@ -87,7 +79,7 @@ def serving(args: argparse.Namespace, inputs: dict[str, torch.Tensor], adapters:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
             profiles(model.tasks, inputs) if mixed else model(model.tasks[0], inputs)
 
-    return turns({"one": lambda: go(False), "mixed": lambda: go(True)}, "one", 2 * args.steps)["mixed"]
+    return turns({"one": lambda: go(False), "mixed": lambda: go(True)}, 2 * args.steps)["mixed"]
 
 
 def memory(method: str, args: argparse.Namespace) -> int:
@@ -106,7 +98,7 @@ def compare(args: argparse.Namespace) -> str:
     load, inputs = os.getloadavg()[0], inputs_of(args)
     methods = {"adapter": ADAPTER, **METHODS}
     peaks = {name: apart(1, memory, method, args) for name, method in methods.items()}
-    step = turns({name: Stepping(method, args, inputs) for name, method in methods.items()}, "adapter", args.steps)
+    step = turns({name: Stepping(method, args, inputs) for name, method in methods.items()}, args.steps)
     result = {
         **{name: getattr(args, name) for name in OPTIONS},
         "step_over_adapter": step,

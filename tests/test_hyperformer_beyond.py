@@ -213,6 +213,7 @@ def test_estimates_order_the_methods_as_the_paper_does():
 
 
 def test_turns_are_over_the_first_of_the_same_turn(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # as for a script that is started there
     spec = importlib.util.spec_from_file_location("benchmark_hyperformer", ROOT / "benchmarks" / "hyperformer.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

@@ -9,7 +9,7 @@ from test_report import synthetic
 
 from peftlib import catalogue, grids, papers
 from peftlib.accounting import counted
-from peftlib.report import chart, choice, home, verdicts
+from peftlib.report import chart, choice, declared, home, verdicts
 from peftlib.study import Results
 
 
@@ -98,7 +98,7 @@ def test_without_records_home_says_so_and_names_the_papers_to_come():
     shown = home.front({paper: {} for paper in home.judged()}, [])
     assert "Nothing to show yet" in shown.text
     waiting = [paper for paper in papers.papers() if paper not in home.judged()]
-    assert all(home.title(paper) in home.coming() for paper in waiting)
+    assert all(declared.called(paper) in home.coming() for paper in waiting)
     assert str(shown.content).count('class="found"') == len(home.judged())
     told = str(shown.content).count('<b class="verdict ')
     assert len(home.judged()) <= told <= max(home.FINDINGS, len(home.judged())), "one screen holds no more"

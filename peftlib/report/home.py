@@ -47,7 +47,7 @@ def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
     parts, lines, each = [], [], max(1, FINDINGS // max(1, len(by_paper)))
     for paper, records in by_paper.items():
         ledger = verdicts.ledger(paper, records)
-        name, counts = title(paper), verdicts.tally(ledger)
+        name, counts = declared.called(paper), verdicts.tally(ledger)
         outcomes = [(outcome, counts[outcome.replace(" ", "_")]) for outcome in verdicts.OUTCOMES]
         parts.append(
             Markup(
@@ -62,11 +62,6 @@ def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
         )
         lines.append(f"{name}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes))
     return Html(Markup('<div class="home-found">{}</div>').format(Markup().join(parts)), "\n".join(lines))
-
-
-def title(paper: str) -> str:
-    """What a paper is called."""
-    return declared.called(paper)
 
 
 def _tally(outcomes: Sequence[tuple[str, int]]) -> Markup:
@@ -164,9 +159,9 @@ def coming() -> Markup:
     if not waiting:
         return Markup("All papers have their verdicts.")
     names = [
-        Markup('<a href="../{}/errata.html">{}</a>').format(paper, title(paper))
+        Markup('<a href="../{}/errata.html">{}</a>').format(paper, declared.called(paper))
         if (FOLDER / paper / "errata.toml").is_file()
-        else Markup("<em>{}</em>").format(title(paper))
+        else Markup("<em>{}</em>").format(declared.called(paper))
         for paper in waiting
     ]
     said = (

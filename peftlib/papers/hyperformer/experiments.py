@@ -14,12 +14,11 @@ from peftlib.data.sources import available
 from peftlib.errors import UsageError, short
 from peftlib.grids import Preset, each_on_each, experiment, make_run, tasks_of
 from peftlib.papers import paper_table
-from peftlib.papers.hyperformer import rows, sharing  # noqa: F401  (sharing: registers what goes beyond the tables)
+from peftlib.papers.hyperformer import rows, sharing
 from peftlib.papers.hyperformer.rows import NEAREST, TRANSFERRED, at_reduction, at_size, expression
 from peftlib.records import Run
 
 TEMPERATURE = 10.0  # section 3
-PARENTS = "hyperformer/table1"  # whose runs Table 2 begins with
 SUITES = ("transfer", "superglue")  # of Table 2's data sets
 
 
@@ -104,7 +103,7 @@ def table7_small(preset: Preset) -> list[Run]:
 def table2(preset: Preset) -> list[Run]:
     """Few-shot transfer: runs of one data set with few examples that begin with what a row of Table 1 has learnt. Of the
     paper's sizes those that the preset has."""
-    above = preset.at(PARENTS)
+    above = preset.at(sharing.TABLE1)
     parents = {run.label: run for run in together(above, {name: expression(name) for name in TRANSFERRED})}
     found = []
     for task, real in datasets(preset).items():
