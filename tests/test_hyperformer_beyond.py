@@ -22,7 +22,7 @@ from peftlib.papers.hyperformer.pages import beyond, cost, embeddings
 from peftlib.papers.hyperformer.pages.embeddings import Embeddings
 from peftlib.papers.hyperformer.rows import METHODS, REDUCTION
 from peftlib.records import Recipe, Run
-from peftlib.report import efficiency
+from peftlib.report import efficiency, suites
 from peftlib.report.tables import Spread
 from peftlib.tensorfiles import read_tensors
 
@@ -103,6 +103,11 @@ def test_embeddings_are_read_from_deltas(trained):
     records.delta_path("smoke", parent).unlink()
     assert embeddings.read(source, preset) == {} and embeddings.picture({}) is None
     assert set(embeddings.agreement({}).values()) == set(embeddings.stayed({}).values()) == {None}
+
+
+def test_stand_ins_are_in_the_groups_of_what_they_stand_for():
+    tasks = {task for run in grids.runs("hyperformer/figure3", "published") for task in run.tasks}
+    assert "imdb_10k" in tasks and {suites.real(task) for task in tasks} <= {*embeddings.groups(), "trec"}
 
 
 def test_neighbours_are_told_from_chance():

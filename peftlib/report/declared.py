@@ -23,7 +23,7 @@ from peftlib.errors import UsageError, short
 from peftlib.grids import experiments
 from peftlib.report import learned, suites
 from peftlib.report.evidence import measured
-from peftlib.report.tables import IN_PART, TITLES, Html, Spread, by_label, frame, scores, table
+from peftlib.report.tables import IN_PART, TITLES, Html, Spread, by_label, frame, less, scores, table
 from peftlib.report.uncertainty import interval
 from peftlib.schema import conform, near
 
@@ -349,7 +349,7 @@ def averages(printed: Printed, source: Sequence[dict]) -> pd.DataFrame:
                 "same tasks, paper": float(same[label]),
                 "average, ours": mine,
                 "to full, paper": float(same[label] - same[full]),
-                "to full, ours": None if mine is None or whole is None else float(mine) - float(whole),
+                "to full, ours": less(mine, whole),
                 "trained, paper": line["trained_printed"],
                 "trained, ours": suites.trained(records),
                 "n": suites.seeds(records),

@@ -129,6 +129,11 @@ def epoch_seconds(records: Iterable[dict]) -> Spread | None:
     return Spread.of(r["seconds"] / r["run"]["recipe"]["epochs"] for r in records)
 
 
+def less(one: Spread | float | None, other: Spread | float | None) -> float | None:
+    """What one score is above another; None where one of them has not been run."""
+    return None if one is None or other is None else float(one) - float(other)
+
+
 def many(number: int, noun: str) -> str:
     """ "1 run", "2 runs"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from peftlib.papers.compacter.experiments import expression, size_of
 from peftlib.report import declared, figures, suites
-from peftlib.report.tables import Spread, by_label, frame, union
+from peftlib.report.tables import by_label, frame, less, union
 from peftlib.study import Results
 
 
@@ -73,7 +73,7 @@ def output_layer(trained: Sequence[dict], frozen: Sequence[dict]) -> pd.DataFram
         row = {"method": label} | {f"layer {name}, paper": float(found[label]) for name, found in paper.items()}
         row |= {"gain, paper": row["layer trained, paper"] - row["layer frozen, paper"]}
         row |= {f"layer {name}, ours": found for name, found in own.items()}
-        row |= {"gain, ours": _less(own["trained"], own["frozen"])}
+        row |= {"gain, ours": less(own["trained"], own["frozen"])}
         row |= {f"unreadable %, {name}": unreadable(found) for name, found in records.items()}
         out.append(row | {"n": min(map(suites.seeds, records.values()))})
     return frame(out)
@@ -95,10 +95,6 @@ def _frozen() -> pd.DataFrame:
     """Rows with the output layer frozen, all sizes: Tables 1 and 6."""
     both = pd.concat([rows("table1"), rows("table6")])
     return both[~both.index.duplicated()]
-
-
-def _less(one: Spread | None, other: Spread | None) -> float | None:
-    return None if one is None or other is None else float(one) - float(other)
 
 
 # --- Table 9: a smaller backbone --------------------------------------------------------------------------------------
@@ -133,7 +129,7 @@ def smaller(small: Sequence[dict], *large: Results) -> pd.DataFrame:
                 "lost, paper": float(paper["large"][before] - paper["small"][label]),
                 "large, ours": ours["large"],
                 "small, ours": ours["small"],
-                "lost, ours": _less(ours["large"], ours["small"]),
+                "lost, ours": less(ours["large"], ours["small"]),
             }
         )
     for who in ("paper", "ours"):

@@ -10,12 +10,11 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from peftlib.accounting.counted import count, shape
-from peftlib.data.sources import available
 from peftlib.papers import paper_table
 from peftlib.papers.hyperformer import counts
 from peftlib.papers.hyperformer.rows import METHODS, REDUCTION
 from peftlib.papers.hyperformer.sharing import BUDGET, ENDS, schemes
-from peftlib.report import style
+from peftlib.report import style, suites
 from peftlib.report.averages import by_task
 from peftlib.report.efficiency import benchmark, not_measured, where
 from peftlib.report.evidence import AVERAGE, Rows, measured
@@ -150,20 +149,14 @@ def transfer(source: Results, size: str, name: str) -> pd.DataFrame:
     """Ours: a line a comparison, a column a task, by the names of the real ones, and ``average``: what all tasks together
     give above each alone, points with 95 % intervals. None where one of both has not been run. name: of the experiment."""
     rows = measured(name, source, unit=POINTS)
-    real = _real(source)
     return frame(
         {
             "what": what,
             "average": difference(rows, one, other, AVERAGE),
-            **{real.get(task, task): difference(rows, one, other, task) for task in _tasks(source)},
+            **{suites.real(task): difference(rows, one, other, task) for task in _tasks(source)},
         }
         for what, (one, other) in compared(size).items()
     )
-
-
-def _real(source: Results) -> dict[str, str]:
-    sources = {run.source for run in source.wanted}
-    return {there: real for one in sources for real, there in available("glue", one).items() if there}
 
 
 def transfer_table(found: pd.DataFrame, size: str, source: Results) -> Html:

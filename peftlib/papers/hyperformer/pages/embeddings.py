@@ -11,16 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from peftlib import records
-from peftlib.data.sources import available
 from peftlib.grids import Preset
 from peftlib.papers import paper_table
 from peftlib.papers.hyperformer.rows import NEAREST
 from peftlib.papers.hyperformer.sharing import PAPERS
-from peftlib.report import style
+from peftlib.report import style, suites
 from peftlib.report.tables import Html, frame, table
 from peftlib.study import Results
 
-SUITES = ("glue", "transfer", "superglue")
 DRAWS = 2000  # permutations
 
 
@@ -36,11 +34,6 @@ class Embeddings(NamedTuple):
     def distances(self) -> np.ndarray:
         """(tasks, tasks), Euclidean."""
         return np.linalg.norm(self.vectors[:, None] - self.vectors[None], axis=-1)
-
-
-def real_names(source: str) -> dict[str, str]:
-    """By the name that a source has for a task, the real one's."""
-    return {there: real for suite in SUITES for real, there in available(suite, source).items() if there}
 
 
 def groups() -> dict[str, str]:
@@ -62,16 +55,16 @@ def read(source: Results, preset: Preset) -> dict[int, Embeddings]:
     begun: dict[int, dict[str, tuple[str, float]]] = {}
     for record in sorted(source, key=lambda record: record["run"]["label"] != PAPERS):
         run = records.run_of(record)
-        path, names = records.delta_path(preset.name, run), real_names(run.source)
+        path = records.delta_path(preset.name, run)
         if not path.exists() or (run.start and run.seed not in found):
             continue
         tensors = read_tensors(path)[1]
         mine = {
-            names[task]: tensors[f"shared.hyperformerplusplus__hypernet.z.{task}.weight"].float().numpy()
+            suites.real(task): tensors[f"shared.hyperformerplusplus__hypernet.z.{task}.weight"].float().numpy()
             for task in run.tasks
         }
         if run.start:
-            (task,), first = mine, names[run.start_task]
+            (task,), first = mine, suites.real(run.start_task)
             moved = float(np.linalg.norm(mine[task] - found[run.seed][first]))
             begun.setdefault(run.seed, {})[task] = (first, moved)
         found.setdefault(run.seed, {}).update(mine)

@@ -11,7 +11,7 @@ from peftlib.data.tasks import get_task
 from peftlib.papers import paper_table
 from peftlib.papers.hyperformer.rows import SMALL_TASKS, at_reduction
 from peftlib.report import declared, suites
-from peftlib.report.tables import Spread, by_label, frame
+from peftlib.report.tables import Spread, by_label, frame, less
 
 
 def of_size(name: str, size: str) -> declared.Printed:
@@ -47,11 +47,7 @@ def lead(both: pd.DataFrame, row: str, other: str) -> dict[str, float | None]:
     """By how much a row of `averages` is above another, in the ``paper``, on the ``same`` tasks and in ``ours``."""
     by_row = both.set_index("method")
     gaps = {"paper": "average, paper", "same": "same tasks, paper", "ours": "average, ours"}
-    return {key: _less(by_row.loc[row, column], by_row.loc[other, column]) for key, column in gaps.items()}
-
-
-def _less(one: Spread | float | None, other: Spread | float | None) -> float | None:
-    return None if one is None or other is None else float(one) - float(other)
+    return {key: less(by_row.loc[row, column], by_row.loc[other, column]) for key, column in gaps.items()}
 
 
 # --- Table 3 ----------------------------------------------------------------------------------------------------------
@@ -83,11 +79,11 @@ def chosen(found: pd.DataFrame) -> dict[str, object]:
     """Of a table of `larger`: which Adapters† is better on validation (``row``), and how far HyperFormer is above it in the
     ``paper`` and in ``ours``; None without the runs."""
     adapters, own = found.iloc[:-1], found.iloc[-1]
-    paper = _less(own["average, paper"], adapters["average, paper"].iloc[0])
+    paper = less(own["average, paper"], adapters["average, paper"].iloc[0])
     if adapters["validation, ours"].isna().any():
         return {"row": None, "paper": paper, "ours": None}
     best = adapters.loc[adapters["validation, ours"].map(float).idxmax()]
-    return {"row": best["method"], "paper": paper, "ours": _less(own["average, ours"], best["average, ours"])}
+    return {"row": best["method"], "paper": paper, "ours": less(own["average, ours"], best["average, ours"])}
 
 
 # --- Table 4 ----------------------------------------------------------------------------------------------------------
@@ -103,7 +99,7 @@ def ablations(source: Sequence[dict]) -> pd.DataFrame:
             "average, paper": float(average),
             "average, ours": ours[label],
             "to whole, paper": float(average - printed[whole]),
-            "to whole, ours": _less(ours[label], ours[whole]),
+            "to whole, ours": less(ours[label], ours[whole]),
             "n": suites.seeds(groups.get(label, [])),
         }
         for label, average in printed.items()

@@ -11,7 +11,7 @@ from peftlib.papers.hyperformer.experiments import task_of
 from peftlib.papers.hyperformer.rows import NEAREST, TRANSFERRED, at_size, expression
 from peftlib.report import suites
 from peftlib.report.averages import keys
-from peftlib.report.tables import Html, by_label, frame, table
+from peftlib.report.tables import Html, by_label, frame, less, table
 from peftlib.study import Results
 
 # The paper's columns by what rows are called, without their size.
@@ -90,10 +90,7 @@ def by_size(source: Results) -> pd.DataFrame:
     first, second, _ = COLUMNS
     for size in dict.fromkeys(run.limits[0] for run in source.wanted):
         ours = {name: found.get(at_size(name, size), {}).get("average") for name in COLUMNS}  # type: ignore[arg-type]  # sizes
-        gaps = {
-            title: None if ours[OURS] is None or ours[name] is None else float(ours[OURS]) - float(ours[name])  # type: ignore[arg-type]  # there
-            for title, name in (("to T5", first), ("to adapters", second))
-        }
+        gaps = {title: less(ours[OURS], ours[name]) for title, name in (("to T5", first), ("to adapters", second))}
         rows.append({"examples": size, **ours, **gaps})
     return frame(rows)
 

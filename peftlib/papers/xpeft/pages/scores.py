@@ -9,7 +9,7 @@ import pandas as pd
 from peftlib.papers.xpeft.checks import printed_scores
 from peftlib.papers.xpeft.rows import HEAD, SINGLE
 from peftlib.report import suites
-from peftlib.report.tables import Spread, by_label, frame, scores
+from peftlib.report.tables import by_label, frame, less, scores
 
 ENDS = {"to adapter": SINGLE, "to head": HEAD}
 
@@ -31,13 +31,9 @@ def averages(name: str, source: Sequence[dict]) -> pd.DataFrame:
         row: dict[str, object] = {"method": label, "same tasks, paper": float(paper[label]), "average, ours": ours[label]}
         for title, end in ENDS.items():
             row[f"{title}, paper"] = float(paper[label] - paper[end])
-            row[f"{title}, ours"] = _less(ours[label], ours[end])
+            row[f"{title}, ours"] = less(ours[label], ours[end])
         rows.append(row | {"n": suites.seeds(groups.get(label, []))})
     return frame(rows)
-
-
-def _less(one: Spread | None, other: Spread | None) -> float | None:
-    return None if one is None or other is None else float(one) - float(other)
 
 
 def formats(found: pd.DataFrame) -> dict:
