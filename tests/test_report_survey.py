@@ -159,7 +159,6 @@ def test_pages_cope_with_no_records():
     assert "nothing to show" in survey.about_the_tasks(empty).text
     assert "not drawn" in repr(survey.picture(empty))
     assert "(no rows)" in repr(survey.choices(empty)) or "nothing to show" in repr(survey.choices(empty))
-    assert "not drawn" in repr(efficiency.by_method(empty))
     assert "nothing to show" in repr(environment.machines(empty))
 
 
@@ -318,10 +317,6 @@ def test_a_merged_model_is_timed_with_the_weights_it_would_have(bench, precision
     assert {p.dtype for p in merged.backbone.parameters()} == {p.dtype for p in plain.backbone.parameters()}
     assert len(list(merged.backbone.modules())) == len(list(plain.backbone.modules())), "nothing is left of the method"
     assert inference.build("PromptTuning(length=2)", True, options) is None
-
-
-def test_speed_and_memory_of_methods_are_drawn(made):
-    assert "<img" in efficiency.by_method(made)._repr_html_()
 
 
 def test_environment_tables():

@@ -1,21 +1,18 @@
-"""The book's efficiency page: results of ``benchmarks/`` and what records say of speed and memory."""
+"""The book's efficiency page: results of ``benchmarks/``, each with the machine that it was measured on."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
 from peftlib import expressions
 from peftlib import records as store
-from peftlib.report import style
-from peftlib.report.figures import figure
 from peftlib.report.sentences import fill
-from peftlib.report.tables import NO_COMMIT, Html, Spread, by_label, field, many, table
+from peftlib.report.tables import NO_COMMIT, Html, Spread, many, table
 
 T = TypeVar("T")
 
@@ -244,23 +241,3 @@ def kronecker() -> Html | Markdown:
         formats=dict.fromkeys(("built, ms", "factored, ms"), ".1f"),
         note=f"{many(result['threads'], 'thread')}, torch {result['torch']} · {result['date']} · commit {result['commit']}",
     )
-
-
-def by_method(records: Sequence[dict]) -> Html:
-    """Training speed over peak memory, one point a method."""
-    caption = "Training speed and peak memory of every method on this page's backbone and data."
-    groups = {label: mine for label, mine in by_label(records).items() if mine and mine[0]["peak_bytes"] is not None}
-    if not groups:
-        return figure(None, caption=caption, source=records)
-    fig, ax = plt.subplots(figsize=(7.4, 4.2))
-    for mine in groups.values():
-        looks = style.of(mine[0]["run"]["method"])
-        x, y = field(mine, "peak_bytes").mean / 2**20, field(mine, "examples_per_second").mean  # type: ignore[union-attr]  # each has them
-        ax.plot(x, y, color=looks.color, marker=looks.marker)
-        ax.annotate(looks.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9, color=looks.color)
-    ax.set_yscale("log")
-    ax.set(
-        xlabel="peak memory of the process during the run, less what it used before (MiB)",
-        ylabel="training examples per second (log scale)",
-    )
-    return figure(fig, caption=caption, source=records)

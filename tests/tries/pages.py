@@ -14,7 +14,7 @@ from test_report import synthetic
 
 from peftlib import grids, report
 from peftlib.papers.survey import taxonomy as survey
-from peftlib.report import efficiency, environment, figures, methods, shares, verdicts
+from peftlib.report import environment, figures, methods, shares, verdicts
 from peftlib.study import Results
 from tries import Try
 
@@ -74,7 +74,6 @@ SHOWS: dict[str, Callable[[Results, str], object]] = {
     "cost": lambda found, text: methods.cost(found, "LoRA"),
     "curve": lambda found, text: methods.curve(found),
     "compare": lambda found, text: methods.compare(found, "LoRA"),
-    "speed": lambda found, text: efficiency.by_method(found),
     "epochs": lambda found, text: report.figure(figures.epochs(found, "sst"), caption=text, source=found),
     "over": lambda found, text: report.figure(
         figures.over({text: figures.points(found, lambda mine: report.scores(mine, "sst"))}, text, text), caption=text
