@@ -4,6 +4,7 @@ The book is the one that was built last, that of the environment variable PEFTLI
 is none, one built here from the notebooks as they are committed, without outputs.
 """
 
+import json
 import os
 import re
 import shutil
@@ -96,6 +97,18 @@ def test_no_link_is_broken(html):
         if (why := broken(page, address))
     ]
     assert not faults, "\n".join(faults)
+
+
+def test_links_that_code_prints_lead_to_built_pages():
+    """Those in prose name notebooks, whose ends the build changes; what a cell gives out it takes as it is, and a book of
+    notebooks without outputs shows no such link."""
+    code = {
+        page: "".join(
+            "".join(cell["source"]) for cell in json.loads(page.read_text())["cells"] if cell["cell_type"] == "code"
+        )
+        for page in sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    }
+    assert code and not [page.name for page, text in code.items() if re.search(r"\]\([^)]*\.ipynb", text)]
 
 
 @pytest.mark.parametrize(
