@@ -1,4 +1,4 @@
-"""Compacter (Mahabadi et al., 2021): adapters of Kronecker products, with one rule for all layers.
+"""Compacter (Karimi Mahabadi et al., 2021a): adapters of Kronecker products, with one rule for all layers.
 
     y -> y + LPHM_U(gelu(LPHM_D(y)))                                   y: (..., d), a = d / reduction
     LPHM(x) = x H + b,   H = sum_i A_i (x) (s_i t_i), i = 1 ... n      x: (..., k)   H: (k, m)   b: (m,)

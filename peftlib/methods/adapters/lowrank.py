@@ -1,4 +1,4 @@
-"""Adapter-LowRank, a baseline of Compacter (Mahabadi et al., 2021, section 5.1): adapters of low-rank matrices.
+"""Adapter-LowRank, a baseline of Compacter (Karimi Mahabadi et al., 2021a, section 5.1): adapters of low-rank matrices.
 
     y -> y + L_U(gelu(L_D(y)))            y: (..., d)
     L(x) = (x l) r + b                    x: (..., k)   l: (k, R)   r: (R, m)   b: (m,)

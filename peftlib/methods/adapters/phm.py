@@ -1,4 +1,4 @@
-"""PHM-Adapter (Mahabadi et al., 2021, section 3.1): adapters whose matrices are sums of Kronecker products.
+"""PHM-Adapter (Karimi Mahabadi et al., 2021a, section 3.1): adapters whose matrices are sums of Kronecker products.
 
     y -> y + PHM_U(gelu(PHM_D(y)))                             y: (..., d)
     PHM(x) = x H + b,   H = sum_i A_i (x) B_i, i = 1 ... n     x: (..., k)   H: (k, m)   b: (m,)

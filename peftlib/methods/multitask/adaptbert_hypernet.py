@@ -9,7 +9,7 @@ x is what `AdaptBertAdapter` adapts: the output of self-attention (n = d) and th
 activation (n = d_ff). The widths differ, hence two sets of W; embeddings and projector are shared by both. T5's two
 stacks share them too, with a layer embedding for every block.
 
-What the paper leaves open is read as in HyperFormer (Mahabadi et al., 2021), which it follows: W are linear layers
+What the paper leaves open is read as in HyperFormer (Karimi Mahabadi et al., 2021b), which it follows: W are linear layers
 with biases, of weights N(0, 0.01), embeddings are N(0, 1), the projector's inner width is 128, and gamma is generated
 beside the beta that equation 3 writes (a norm without gamma would add a vector of unit size to every adapted
 activation). Only W^LN starts elsewhere, at zero, so that the model starts where it was: HyperFormer's N(0, 0.01)

@@ -1,4 +1,4 @@
-"""HyperFormer (Mahabadi et al., 2021): hypernetworks that all tasks share write the adapters of each.
+"""HyperFormer (Karimi Mahabadi et al., 2021b): hypernetworks that all tasks share write the adapters of each.
 
     A(x) = LN_{gamma, beta}(U gelu(D x + b_D) + b_U) + x                        x: (..., d)   D: (a, d)   U: (d, a)    (3)
     (D, b_D) = W^D I    (U, b_U) = W^U I    (gamma, beta) = W^LN I               I: (t,)   a = d / reduction         (6, 7)

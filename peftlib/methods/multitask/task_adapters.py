@@ -1,5 +1,5 @@
-"""The adapters that HyperFormer compares with (Mahabadi et al., 2021, section 3): those of Houlsby et al., one a task, each
-with a layer norm.
+"""The adapters that HyperFormer compares with (Karimi Mahabadi et al., 2021b, section 3): those of Houlsby et al., one a
+task, each with a layer norm.
 
     A(x) = LN(U f(D x + b_D) + b_U) + x        x: (..., d)   D: (a, d)   U: (d, a)   LN: gamma and beta (d,)
 
