@@ -257,7 +257,7 @@ def plan(a: argparse.Namespace) -> tuple[object, str]:
 
     def shown(rows: list[dict]) -> str:
         named = [{names.get(key, key): value for key, value in (row | unknown).items()} for row in rows]
-        return columns(named, digits=1)
+        return columns(named, digits=2)
 
     said = [shown([*found["experiments"], total])]
     if found["undecidable"]:
@@ -268,7 +268,7 @@ def plan(a: argparse.Namespace) -> tuple[object, str]:
     made = ", ".join(f"{n:,} records of {machine}" for machine, n in found["measured"].items()) or "no record"
     said.append(
         f"hours here: {found['at_a_time']} runs at a time; speeds are medians of {made}. – where nothing of the kind has "
-        "been recorded on such a device; benchmarks/machines.py measures other machines."
+        "been recorded on such a device; other machines by the runs that they have recorded, or by benchmarks/machines.py."
     )
     said.append(
         "sees: the smallest true difference of two rows that a test at 5 % finds in 80 % of cases, on the average over the "

@@ -1,5 +1,6 @@
 """How long runs take, from the records that are there: examples a second, evaluation and loading included, as the median
-over runs of the same kind. Other machines are compared by one reference run, `benchmarks/machines.py`.
+over runs of the same kind. Other machines are compared by the runs that they have recorded, or by one reference run,
+`benchmarks/machines.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TypedDict
 
@@ -67,14 +69,17 @@ class Speeds:
         self._known: dict[tuple, list[tuple[float, float]]] = defaultdict(list)
         self._examples: dict[tuple, int] = {}
         self.machines: dict[str, int] = defaultdict(int)
+        self._elsewhere: dict[str, list[tuple[Run, float, float]]] = defaultdict(list)
         for record in found:
             self.machines[f"{record['machine']['device']}, threads: {record['machine']['threads']}"] += 1
-            if record["machine"]["device"] != most:
-                continue
             run, examples = records.run_of(record), sum(epoch["examples"] for epoch in record["history"])
+            if record["machine"]["device"] != most:
+                self._elsewhere[record["machine"]["device"]].append((run, *_when(record)))
+                continue
             if not run.recipe.epoch_steps:
                 self._examples[_data_of(run)] = record["history"][0]["examples"]
-            speeds = (record["examples_per_second"], examples / max(_wall(record), record["seconds"], 1e-9))
+            began, ended = _when(record)
+            speeds = (record["examples_per_second"], examples / max(ended - began, record["seconds"], 1e-9))
             for name, what in ALIKE.items():
                 self._known[name, _setting(run), *what(run)].append(speeds)
 
@@ -100,6 +105,20 @@ class Speeds:
         speed, examples = self.of(run), self.examples(run)
         return None if speed is None or examples is None else run.recipe.epochs * examples / speed.whole
 
+    def together(self, word: str) -> float | None:
+        """How many times as much another device does, with as many runs at a time as it was given, as one run on this one:
+        what the runs that it has recorded would take here, over the time in which at least one of them went on there.
+        word: of the device's name. None where it has recorded nothing that is known here."""
+        there = sorted(
+            (one for name in self._elsewhere if word in name for one in self._elsewhere[name]), key=itemgetter(1)
+        )
+        busy = until = 0.0
+        for _, began, ended in there:
+            busy += max(0.0, ended - max(began, until))
+            until = max(until, ended)
+        known = [seconds for run, _, _ in there if (seconds := self.seconds(run)) is not None]
+        return sum(known) / busy if known and busy else None
+
 
 def _setting(run: Run) -> tuple:
     return run.backbone, run.recipe.form, run.recipe.precision
@@ -109,13 +128,13 @@ def _data_of(run: Run) -> tuple:
     return run.tasks, run.source, run.limits[0]
 
 
-def _wall(record: dict) -> float:
-    """Seconds from the beginning of a record's run to its end; less than it trained if it was taken up again."""
+def _when(record: dict) -> tuple[float, float]:
+    """When a record's run began and ended, in seconds: a part of it alone if it was taken up again."""
     try:
-        began, ended = (datetime.datetime.fromisoformat(record[when]) for when in ("started", "finished"))
+        began, ended = (datetime.datetime.fromisoformat(record[when]).timestamp() for when in ("started", "finished"))
     except ValueError:  # a record that something else has written
-        return 0.0
-    return (ended - began).total_seconds()
+        return 0.0, 0.0
+    return began, ended
 
 
 def most_rows(task: str, split: str, source: str, limit: int | None) -> int | None:
@@ -138,7 +157,7 @@ class Machine(TypedDict):
 
 
 # What hours are given for besides this machine, measured or not, with a word of its device's name: an H200 is no H100.
-WANTED = {"2 AMX cores": "amx", "one H100": "H100"}
+WANTED = {"2 AMX cores": "amx", "one H100": "H100", "one H200": "H200"}
 
 
 def machines_file() -> Path:
@@ -152,16 +171,17 @@ def reference() -> Run:
 
 def relative(speeds: Speeds) -> dict[str, float]:
     """How many times as many examples a second a machine trains, all its runs at a time together, as one run here does: of
-    the machines that have been measured, if the reference run has been recorded here.
+    the machines that have been measured, if the reference run has been recorded here, and of those that have recorded runs.
 
     Raises:
         UsageError: a file of measurements that is damaged.
     """
     path, here = machines_file(), speeds.of(reference())
+    by_records = {name: times for name, word in WANTED.items() if (times := speeds.together(word)) is not None}
     if here is None or not path.is_file():
-        return {}
+        return by_records
     found = conform(read_json(path), list[Machine], f"{path}: ")
-    return {one["name"]: one["parallel"] * one["examples_per_second"] / here.training for one in found}
+    return by_records | {one["name"]: one["parallel"] * one["examples_per_second"] / here.training for one in found}
 
 
 def device() -> str:

@@ -170,6 +170,20 @@ def test_hours_on_this_machine_are_known_from_its_own_device_alone(place, monkey
     assert speeds.machines == {"a CPU, threads: 1": 2, "NVIDIA H100, threads: 1": 1}
 
 
+def test_a_machine_counts_by_the_runs_that_it_has_recorded(place):
+    """Eight runs of 4 s here took it 10 s: six at a time in the first 4, and two in turn after a break."""
+    here, there = runs_of("a"), {"device": "NVIDIA H200", "threads": 1}
+    for run in here:
+        record(run, 0.5)
+    found = [made for _, made in hours.stored()]
+    whens = [(0, 4)] * 4 + [(1, 3), (2, 4), (20, 23), (23, 26)]
+    times = [{"started": f"2026-01-02T00:00:{a:02}Z", "finished": f"2026-01-02T00:00:{b:02}Z"} for a, b in whens]
+    speeds = hours.Speeds([*found * 5, *(found[0] | {"machine": there} | when for when in times)])
+    assert speeds.here and speeds.of(here[0]).n == 10
+    assert speeds.together("H200") == pytest.approx(8 * 4 / 10) and speeds.together("H100") is None
+    assert hours.relative(speeds) == {"one H200": pytest.approx(3.2)}
+
+
 def test_nothing_is_invented_where_nothing_is_recorded(place):
     found = forecast.forecast("smoke")
     (row,) = found["experiments"]
