@@ -1,7 +1,7 @@
 """Time and peak memory of a training step of every method, relative to full fine-tuning on the same backbone.
 
     python benchmarks/step.py                                            # MiniLM, 32 sequences of 32 tokens, both cores
-    python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 32 --length 128 --output t5.json
+    python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 --length 128 --output t5.json
 
 Backbones other than MiniLM have random weights.
 

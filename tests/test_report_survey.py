@@ -226,25 +226,28 @@ def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monk
         "BitFit()": {"row": "BitFit", "ours": cost(150.0, 100), "peft": None},
         "LoRA(rank=8)": {"row": "", "ours": cost(120.0, 200), "peft": cost(160.0, 250)},
     }
-    (folder / "step.json").write_text(
-        json.dumps(
-            {
-                "methods": methods,
-                "backbone": "minilm",
-                "batch": 32,
-                "length": 32,
-                "precision": "bf16",
-                "machine": {"device": "a CPU", "threads": 2, "cores": 2},
-                "versions": {"torch": "2"},
-                "date": "2026-11-21",
-                "commit": "abc",
-            }
-        )
-    )
+    result = {
+        "methods": methods,
+        "backbone": "minilm",
+        "batch": 32,
+        "length": 32,
+        "precision": "bf16",
+        "machine": {"device": "a CPU", "threads": 2, "cores": 2},
+        "versions": {"torch": "2"},
+        "date": "2026-11-21",
+        "commit": "abc",
+    }
+    (folder / "step.json").write_text(json.dumps(result))
     printed = {"T5-Base": {"time": 1.0, "memory": 1.0}, "BitFit": {"time": 0.5, "memory": 0.75}}
     shown = repr(efficiency.steps(printed, "As printed.")).split("BitFit()")[1].split("\n")[0].split()
     assert shown == ["0.75", "0.50", "0.25", "0.75"]  # time, the paper's, memory, the paper's
     assert repr(efficiency.beside_peft()).split("LoRA(rank=8)")[1].split()[:4] == ["120", "160", "0.75", "0.80"]
+    assert "--output benchmarks/results/step_t5.json" in efficiency.on_t5().data
+    methods["LST()"] = {"row": "", "ours": cost(100.0, 80), "peft": None}
+    (folder / "step_t5.json").write_text(json.dumps(result | {"backbone": "t5-base"}))
+    shown = repr(efficiency.on_t5())
+    assert shown.split("LST()")[1].split()[:3] == ["0.50", "0.20", "0.40"]  # of LoRA's memory the last
+    assert "t5-base, 32 sequences" in shown
 
 
 def test_what_using_a_model_costs_is_shown_and_has_one_source(tmp_path, monkeypatch):

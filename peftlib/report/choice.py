@@ -16,7 +16,7 @@ from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.records import Run, run_of
 from peftlib.report import learned, pages, style, suites
-from peftlib.report.efficiency import benchmark, evaluation, of_method
+from peftlib.report.efficiency import benchmark, evaluation, of_method, relative
 from peftlib.report.evidence import AVERAGE, measured
 from peftlib.report.tables import by_label
 from peftlib.report.uncertainty import LEVEL, Number, Region, interval, settle
@@ -94,13 +94,9 @@ def cost(method: str) -> dict[str, float]:
     """``time`` and ``memory`` of a training step relative to full fine-tuning, from ``benchmarks/results/step.json``: of
     this configuration if it was measured, else of the first one of the same methods; what using its model costs besides,
     see `peftlib.report.efficiency.evaluation`. What was not measured is not there."""
-    result, found = benchmark("step"), evaluation(method)
-    measured = {name: one["ours"] for name, one in result["methods"].items()} if result else {}
-    step, full = of_method(measured, method), measured.get("Full()")
-    if step is not None and full is not None:
-        found["time"] = step["milliseconds"] / full["milliseconds"]
-        found["memory"] = step["peak_bytes"] / full["peak_bytes"]
-    return found
+    result = benchmark("step")
+    step = of_method(relative(result), method) if result else None
+    return evaluation(method) | (step or {})
 
 
 def asked(source: Sequence[dict]) -> list[Run]:

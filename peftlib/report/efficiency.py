@@ -15,6 +15,7 @@ from peftlib.report.sentences import fill
 from peftlib.report.tables import NO_COMMIT, Html, Spread, many, table
 
 T = TypeVar("T")
+T5, LORA = "step_t5", "LoRA(rank=8)"  # a second result of ``benchmarks/step.py``, and the row that memory is compared with
 
 
 def benchmark(name: str) -> dict | None:
@@ -112,26 +113,57 @@ def steps(printed: Mapping[str, Mapping[str, float]], about: str) -> Html | Mark
     result = benchmark("step")
     if result is None:
         return not_measured("step")
-    full, rows = result["methods"]["Full()"]["ours"], []
-    for method, found in result["methods"].items():
-        row = {
-            "method": method,
-            "time": found["ours"]["milliseconds"] / full["milliseconds"],
-            "memory": found["ours"]["peak_bytes"] / full["peak_bytes"],
-        }
-        row |= {f"{name}, paper": ratio for name, ratio in printed.get(found["row"], {}).items()}
-        rows.append(row)
-    note = (
-        f"{_shape(result)}; full fine-tuning takes {full['milliseconds']:.0f} ms and "
-        f"{full['peak_bytes'] / 2**20:.0f} MiB. {about} {where(result)}"
-    )
+    papers = {method: printed.get(found["row"], {}) for method, found in result["methods"].items()}
+    rows = [
+        {"method": method, **ours, **{f"{name}, paper": ratio for name, ratio in papers[method].items()}}
+        for method, ours in relative(result).items()
+    ]
     names = ("time", "time, paper", "memory", "memory, paper")
     return table(
         pd.DataFrame(rows)[["method", *names]],
         caption="A training step relative to full fine-tuning",
         formats=dict.fromkeys(names, ".2f"),
-        note=note,
+        note=f"{_full(result)} {about} {where(result)}",
         missing="–",
+    )
+
+
+def relative(result: dict) -> dict[str, dict[str, float]]:
+    """``time`` and ``memory`` of each method of a step benchmark, relative to full fine-tuning."""
+    full = result["methods"]["Full()"]["ours"]
+    return {
+        method: {
+            "time": found["ours"]["milliseconds"] / full["milliseconds"],
+            "memory": found["ours"]["peak_bytes"] / full["peak_bytes"],
+        }
+        for method, found in result["methods"].items()
+    }
+
+
+def _full(result: dict) -> str:
+    """What a step benchmark ran on, and what full fine-tuning took there."""
+    full = result["methods"]["Full()"]["ours"]
+    taken = f"{full['milliseconds']:,.0f} ms and {full['peak_bytes'] / 2**20:,.0f} MiB"
+    return f"{_shape(result)}; full fine-tuning takes {taken}."
+
+
+def on_t5() -> Html | Markdown:
+    """A training step on T5-Base with inputs long enough for activations to fill the memory, relative to full fine-tuning,
+    and its memory relative to LoRA's: `T5`, of few methods."""
+    result = benchmark(T5)
+    if result is None:
+        return Markdown(
+            "*Not measured yet: `python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 --length 128 "
+            f"--output benchmarks/results/{T5}.json`.*"
+        )
+    found = relative(result)
+    rows = pd.DataFrame.from_dict(found, orient="index").rename_axis("method").reset_index()
+    rows["memory / LoRA's"] = rows["memory"] / found[LORA]["memory"]
+    return table(
+        rows,
+        caption="A training step on T5-Base",
+        formats=dict.fromkeys(("time", "memory", "memory / LoRA's"), ".2f"),
+        note=f"{_full(result)} The backbone's weights are random. {where(result)}",
     )
 
 
