@@ -35,7 +35,7 @@ from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError, short
-from peftlib.expressions import names
+from peftlib.expressions import canonical, names
 from peftlib.methods.base import Step
 from peftlib.model import Tuned
 from peftlib.training.speed import speed_up
@@ -63,7 +63,8 @@ METHODS = {
     "CompacterPlusPlus(n=4, bottleneck=24)": "Compacter++",
     **dict.fromkeys(PEERS, ""),
 }
-METHODS |= {method: "" for method in METHOD_RUNS.values() if method not in METHODS}
+_THERE = set(map(canonical, METHODS))
+METHODS |= {method: "" for method in METHOD_RUNS.values() if canonical(method) not in _THERE}
 FIRST, TOTAL = 110, 1000  # steps of the run that the measured ones belong to: where AdaLoRA's budget falls, on both sides
 
 
