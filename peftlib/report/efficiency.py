@@ -153,8 +153,8 @@ def on_t5() -> Html | Markdown:
     result = benchmark(T5)
     if result is None:
         return Markdown(
-            "*Not measured yet: `python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 --length 128 "
-            f"--output benchmarks/results/{T5}.json`.*"
+            "*Not measured yet: `python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 "
+            f"--length 128 --output benchmarks/results/{T5}.json`.*"
         )
     found = relative(result)
     rows = pd.DataFrame.from_dict(found, orient="index").rename_axis("method").reset_index()
