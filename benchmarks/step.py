@@ -1,7 +1,8 @@
 """Time and peak memory of a training step of every method, relative to full fine-tuning on the same backbone.
 
     python benchmarks/step.py                                            # MiniLM, 32 sequences of 32 tokens, both cores
-    python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 --length 128 --output t5.json
+    python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 --length 128 \\
+        --output benchmarks/results/step_t5.json                         # few methods where activations fill the memory
 
 Backbones other than MiniLM have random weights.
 

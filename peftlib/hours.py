@@ -72,13 +72,13 @@ class Speeds:
         self._elsewhere: dict[str, list[tuple[Run, float, float]]] = defaultdict(list)
         for record in found:
             self.machines[f"{record['machine']['device']}, threads: {record['machine']['threads']}"] += 1
-            run, examples = records.run_of(record), sum(epoch["examples"] for epoch in record["history"])
+            run, (began, ended) = records.run_of(record), _when(record)
             if record["machine"]["device"] != most:
-                self._elsewhere[record["machine"]["device"]].append((run, *_when(record)))
+                self._elsewhere[record["machine"]["device"]].append((run, began, ended))
                 continue
+            examples = sum(epoch["examples"] for epoch in record["history"])
             if not run.recipe.epoch_steps:
                 self._examples[_data_of(run)] = record["history"][0]["examples"]
-            began, ended = _when(record)
             speeds = (record["examples_per_second"], examples / max(ended - began, record["seconds"], 1e-9))
             for name, what in ALIKE.items():
                 self._known[name, _setting(run), *what(run)].append(speeds)
