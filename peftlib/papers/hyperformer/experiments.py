@@ -59,6 +59,14 @@ def table1_small(preset: Preset) -> list[Run]:
     return _table1(preset, "Small")
 
 
+@experiment("hyperformer/rates")
+def rates(preset: Preset) -> list[Run]:
+    """The rows of Table 1 on all tasks together, at every rate of the preset's grid, which may be empty. At the rate that
+    the table has they are its own runs."""
+    methods = {name: expression(name) for name in rows.rows_of("Base") if rows.read(name).together}
+    return [run for lr in preset.search_lr for run in together(preset, methods, lr=lr)]
+
+
 def _table3(preset: Preset, size: str) -> list[Run]:
     adapters, ours = f"Adapters†-{size}", f"HyperFormer-{size}"
     return together(preset, {at_reduction(adapters, r): expression(adapters, r) for r in (2, 4)} | {ours: expression(ours)})
