@@ -26,7 +26,7 @@ from peftlib.training import metrics
 
 PATHS = sorted((records.root() / "data" / "runs" / "published").glob("*.json"))
 SEARCHES = (
-    *("adaptbert/learning_rates", "adaptbert/rates_near", "compacter/rates_near"),
+    *("adaptbert/learning_rates", "adaptbert/rates_near", "compacter/rates_near", "hyperformer/rates"),
     *(f"compacter/table{i}" for i in (4, 5, 10, 11)),
 )
 
@@ -190,6 +190,7 @@ def test_pages_say_how_the_batches_of_several_tasks_were_drawn():
         ("compacter/table10", "compacter/table9"),
         ("compacter/table11", "compacter/table2"),
         ("compacter/table11", "compacter/table8"),
+        ("hyperformer/rates", "hyperformer/table1"),
     ],
 )
 def test_learning_rates_are_those_the_search_chose(search, used):
