@@ -23,7 +23,7 @@ there are also the start, GELU in its tanh form, and the eps of 1e-6 in the laye
 numbers; by the counts of Table 1 that is HyperFormer's alone.
 
 What Table 4 removes: ``blocks=False`` leaves nothing but the backbone's layer norms to train; ``conditional_norm=False``
-gives every adapter a layer norm that all tasks share, which starts with gamma = 1 and so far from the backbone;
+gives every adapter a layer norm that all tasks share, which starts as that of `TaskAdapters`: on T5 far from the backbone;
 ``projector=False`` makes I a task's embedding itself, of t numbers, so that W keep their size, and |I| is sqrt(t);
 ``train_norms=False`` leaves the backbone's norms as they are.
 """
@@ -45,6 +45,7 @@ from peftlib.methods.multitask.hypernet import (
     Generator,
     Hypernet,
     Writes,
+    gamma_at,
     joined,
     linear,
     width_of_bottleneck,
@@ -171,7 +172,7 @@ class HyperFormer(Writes, Method):
             )
             at.share("hypernet", hypernet)
             for which, site in enumerate(sites):
-                at.edit(site, Generated(hypernet, which, 0, ACTIVATION))
+                at.edit(site, Generated(hypernet, which, 0, ACTIVATION, gamma=gamma_at(at)))
         if self.train_norms:
             LayerNormTuning().attach(at)
 
@@ -246,7 +247,7 @@ class HyperFormerPlusPlus(Writes, Method):
         at.share("hypernet", hypernet)
         for which, own in enumerate(stacks.values()):
             for row, site in enumerate(own):  # block by block, as `Stack` has its rows
-                at.edit(site, Generated(hypernet, which, row, ACTIVATION))
+                at.edit(site, Generated(hypernet, which, row, ACTIVATION, gamma=gamma_at(at)))
         if self.train_norms:
             LayerNormTuning().attach(at)
 

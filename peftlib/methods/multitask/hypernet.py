@@ -130,17 +130,32 @@ def joined(z: Tensor, l: Tensor, p: Tensor) -> Tensor:  # noqa: E741 (the papers
 
 class Generated(Normed):
     """An adapter that a hypernetwork writes: row `row` of its set `which`. It owns nothing but a layer norm that nobody
-    writes, where there is none that is written: gamma 1, beta 0, the same for all tasks."""
+    writes, where there is none that is written: the same for all tasks, at the start `gamma` and 0."""
 
-    def __init__(self, hypernet: Hypernet, which: int, row: int, activation: str, on_input: bool = False):
+    def __init__(
+        self, hypernet: Hypernet, which: int, row: int, activation: str, on_input: bool = False, gamma: float = 1.0
+    ):
         super().__init__(activation, on_input)
         self.hypernet, self.which, self.row = Ref(hypernet), which, row
         generator: Generator = hypernet.h[which]  # type: ignore[assignment]  # which it is a list of
-        self.norm = nn.LayerNorm(generator.n) if generator.W_LN is None else None
+        self.norm = own_norm(generator.n, gamma) if generator.W_LN is None else None
 
     def weights(self) -> Weights:
         norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
         return Weights(*self.hypernet.module.adapter(self.which, self.row), *norm)
+
+
+def own_norm(n: int, gamma: float) -> nn.LayerNorm:
+    """An adapter's layer norm that nobody writes."""
+    norm = nn.LayerNorm(n)
+    nn.init.constant_(norm.weight, gamma)
+    return norm
+
+
+def gamma_at(at: Attachment) -> float:
+    """What such a norm starts with: 1, as in the authors' code, where a sublayer's norm comes before it, as in T5; 0 where
+    it comes after the residual, as in BERT. There 1 adds a vector as large as the states, and nothing is learnt."""
+    return float(at.anatomy.table.norm_first)
 
 
 def width_of_bottleneck(method: Method, bottleneck: int | None, reduction: int, shape: Shape) -> int:

@@ -13,8 +13,11 @@ own, also of the backbone's, as a scale (and a shift, where the backbone's norms
 which is gamma times s: as many numbers, and the same models.
 
 Where the layer norm stands, f (GELU in its tanh form) and the start, weights N(0, 0.01) and biases 0, are those of the
-authors' code (adapters/adapter_controller.py and adapter_modeling.py). gamma starts at 1: an adapter adds a vector
-of deviation 1 to what it adapts, whatever its weights, so the model does not start where the backbone is.
+authors' code (adapters/adapter_controller.py and adapter_modeling.py), and so is gamma = 1 where a sublayer's norm comes
+before it, as in T5: an adapter adds a vector of deviation 1 to what it adapts, whatever its weights, so the model does not
+start where the backbone is. T5's residual stream is far larger. Where the norm comes after the residual, as in BERT, that
+vector is as large as the states themselves, and such a model learns nothing at any learning rate; there gamma starts at 0
+and the model at the backbone, as HyperFormer's, whose gammas start near 0.
 
 ``hidden=True`` puts the second adapter on the feed-forward network's hidden activation, of width d_ff, as AdaptBert's:
 with that, these are the adapters that its hypernetwork writes.
@@ -31,7 +34,7 @@ from peftlib.anatomy import Shape
 from peftlib.edits import Current, Edit
 from peftlib.methods.adapters.bottleneck import ACTIVATIONS, add_bias, size
 from peftlib.methods.base import Attachment, Method, linear, require
-from peftlib.methods.multitask.hypernet import SITES, Normed, Weights, numbers, width_of_bottleneck
+from peftlib.methods.multitask.hypernet import SITES, Normed, Weights, gamma_at, numbers, own_norm, width_of_bottleneck
 from peftlib.methods.selective.layernorm import LayerNormTuning
 
 
@@ -47,12 +50,20 @@ class TaskAdapter(Normed):
     """At one place, the adapters of all tasks: a layer norm for each, or one for all."""
 
     def __init__(
-        self, tasks: tuple[str, ...], current: Current, n: int, a: int, shared: bool, activation: str, on_input: bool
+        self,
+        tasks: tuple[str, ...],
+        current: Current,
+        n: int,
+        a: int,
+        shared: bool,
+        activation: str,
+        on_input: bool,
+        gamma: float,
     ):
         super().__init__(activation, on_input)
         self.current = current
         self.by_task = nn.ModuleDict({task: Matrices(n, a) for task in tasks})
-        self.norm = nn.LayerNorm(n) if shared else nn.ModuleDict({task: nn.LayerNorm(n) for task in tasks})
+        self.norm = own_norm(n, gamma) if shared else nn.ModuleDict({task: own_norm(n, gamma) for task in tasks})
 
     def weights(self) -> Weights:
         task = self.current.task
@@ -91,7 +102,8 @@ class TaskAdapters(Method):
     reduction: a = d / reduction, rounded down. bottleneck: a itself, in place of reduction. shared_norms: one set of layer
     norms for all tasks (Adapters†), or one each. train_norms: train the backbone's layer norms too (shared ones not under
     PerTask). hidden: the second adapter on the feed-forward network's hidden activation. activation: relu, gelu, gelu_new
-    or swish.
+    or swish. gamma: what the adapters' layer norms start with (None: 1 where the backbone's norms come before its
+    sublayers, else 0).
     """
 
     reduction: int = 32
@@ -100,6 +112,7 @@ class TaskAdapters(Method):
     train_norms: bool = True
     hidden: bool = False
     activation: str = "gelu_new"
+    gamma: float | None = None
 
     title = "Adapters of tasks"
     family = "multitask"
@@ -129,10 +142,11 @@ class TaskAdapters(Method):
     def attach(self, at: Attachment) -> None:
         tasks = at.tasks if at.task is None else (at.task,)
         a = width_of_bottleneck(self, self.bottleneck, self.reduction, at.shape)
+        gamma = gamma_at(at) if self.gamma is None else self.gamma
         for name, n in self.widths(at.shape).items():
             for site in at.anatomy.at(name):
                 on_input = self.hidden and name == "ffn.down"
-                at.edit(site, TaskAdapter(tasks, at.current, n, a, self.shared_norms, self.activation, on_input))
+                at.edit(site, TaskAdapter(tasks, at.current, n, a, self.shared_norms, self.activation, on_input, gamma))
         if self.train_norms and self.shared_norms:
             LayerNormTuning().attach(at)
         elif self.train_norms:
