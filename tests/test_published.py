@@ -28,6 +28,7 @@ from peftlib.training import metrics
 PATHS = sorted((records.root() / "data" / "runs" / "published").glob("*.json"))
 SEARCHES = (
     *("adaptbert/learning_rates", "adaptbert/rates_near", "compacter/rates_near", "hyperformer/rates"),
+    "hyperformer/as_released",
     *(f"compacter/table{i}" for i in (4, 5, 10, 11)),
 )
 

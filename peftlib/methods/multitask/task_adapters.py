@@ -16,8 +16,8 @@ Where the layer norm stands, f (GELU in its tanh form) and the start, weights N(
 authors' code (adapters/adapter_controller.py and adapter_modeling.py), and so is gamma = 1 where a sublayer's norm comes
 before it, as in T5: an adapter adds a vector of deviation 1 to what it adapts, whatever its weights, so the model does not
 start where the backbone is. T5's residual stream is far larger. Where the norm comes after the residual, as in BERT, that
-vector is as large as the states themselves, and such a model learns nothing at any learning rate; there gamma starts at 0
-and the model at the backbone, as HyperFormer's, whose gammas start near 0.
+vector is as large as the states themselves, and at no learning rate that was tried did such a model learn; there gamma
+starts at 0 and the model at the backbone, as HyperFormer's, whose gammas start near 0.
 
 ``hidden=True`` puts the second adapter on the feed-forward network's hidden activation, of width d_ff, as AdaptBert's:
 with that, these are the adapters that its hypernetwork writes.

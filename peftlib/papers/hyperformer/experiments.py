@@ -68,6 +68,12 @@ def rates(preset: Preset) -> list[Run]:
     return [run for lr in preset.search_lr for run in together(preset, adapters, lr=lr)]
 
 
+@experiment("hyperformer/as_released")
+def as_released(preset: Preset) -> list[Run]:
+    """Adapters† whose layer norms start as in the authors' code, whatever the backbone, at the same rates."""
+    return [run for lr in preset.at("hyperformer/rates").search_lr for run in together(preset, rows.AS_RELEASED, lr=lr)]
+
+
 def _table3(preset: Preset, size: str) -> list[Run]:
     adapters, ours = f"Adapters†-{size}", f"HyperFormer-{size}"
     return together(preset, {at_reduction(adapters, r): expression(adapters, r) for r in (2, 4)} | {ours: expression(ours)})

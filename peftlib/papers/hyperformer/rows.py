@@ -16,6 +16,8 @@ METHODS = {
     "HyperFormer": "HyperFormer(reduction={r})",
     "HyperFormer++": "HyperFormerPlusPlus(reduction={r})",
 }
+# On a backbone whose norms come after the residual: `peftlib.methods.multitask.hypernet.gamma_at`.
+AS_RELEASED = {"Adapters†-Base, gamma = 1": f"TaskAdapters(reduction={REDUCTION}, gamma=1.0)"}
 # Table 4: HyperFormer with less, by what it leaves out.
 VARIANTS = {
     "HyperFormer-Small": METHODS["HyperFormer"].format(r=REDUCTION),
