@@ -104,6 +104,14 @@ def test_without_records_home_says_so_and_names_the_papers_to_come():
     assert len(home.judged()) <= told <= max(home.FINDINGS, len(home.judged())), "one screen holds no more"
 
 
+def test_home_says_who_is_level_or_that_nobody_can_be_told_apart():
+    told = home.which(source(LoRA=0.5, BitFit=0.49, Houlsby=0.1)).text
+    assert "2 of 3 methods are level with the highest score here, LoRA's 0.500" in told
+    told = home.which(source(LoRA=0.5, BitFit=0.49, Houlsby=0.48)).text
+    assert "None of the 3 methods can be told from the highest score here, LoRA's 0.500" in told
+    assert "the lowest, Houlsby's, is 0.020 below" in told and "stores least" not in told
+
+
 def test_what_a_task_stores_counts_what_tasks_share_once():
     one, hundred = (choice.stored_a_task("AdaptBertHypernet(bottleneck=8)", "minilm", tasks) for tasks in (1, 100))
     step = counted.count("AdaptBertHypernet(bottleneck=8)", "minilm", 2).stored - one

@@ -105,21 +105,7 @@ def which(records: Sequence[dict]) -> Html:
     if len(there) < 2:
         text = "Which method? Nothing to show yet: the comparison of all methods has not been run under this preset."
         return Html(Markup("<p><em>{}</em></p>").format(text), text)
-    level = choice.level_with_best(there)
-    least = min(level, key=lambda point: point.stored)
-    said = Markup(
-        "<p>{} of {} methods are level with the highest score here, {}'s {:.3f}: a difference to it below about "
-        '{:.2f} cannot be seen. Of these <a href="{}">{}</a> stores least, {}.</p>'
-    ).format(
-        len(level),
-        len(there),
-        there[0].name,
-        there[0].score.mean,
-        choice.visible(there),
-        least.page or "#",
-        least.name,
-        f"{size(least.stored)} parameters a task{_share(least, there)}" if least.stored else "nothing but its head",
-    )
+    said = _answer(there)
     picture = chart(
         there,
         task=choice.said(records),
@@ -129,6 +115,32 @@ def which(records: Sequence[dict]) -> Html:
         source=records,
     )
     return Html(said + picture.content, f"{said.striptags()}\n{picture.text}")
+
+
+def _answer(there: Sequence[choice.Point]) -> Markup:
+    """Who is level with the highest score, and who of them stores least; or that nobody can be told from it."""
+    level, top, lowest = choice.level_with_best(there), there[0], there[-1]
+    if len(level) == len(there):
+        return Markup(
+            "<p>None of the {} methods can be told from the highest score here, {}'s {:.3f}: it would take a difference of "
+            "about {:.2f}, and the lowest, {}'s, is {:.3f} below.</p>"
+        ).format(
+            len(there), top.name, top.score.mean, choice.visible(there), lowest.name, top.score.mean - lowest.score.mean
+        )
+    least = min(level, key=lambda point: point.stored)
+    return Markup(
+        "<p>{} of {} methods are level with the highest score here, {}'s {:.3f}: a difference to it below about "
+        '{:.2f} cannot be seen. Of these <a href="{}">{}</a> stores least, {}.</p>'
+    ).format(
+        len(level),
+        len(there),
+        top.name,
+        top.score.mean,
+        choice.visible(there),
+        least.page or "#",
+        least.name,
+        f"{size(least.stored)} parameters a task{_share(least, there)}" if least.stored else "nothing but its head",
+    )
 
 
 def _share(point: choice.Point, there: Sequence[choice.Point]) -> str:

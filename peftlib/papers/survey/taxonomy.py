@@ -307,7 +307,7 @@ def advice(records: Sequence[dict]) -> Markdown:
     lines = [
         fill(
             "The highest score is **{top}**'s, {score:.3f} ({low:.3f} to {high:.3f}). **{n} of {all} methods are level "
-            "with it**, itself included, for a difference below about {least:.2f} cannot be seen: {close}. Their order "
+            "with it**, itself included, for a difference below about {least:.2f} cannot be seen: {which}. Their order "
             "says nothing; choose among them by what they cost:",
             top=best.label,
             score=best.score.mean,
@@ -316,7 +316,7 @@ def advice(records: Sequence[dict]) -> Markdown:
             n=len(close),
             least=choice.visible(there),
             all=len(there),
-            close=", ".join(point.label for point in close),
+            which=_named(close, there),
         ),
         _least("stores least", close, lambda point: point.stored),
         _least("trains fastest, of those that were timed", close, lambda point: point.time),
@@ -327,6 +327,14 @@ def advice(records: Sequence[dict]) -> Markdown:
         ),
     ]
     return Markdown(lines[0] + "\n\n" + "\n".join(line for line in lines[1:] if line))
+
+
+def _named(close: Sequence[choice.Point], there: Sequence[choice.Point]) -> str:
+    """Who is level with the highest score: by name, or, where most are, who is not."""
+    others = [point.label for point in there if point not in close]
+    if len(close) <= len(others):
+        return ", ".join(point.label for point in close)
+    return f"all but {', '.join(others)}" if others else "all of them"
 
 
 def _least(what: str, close: Sequence[choice.Point], cost: Callable[[choice.Point], float | None]) -> str:
