@@ -307,7 +307,7 @@ def advice(records: Sequence[dict]) -> Markdown:
     lines = [
         fill(
             "The highest score is **{top}**'s, {score:.3f} ({low:.3f} to {high:.3f}). **{n} of {all} methods are level "
-            "with it**, itself included, for a difference below about {least:.2f} cannot be seen: {which}. Their order "
+            "with it**, itself included, for a difference below about {least:.2f} cannot be seen{which}. Their order "
             "says nothing; choose among them by what they cost:",
             top=best.label,
             score=best.score.mean,
@@ -330,11 +330,11 @@ def advice(records: Sequence[dict]) -> Markdown:
 
 
 def _named(close: Sequence[choice.Point], there: Sequence[choice.Point]) -> str:
-    """Who is level with the highest score: by name, or, where most are, who is not."""
+    """Who is level with the highest score: by name, or, where most are, who is not. Nothing if all are."""
     others = [point.label for point in there if point not in close]
     if len(close) <= len(others):
-        return ", ".join(point.label for point in close)
-    return f"all but {', '.join(others)}" if others else "all of them"
+        return f": {', '.join(point.label for point in close)}"
+    return f": all but {', '.join(others)}" if others else ""
 
 
 def _least(what: str, close: Sequence[choice.Point], cost: Callable[[choice.Point], float | None]) -> str:
