@@ -73,16 +73,24 @@ def test_picture_tells_before_from_after_and_a_copy_a_task():
     assert by_site["ffn.down", "AdaptBertAdapter"] == ("before", True)
 
 
-def test_picture_of_a_generated_adapter_agrees_with_what_it_changes():
-    """`Generated` overrides both ends; only one of them acts at a site."""
+@pytest.mark.parametrize(
+    "label, method",
+    [
+        ("AdaptBertHypernet", "AdaptBertHypernet(norm_std=1.0)"),
+        ("HyperFormer", "HyperFormer(bottleneck=4)"),
+        ("TaskAdapters", "TaskAdapters(bottleneck=4, gamma=1.0)"),
+    ],
+)
+def test_picture_of_an_adapter_for_both_ends_agrees_with_what_it_changes(label, method):
+    """`Normed` overrides both ends; only one of them acts at a site."""
     import torch
 
     from peftlib import backbones
 
-    method = METHOD_RUNS["AdaptBertHypernet"]
     backbone = backbones.from_config(blocks.tiny("bert").model.config)
-    model = Tuned(backbone, "AdaptBertHypernet(norm_std=1.0)", [get_task("sst")])
-    found = {t.site: t.how for t in blocks.touches(method, "bert")[0]}
+    model = Tuned(backbone, method, [get_task("sst")])
+    model.current.task = "sst"
+    found = {t.site: t.how for t in blocks.touches(METHOD_RUNS[label], "bert")[0]}
     for site, edit in model.attachments[0][1].edits:
         x = torch.randn(2, model.anatomy.shape.ffn if site.name == "ffn.down" else model.anatomy.shape.width)
         y = torch.randn(2, model.anatomy.shape.width)
@@ -215,6 +223,17 @@ def test_steps_are_those_of_the_run():
     runs = grids.runs("methods/compared", "smoke", ["LoRA"])
     shown = repr(methods.recipe(Results([record("LoRA", 0.5, 10)], runs), grids.get_preset("smoke")))
     assert re.search(r"0\.002\s+3\s+16\s+48\s+1\s+fp32\s+SST\s+0", shown)  # 48 examples in batches of 16, once
+
+
+def test_the_rates_of_a_recipe_are_those_that_searches_tried(monkeypatch):
+    runs, preset = grids.runs("methods/compared", "smoke", ["LoRA"]), grids.get_preset("smoke")
+    source = Results([record("LoRA", 0.5, 10)], runs)
+    assert "chosen on validation" not in repr(methods.recipe(source, preset)), "nothing was searched"
+    for rates, said in (((0.001, 0.002), "chosen on validation among 0.001, 0.002."), ((0.001, 0.004), None)):
+        search = concerning.Search("a/b", "LoRA", "sst", "minilm", rates, 0.5, 0.002, 0.3, True)
+        monkeypatch.setattr(concerning, "searches", lambda *_, search=search: [search])
+        shown = repr(methods.recipe(source, preset))
+        assert said in shown if said else "chosen on validation" not in shown
 
 
 def test_own_record_joins_the_others_once():

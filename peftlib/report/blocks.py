@@ -103,8 +103,8 @@ def _how(site: str, edit: Edit) -> str:
     if acts.ahead is not Edit.ahead:
         return "ahead"
     before, after = acts.before is not Edit.before, acts.after is not Edit.after
-    if before and after:  # one class for both ends: the site decides, the input of ffn.down is the hidden activation
-        return "before" if site == "ffn.down" else "after"
+    if before and after:  # one class for both ends: the edit says at which it is
+        return "before" if getattr(edit, "on_input", False) else "after"
     return "before" if before else "after"
 
 

@@ -24,7 +24,7 @@ from peftlib import backbones
 from peftlib.accounting import BERT
 from peftlib.accounting.counted import count, shape
 from peftlib.accounting.estimated import estimate
-from peftlib.comparison import METHOD_RUNS, searched
+from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.expressions import names
@@ -192,10 +192,8 @@ def recipe(records: Results, preset: Preset) -> Html:
         "seeds": ", ".join(dict.fromkeys(str(one.seed) for one in records.wanted)),
         "backbone": run.backbone,
     }
-    tried = searched(preset, run.method)
-    grid = (
-        ", ".join(f"{lr:g}" for lr in tried) if run.recipe.lr in tried and concerning.searches(run.method, preset) else ""
-    )
+    tried = sorted({lr for search in concerning.searches(run.method, preset) for lr in search.rates})
+    grid = ", ".join(f"{lr:g}" for lr in tried) if run.recipe.lr in tried else ""
     return table(
         pd.DataFrame([row]),
         caption="The recipe of this page's runs",
