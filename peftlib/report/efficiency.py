@@ -11,16 +11,12 @@ from IPython.display import Markdown
 
 from peftlib import expressions
 from peftlib import records as store
-from peftlib.accounting.estimated import estimate
 from peftlib.report.sentences import fill
 from peftlib.report.tables import NO_COMMIT, Html, Spread, many, table
 
 T = TypeVar("T")
 T5, LORA = "step_t5", "LoRA(rank=8)"  # a second result of ``benchmarks/step.py``, and the row that memory is compared with
-QLORA, LORA_THERE = (  # LoRA where QLoRA has it
-    "QLoRA(rank=8, alpha=8.0, dropout=0.0)",
-    "LoRA(rank=8, sites=('query', 'key', 'value', 'output', 'up', 'down'))",
-)
+QLORA = "QLoRA(rank=8, alpha=8.0, dropout=0.0)"
 
 
 def benchmark(name: str) -> dict | None:
@@ -164,25 +160,12 @@ def on_t5() -> Html | Markdown:
     found = relative(result)
     rows = pd.DataFrame.from_dict(found, orient="index").rename_axis("method").reset_index()
     rows["memory / LoRA's"] = rows["memory"] / found[LORA]["memory"]
+    kept = "QLoRA changes six kinds of layers and keeps the inputs of all of them; LoRA's row changes two. "
     return table(
         rows,
         caption="A training step on T5-Base",
         formats=dict.fromkeys(("time", "memory", "memory / LoRA's"), ".2f"),
-        note=f"{_full(result)} The backbone's weights are random. {_same_layers(result)} {where(result)}",
-    )
-
-
-def _same_layers(result: dict) -> str:
-    """Why QLoRA may need more than LoRA, whose row has two kinds of layers of QLoRA's six: estimated on the same ones."""
-    if QLORA not in result["methods"]:
-        return ""
-    quantised, plain = (
-        estimate(method, result["backbone"], result["batch"], result["length"]).peak for method in (QLORA, LORA_THERE)
-    )
-    return fill(
-        "QLoRA changes six kinds of layers and keeps the inputs of all of them, LoRA's row changes two; where LoRA changes "
-        "the same six, QLoRA's memory is estimated at {ratio:.2f} of LoRA's.",
-        ratio=quantised / plain,
+        note=f"{_full(result)} The backbone's weights are random. {kept if QLORA in found else ''}{where(result)}",
     )
 
 
