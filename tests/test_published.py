@@ -72,12 +72,14 @@ def faults(path: Path) -> Iterator[str]:
     if set(record["test"]) != expected:
         yield f"test scores {sorted(record['test'])}, not {sorted(expected)}"
     if record["counts"]["trainable"] != (built := trainable(run.method, run.backbone, run.tasks, run.recipe.form)):
-        yield f"{record['counts']['trainable']} trainable parameters, where its model has {built}"
+        yield f"counts of {record['counts']['trainable']} trainable parameters, where its model has {built}"
     for task in record.get("predictions", {}):
         yield from faults_of_answers(record, task)
 
 
-trainable = functools.cache(lambda *model: count(*model).trainable)  # many runs have the same
+@functools.cache
+def trainable(method: str, backbone: str, tasks: tuple[str, ...], form: str) -> int:
+    return count(method, backbone, tasks, form).trainable
 
 
 def faults_of_answers(record: dict, task: str) -> Iterator[str]:
@@ -143,7 +145,7 @@ def test_answers_that_give_the_scores_are_no_fault(answers):
         ((("predictions", "sst"), pack([0, 1], "class")), "sst: 2 answers on 40 rows"),
         ((("predictions", "sst", "values"), "?"), "predictions: sst"),
         ((("test", "f1"), 0.5), "test scores"),
-        ((("counts", "trainable"), 10**12), "1000000000000 trainable"),
+        ((("counts", "trainable"), 10**12), "counts of 1000000000000 trainable"),
         ((("run", "seed"), 2**31), "holds another run"),
         ((("run", "method"), "Nothing()"), "Nothing"),
         ((("run", "tasks"), ["sst", "quora"]), "holds another run"),

@@ -63,8 +63,8 @@ def table1_small(preset: Preset) -> list[Run]:
 def rates(preset: Preset) -> list[Run]:
     """The rows of Table 1 that write or share adapters for all tasks, at every rate of the preset's grid, which may be
     empty. At the rate that the table has they are its own runs."""
-    methods = {name: expression(name) for name in rows.rows_of("Base") if rows.read(name).together}
-    adapters = {name: method for name, method in methods.items() if method != rows.METHODS["T5"]}
+    read = {name: rows.read(name) for name in rows.rows_of("Base")}
+    adapters = {name: expression(name) for name, row in read.items() if row.together and row.method != "T5"}
     return [run for lr in preset.search_lr for run in together(preset, adapters, lr=lr)]
 
 
