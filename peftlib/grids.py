@@ -269,10 +269,10 @@ def runs(name: str, preset: Preset | str, labels: Collection[str] | None = None)
         raise UsageError(f"unknown experiment {short(name)}{near(name, known)} Known: {', '.join(known)}")
     preset = preset.at(name)
     if preset.precision != "auto":
-        return [run.with_seed(seed) for run in _rows(name, preset, labels) for seed in preset.seeds]
+        return [run for row in _rows(name, preset, labels) for run in row]
     # The rows in the second precision are made only if a run has no record in the first.
-    rows = functools.cache(lambda one: _rows(name, dataclasses.replace(preset, precision=one), labels))
-    return [_recorded(preset.name, i, seed, rows) for i in range(len(rows(PRECISIONS[0]))) for seed in preset.seeds]
+    rows = functools.cache(lambda one: _rows(name, _in_precision(preset, one), labels))
+    return [_recorded(preset.name, i, j, rows) for i, row in enumerate(rows(PRECISIONS[0])) for j in range(len(row))]
 
 
 def trained_runs(name: str, preset: Preset) -> list[Run]:
@@ -296,24 +296,37 @@ def searches_rates(wanted: Iterable[Run]) -> bool:
     return any(len(rates) > 1 for rates in tried.values())
 
 
-def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[Run]:
-    """The rows of an experiment that are asked for, see `runs`."""
-    rows = EXPERIMENTS[name](preset)
+def _rows(name: str, preset: Preset, labels: Collection[str] | None) -> list[tuple[Run, ...]]:
+    """The rows of an experiment that are asked for, see `runs`; a row is the runs of all seeds."""
+    rows = _grid(EXPERIMENTS[name], preset)
     if labels is None:
-        return rows if preset.rows is None else rows[: preset.rows]
-    there = {run.label for run in rows}
+        return list(rows if preset.rows is None else rows[: preset.rows])
+    there = {row[0].label for row in rows}
     if unknown := set(labels) - there:
         missing = ", ".join(map(repr, sorted(unknown)))
         raise UsageError(f"{name} has no row {missing}; it has {', '.join(sorted(there))}")
-    return [run for run in rows if run.label in labels]
+    return [row for row in rows if row[0].label in labels]
 
 
-def _recorded(preset: str, row: int, seed: int, rows: Callable[[str], list[Run]]) -> Run:
+@functools.cache
+def _grid(build: Build, preset: Preset) -> tuple[tuple[Run, ...], ...]:
+    """All rows of an experiment. Pages list the runs of every experiment again and again, and a run is checked when it is
+    made, which takes longer than all else about it."""
+    return tuple(tuple(run.with_seed(seed) for seed in preset.seeds) for run in build(preset))
+
+
+@functools.cache
+def _in_precision(preset: Preset, precision: Literal["bf16", "fp32"]) -> Preset:
+    return dataclasses.replace(preset, precision=precision)
+
+
+def _recorded(preset: str, row: int, seed: int, rows: Callable[[Any], list[tuple[Run, ...]]]) -> Run:
     """Of the same run in each of `PRECISIONS` that which has a record, in their order, so that a table is the same on every
-    machine; if none has, that of the precision which it would be trained in here. rows: of the experiment, by precision."""
+    machine; if none has, that of the precision which it would be trained in here. seed: its place in the row. rows: of the
+    experiment, by precision."""
     seen: list[Run] = []
     for precision in PRECISIONS:
-        run = rows(precision)[row].with_seed(seed)
+        run = rows(precision)[row][seed]
         if run in seen or records.find(preset, run).exists():  # seen: the experiment itself says which precision it takes
             return run
         seen.append(run)

@@ -7,6 +7,7 @@ change; `peftlib.grids.presets` reads both.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from peftlib.records import Limit
 from peftlib.schema import conform, conform_fields, near
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # what is made of a preset is kept by which one it is
 class Preset:
     """How large a study is.
 
@@ -108,15 +109,12 @@ class Preset:
 
     def at(self, experiment: str) -> Preset:
         """The preset as an experiment uses it: with the changes for its paper, then with those for the backbone that this
-        gives it, then with its own. Learning rates that a change does not name stay.
+        gives it, then with its own. Learning rates that a change does not name stay. Asked twice, it is the same one.
 
         Raises:
             UsageError: a change that no preset could have.
         """
-        paper = experiment.split("/")[0]
-        own, found = self.changes.get(experiment, {}), self._with(self.changes.get(paper, {}), f"changes: {paper}")
-        backbone = own.get("backbone", found.backbone)
-        return found.on(backbone if isinstance(backbone, str) else "")._with(own, f"changes: {experiment}")
+        return _at(self, experiment)
 
     def on(self, backbone: str) -> Preset:
         """The preset with what it changes for a backbone.
@@ -145,3 +143,11 @@ class Preset:
         if (rate := whole.get(canonical(method), self.lr.get(skeleton(method)))) is not None:
             return rate
         return min((self.lr[name] for name in names(method) if name in self.lr), default=self.lr["default"])
+
+
+@functools.cache
+def _at(preset: Preset, experiment: str) -> Preset:
+    paper = experiment.split("/")[0]
+    own, found = preset.changes.get(experiment, {}), preset._with(preset.changes.get(paper, {}), f"changes: {paper}")
+    backbone = own.get("backbone", found.backbone)
+    return found.on(backbone if isinstance(backbone, str) else "")._with(own, f"changes: {experiment}")

@@ -239,7 +239,7 @@ def delta_path(preset: str, run: Run) -> Path:
 
 def find(preset: str, run: Run) -> Path:
     """Where the record of a run lies, under whichever of its digests; where it is to lie if there is none."""
-    places = [path_of(preset, digest) for digest in (run.digest, run.digest_as_spelt)]
+    places = [path_of(preset, digest) for digest in dict.fromkeys((run.digest, run.digest_as_spelt))]
     return next((path for path in places if path.exists()), places[0])
 
 

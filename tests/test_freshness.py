@@ -16,7 +16,8 @@ from peftlib.accounting.estimate import estimate
 from peftlib.backbones import anatomy_of
 from peftlib.batch import front, plan, shown
 from peftlib.comparison import METHOD_RUNS
-from peftlib.kept import kept
+from peftlib.kept import kept, state_of
+from peftlib.report import evidence
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMENT = "\n# A word.\n"
@@ -297,6 +298,36 @@ def test_what_is_kept_and_damaged_is_computed_again(tmp_path, monkeypatch):
         file.write_text(text)
         assert kept("a name", "1", lambda: next(values), str) == kept("a name", "1", lambda: "never", str)
     assert kept("a name", "2", lambda: next(values), str) == "f", "of another stamp"
+
+
+def test_a_folders_state_changes_with_any_file_in_it(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "a.json").write_text("1")
+    states = [state_of([tmp_path]), state_of([tmp_path])]
+    (tmp_path / "inside" / "a.json").write_text("22")
+    states.append(state_of([tmp_path]))
+    (tmp_path / "b.json").write_text("1")
+    states.append(state_of([tmp_path]))
+    (tmp_path / "b.json").rename(tmp_path / "c.json")
+    states.append(state_of([tmp_path]))
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("1")
+    states.append(state_of([tmp_path]))
+    assert states[0] == states[1] and states[4] == states[5] and len(set(states)) == 4
+    assert state_of([tmp_path / "not there"]) != states[0]
+
+
+def test_the_spread_over_seeds_is_computed_again_when_a_record_comes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLIB_ROOT", str(tmp_path))
+    found = iter([{"sst": (0.25, 8)}, {"sst": (0.5, 8)}])
+    monkeypatch.setattr(evidence, "_deviations", lambda preset: next(found))
+    home = tmp_path / "data" / "runs" / "smoke"
+    home.mkdir(parents=True)
+
+    asked = evidence._over_seeds_elsewhere.__wrapped__  # without what this process remembers
+    assert [asked("smoke"), asked("smoke")] == [{"sst": (0.25, 8)}] * 2
+    (home / "0123456789abcdef.json").write_text("{}")
+    assert [asked("smoke"), asked("smoke")] == [{"sst": (0.5, 8)}] * 2
 
 
 def test_a_count_of_a_folder_or_of_a_method_from_elsewhere_is_not_kept(tmp_path, monkeypatch):

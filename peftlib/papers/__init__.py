@@ -18,6 +18,7 @@ the modules, each of which a paper may lack,
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import re
@@ -111,7 +112,12 @@ def paper_table(paper: str, table: str) -> pd.DataFrame:
         DataError: a file that is no such table.
     """
     home = FOLDER / known(papers(), paper, "paper") / "numbers"
-    frame = read_table(home / f"{known(tables(paper), table, f'table of {paper}')}.csv")
+    return _numbers(home / f"{known(tables(paper), table, f'table of {paper}')}.csv").copy()  # for whoever changes it
+
+
+@functools.cache
+def _numbers(path: Path) -> pd.DataFrame:
+    frame = read_table(path)
     for name in frame.columns:
         if not name.endswith("printed") and name != "section":
             values = pd.to_numeric(frame[name].replace("", None), errors="coerce")

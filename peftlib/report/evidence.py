@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from peftlib import answered, grids, study
+from peftlib.closure import PACKAGE
 from peftlib.data.tasks import get_task
+from peftlib.kept import kept, state_of
 from peftlib.packed import unpack
-from peftlib.records import cached_here, run_of
-from peftlib.report import learned, uncertainty
+from peftlib.records import cached_here, path_of, run_of
+from peftlib.report import learned, power, uncertainty
 from peftlib.report.averages import keys, validation_rows
 from peftlib.report.tables import by_label
 from peftlib.report.uncertainty import Answers, Number, Seed, exact
@@ -244,27 +246,35 @@ def _answers(record: dict, task: str, rows: str) -> Answers | None:
 
 
 # --- the spread over seeds --------------------------------------------------------------------------------------------
+Deviations = dict[str, tuple[float, int]]  # by name of a number, with their degrees of freedom
+
+
 @cached_here
-def _over_seeds_elsewhere(preset: str) -> dict[str, list[list[Seed]]]:
-    """Groups of runs that differ in the seed alone and learned, by name of the number: of all experiments of a preset that
-    have several seeds. Searches for learning rates are none of them: at some of their rates a run is lost by chance."""
-    groups: dict[tuple, list[Seed]] = {}
-    known = grids.get_preset(preset)
+def _over_seeds_elsewhere(preset: str) -> Deviations:
+    """How far runs that differ in the seed alone and learned lie apart, in all experiments of a preset that have several
+    seeds. Searches for learning rates are none of them: at some of their rates a run is lost by chance.
+
+    As every page of scores asks for it, it is kept until a file of the package or a record changes.
+    """
+    stamp = state_of([PACKAGE, path_of(preset, "").parent])
+    return kept(f"deviations over seeds in {preset}", stamp, lambda: _deviations(grids.get_preset(preset)), Deviations)
+
+
+def _deviations(preset: grids.Preset) -> Deviations:
+    groups: dict[str, dict[str, list[Seed]]] = {}
     for name in grids.experiments():
-        if len(known.at(name).seeds) < 2 or grids.searches_rates(grids.runs(name, known)):
+        if len(preset.at(name).seeds) < 2 or grids.searches_rates(grids.runs(name, preset)):
             continue
-        source = study.results(name, known, train=False)
+        source = study.results(name, preset, train=False)
         noise = _off_by_rows(source)
         for record in source:
             run = replace(run_of(record).with_seed(0), label="")
             for task in run.tasks:
                 if learned.of(record, task) is None:
                     for key in keys(task):
-                        groups.setdefault((run.digest, key), []).append(noise[record["digest"], key])
-    found: dict[str, list[list[Seed]]] = {}
-    for (_, key), seeds in groups.items():
-        found.setdefault(key, []).append(seeds)
-    return found
+                        groups.setdefault(key, {}).setdefault(run.digest, []).append(noise[record["digest"], key])
+    found = {key: uncertainty.pooled_deviation(list(same.values())) for key, same in groups.items()}
+    return {key: (deviation, degrees) for key, (deviation, degrees) in found.items() if degrees}
 
 
 def usual_deviation(key: str, metric: str, preset: str = "published", enough: int = 8) -> float:
@@ -274,12 +284,12 @@ def usual_deviation(key: str, metric: str, preset: str = "published", enough: in
     Raises:
         Untestable: no experiment has several seeds.
     """
-    every = _over_seeds_elsewhere(preset)
-    same = [group for name, groups in every.items() if _metric(name) == metric for group in groups]
-    for nearest in (every.get(key, []), same, [group for groups in every.values() for group in groups]):
-        deviation, degrees = uncertainty.pooled_deviation(nearest)
-        if degrees >= enough:
-            return deviation
+    every = {name: power.Spread(*told) for name, told in _over_seeds_elsewhere(preset).items()}
+    same = [spread for name, spread in every.items() if _metric(name) == metric]
+    for nearest in ([every[key]] if key in every else [], same, every.values()):
+        found = power.pooled(nearest)
+        if found and found.degrees >= enough:
+            return found.sd
     raise Untestable(f"no experiment of {preset!r} has seeds enough to tell how much another seed matters")
 
 

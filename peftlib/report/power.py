@@ -31,7 +31,7 @@ CORRELATIONS = ("pearson", "spearman")
 
 
 class Spread(NamedTuple):
-    """Standard deviation of a difference of two rows, and the degrees of freedom that it is known with."""
+    """Standard deviation, here of a difference of two rows, and the degrees of freedom that it is known with."""
 
     sd: float
     degrees: float
