@@ -196,15 +196,12 @@ def _available(preset: Preset, suite: str) -> list[str]:
 
 
 def _others(preset: Preset, tasks: tuple[str, ...]) -> tuple[str, ...]:
-    suite = get_task(tasks[0]).suite
-    taken, there = ([t for t in found if t not in tasks] for found in (tasks_of(preset, suite), _available(preset, suite)))
-    return tuple(taken if len(taken) > 1 else there)
+    return tuple(task for task in _available(preset, get_task(tasks[0]).suite) if task not in tasks)
 
 
 def start_of(preset: Preset, method: str, tasks: tuple[str, ...], seed: int = 0) -> tuple[Run, ...]:
     """The runs that a method begins from which cannot begin by itself, as its ``about`` says; with its hyperparameters,
-    where they have some of the same name. Other tasks are those of the suite that the preset takes, or if these are fewer
-    than two, all that there are."""
+    where they have some of the same name. Other tasks are all others of the suite that the source has."""
     known = catalogue.methods()
     for leaf, _ in parse(method).leaves():
         if leaf.name not in known or not known[leaf.name].about.start:

@@ -55,6 +55,7 @@ def warm_up() -> dict[str, str]:
     import nbformat
     import papermill  # noqa: F401
 
+    from peftlib import grids
     from peftlib.report import pages
 
     for room in ROOMS:
@@ -62,7 +63,9 @@ def warm_up() -> dict[str, str]:
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     nbformat.validate(nbformat.v4.new_notebook())  # the schema is compiled once
-    pages.rows()  # and with it all presets and experiments
+    for name in grids.experiments():  # and with them all presets
+        grids.runs(name, pages.EVERY_ROW)
+    pages.rows()
     closure.digests(path.relative_to(closure.PACKAGE).as_posix() for path in closure.PACKAGE.rglob("*.py"))
     gc.collect()
     gc.freeze()  # or each fork's first collection would copy all of it

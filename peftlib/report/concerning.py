@@ -73,13 +73,12 @@ def _rows(paper: str, one: Condition, claim: Claim) -> dict[str, str | None]:
 @cached_here
 def _pages(paper: str) -> dict[str, dict[str, str | None]]:
     """The pages of methods by the labels of a paper's runs, by experiment."""
-    found: dict[str, dict[str, str | None]] = {}
     known = functools.cache(pages.page_of)
-    for name in experiments():
-        if _of(name, paper):
-            wanted = {run.label: run.method for run in runs(name, pages.EVERY_ROW)}
-            found[name] = {label: known(method) for label, method in wanted.items() if pages.says_one(label)}
-    return found
+    return {
+        name: {label: known(method) for label, method in rows.items() if pages.says_one(label)}
+        for name, rows in pages.labelled().items()
+        if _of(name, paper)
+    }
 
 
 def needed(method: str) -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Sequence
 
 from peftlib import expressions
+from peftlib.closure import PACKAGE
 from peftlib.comparison import METHOD_RUNS
 from peftlib.errors import UsageError
 from peftlib.grids import experiments, get_preset, runs
+from peftlib.kept import kept, state_of
 from peftlib.records import cached_here, root
 
 BESIDE = {"OutputLayer"}  # trained beside a method, not one that a page is about
@@ -63,12 +64,24 @@ def _page(word: str, labels: dict[str, str]) -> str | None:
         return page_of(rows()[word]) if word in rows() else None
 
 
-@functools.cache
+@cached_here
+def labelled() -> dict[str, dict[str, str]]:
+    """What each experiment calls its rows, with an expression. As nearly every page asks for it, it is kept until a file of
+    the package changes."""
+
+    def compute() -> dict[str, dict[str, str]]:
+        preset = get_preset(EVERY_ROW)
+        return {name: {run.label: run.method for run in runs(name, preset)} for name in experiments()}
+
+    return kept("labels of rows", state_of([PACKAGE]), compute, dict[str, dict[str, str]])
+
+
+@cached_here
 def rows() -> dict[str, str]:
     """What the experiments of all papers call their rows, with an expression. One label means the same methods everywhere
     (tests/test_report.py); labels of trials, which say no method, are left out."""
-    preset = get_preset(EVERY_ROW)
-    return {run.label: run.method for name in experiments() for run in runs(name, preset) if says_one(run.label)}
+    every = (row for there in labelled().values() for row in there.items())
+    return {label: method for label, method in every if says_one(label)}
 
 
 def says_one(label: str) -> bool:
