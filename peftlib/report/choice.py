@@ -43,9 +43,9 @@ class Score:
 class Point:
     """A method of experiment "methods/compared".
 
-    score: the mean over the tasks; tasks: each one's own. stored: parameters a task keeps. memory, time: of a training
-    step, as multiples of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be
-    folded into the backbone's weights? page: its page's address, if it has one.
+    score: the mean over the tasks; tasks: each one's own. stored: see `stored`. memory, time: of a training step, as
+    multiples of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be folded into
+    the backbone's weights? page: its page's address, if it has one.
     """
 
     label: str
@@ -80,7 +80,7 @@ def points(source: Sequence[dict]) -> list[Point]:
                 METHODS[parts[0]].family if len(parts) == 1 else COMBINED,
                 reached,
                 {task: Score.of(draws[task]) for task in seen.tasks},
-                records[0]["counts"]["stored"],
+                stored(records),
                 step.get("memory"),
                 step.get("time"),
                 all(METHODS[part].mergeable for part in parts),
@@ -88,6 +88,11 @@ def points(source: Sequence[dict]) -> list[Point]:
             )
         )
     return sorted(found, key=lambda point: -point.score.mean)
+
+
+def stored(records: Sequence[dict]) -> int:
+    """Parameters that a row keeps for a task: the mean over its runs, of which training may decide it."""
+    return round(statistics.fmean(record["counts"]["stored"] for record in records))
 
 
 def cost(method: str) -> dict[str, float]:

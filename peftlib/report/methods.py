@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ from peftlib.report.blocks import picture, tiny
 from peftlib.report.concerning import Search
 from peftlib.report.figures import figure
 from peftlib.report.ledger import SIGNS
-from peftlib.report.tables import Html, Spread, by_label, field, many, table
+from peftlib.report.tables import Html, by_label, many, table
 from peftlib.report.uncertainty import interval
 from peftlib.report.verdicts import Judged
 from peftlib.study import Results
@@ -389,8 +390,8 @@ def cost(records: Results, label: str) -> Html:
                 "method": name,
                 "time": step.get("time", None),
                 "memory": step.get("memory", None),
-                "stored": field(mine, "counts", "stored"),
-                "file, KiB": Spread.of(r["stored_bytes"] / 2**10 for r in mine),
+                "stored": choice.stored(mine) if mine else None,
+                "file, KiB": statistics.fmean(r["stored_bytes"] / 2**10 for r in mine) if mine else None,
             }
         )
     return table(
@@ -400,8 +401,8 @@ def cost(records: Results, label: str) -> Html:
         formats={"time": ".2f", "memory": ".2f", "stored": ",.0f", "file, KiB": ",.0f"},
         missing="not measured",
         note="Time and memory of a training step: full fine-tuning's are 1, measured on a machine that did nothing else, "
-        "see the page on efficiency. Stored: parameters kept for a task, the head apart. The file holds the head, too; a "
-        "method that trains everything stores the whole backbone.",
+        "see the page on efficiency. Stored: parameters kept for a task, the head apart; the file holds the head, too. "
+        "Both are means over the runs. A method that trains everything stores the whole backbone.",
     )
 
 
