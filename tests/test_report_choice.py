@@ -38,6 +38,12 @@ def test_what_lies_within_chance_of_the_best_is_level_with_it():
     assert [point.label for point in choice.level_with_best(there)] == ["LoRA", "BitFit"]
 
 
+def test_home_says_why_it_names_no_method():
+    assert "has not been run" in home.which([]).text
+    assert "fewer than two" in home.which(source(LoRA=0.5)).text
+    assert "commonest label" in home.which(source(LoRA=0.2, BitFit=0.21)).text
+
+
 def test_the_front_is_what_no_other_beats():
     points = choice.points(source(LoRA=0.5, AdaptBertAdapter=0.4, Houlsby=0.6))
     assert [point.label for point in choice.front(points)] == ["Houlsby", "LoRA"]

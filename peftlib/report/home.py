@@ -103,7 +103,12 @@ def which(records: Sequence[dict]) -> Html:
     """The answer to "which method?": a sentence, and every method as a point."""
     there = choice.points(records)
     if len(there) < 2:
-        text = "Which method? Nothing to show yet: the comparison of all methods has not been run under this preset."
+        why = "the comparison of all methods has not been run under this preset"
+        if records:
+            why = "fewer than two methods have run on all tasks of the comparison"
+        if records and not choice.asked(records):
+            why = "with so little data as this preset takes, no method can be told from always giving the commonest label"
+        text = f"Which method? Nothing to show yet: {why}."
         return Html(Markup("<p><em>{}</em></p>").format(text), text)
     said = _answer(there)
     picture = chart(
