@@ -46,9 +46,14 @@ def state_of(folders: Iterable[Path]) -> str:
         for above, inside, files in os.walk(folder):
             inside[:] = sorted(name for name in inside if name != "__pycache__")
             for name in sorted(files):
-                facts = os.stat(os.path.join(above, name))
-                state.update(f"{above}/{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+                state.update(stamp_of(Path(above, name)).encode())
     return state.hexdigest()[:16]
+
+
+def stamp_of(file: Path) -> str:
+    """Changes when a file's content does, unless somebody hides it."""
+    facts = file.stat()
+    return f" {file.resolve()} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def folder() -> Path:

@@ -17,7 +17,7 @@ from peftlib.data.sources import SPLITS, load_split, local_folder
 from peftlib.data.tasks import SUITES, get_task, made_from
 from peftlib.errors import PeftlibError
 from peftlib.expressions import names
-from peftlib.kept import kept
+from peftlib.kept import kept, stamp_of
 from peftlib.names import split_name
 from peftlib.records import Run
 
@@ -166,7 +166,7 @@ def data_digest(task: str, split: str, source: str, limit: int | None) -> str | 
         if source == "local":
             for found in map(get_task, sorted(made_from([task]))):
                 folder = local_folder() / found.suite / (found.folder or found.name)
-                stamp += "".join(map(_stamp, sorted(folder.glob("*.parquet"))))
+                stamp += "".join(map(stamp_of, sorted(folder.glob("*.parquet"))))
         return kept(
             f"{source} {task} {split} {limit}",
             stamp,
@@ -185,7 +185,7 @@ def weight_files_digest(backbone: str) -> str | None:
         return None
     folder = records.root() / "data" / name if name == "t5-embedded" else Path(name)
     try:
-        stamp = "".join(map(_stamp, sorted(folder.glob("*.safetensors*"))))
+        stamp = "".join(map(stamp_of, sorted(folder.glob("*.safetensors*"))))
         return kept(f"weights {folder.resolve()}", stamp, lambda: _digest_of_weights(folder), str) if stamp else None
     except (PeftlibError, OSError):
         return None
@@ -205,7 +205,7 @@ def delta_digest(path: Path) -> str | None:
         return digest.hexdigest()[:16]
 
     try:
-        return kept(f"delta {path.resolve()}", _stamp(path), read, str)
+        return kept(f"delta {path.resolve()}", stamp_of(path), read, str)
     except (OSError, ValueError):
         return None
 
@@ -214,9 +214,3 @@ def _digest_of_weights(folder: Path) -> str:
     from peftlib import checkpoints
 
     return checkpoints.digest_of_files(checkpoints.weight_files(folder))
-
-
-def _stamp(file: Path) -> str:
-    """Changes when a file's content does, unless somebody hides it."""
-    facts = file.stat()
-    return f" {file.resolve()} {facts.st_size} {facts.st_mtime_ns}"

@@ -103,10 +103,11 @@ def which(records: Sequence[dict]) -> Html:
     """The answer to "which method?": a sentence, and every method as a point."""
     there = choice.points(records)
     if len(there) < 2:
-        why = "the comparison of all methods has not been run under this preset"
-        if records:
+        if not records:
+            why = "the comparison of all methods has not been run under this preset"
+        elif choice.asked(records):
             why = "fewer than two methods have run on all tasks of the comparison"
-        if records and not choice.asked(records):
+        else:
             why = "with so little data as this preset takes, no method can be told from always giving the commonest label"
         text = f"Which method? Nothing to show yet: {why}."
         return Html(Markup("<p><em>{}</em></p>").format(text), text)
