@@ -20,7 +20,7 @@ ROWS = 854  # test rows of SST
 
 def sst(test: float, validation=(0.4,), base: float = 0.3, method: str = "LoRA(rank=8)", **changes) -> dict:
     """A record of one task with such a test score and validation scores by epoch."""
-    (record,) = made("methods/compared", keep=lambda run: run.label == "LoRA")
+    (record,) = made("methods/compared", keep=lambda run: run.label == "LoRA" and run.tasks == ("sst",))
     record = copy.deepcopy(record)
     record["run"]["method"] = method
     record["run"]["recipe"]["epochs"] = len(validation)

@@ -16,7 +16,7 @@ from peftlib.packed import unpack
 from peftlib.records import cached_here, path_of, run_of
 from peftlib.report import learned, power, uncertainty
 from peftlib.report.averages import keys, validation_rows
-from peftlib.report.tables import by_label
+from peftlib.report.tables import by_label, of_task
 from peftlib.report.uncertainty import Answers, Number, Seed, exact
 
 AVERAGE = "average"
@@ -158,7 +158,7 @@ def measured(
     for label, records in groups.items():
         row, best, gone = values.setdefault(label, {}), chosen.setdefault(label, {}), lost.setdefault(label, {})
         for task in tasks:
-            there = [r for r in records if task in r["run"]["tasks"]]
+            there = of_task(records, task)
             good = [r for r in there if learned.of(r, task) is None]
             used = good or there
             for key, metric in zip(keys(task), get_task(task).metrics, strict=True):

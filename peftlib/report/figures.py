@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from peftlib import markup
 from peftlib.report import learned, shares, style
-from peftlib.report.tables import TITLES, Html, Spread, by_label, not_run, provenance
+from peftlib.report.tables import TITLES, Html, Spread, by_label, not_run, of_task, provenance
 
 LOST: dict[str, Any] = {
     "marker": "x",
@@ -214,9 +214,10 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float 
 def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Figure | None:
     """A task's validation score over epochs, from the histories of a table's runs: one panel a group of rows, the
     reference in grey in each. Lines are means over seeds, the wider the further down the table; dashed, with crosses and
-    named so, where runs did not learn."""
-    curves = {label: _history(records, task) for label, records in by_label(source).items() if records}
-    lost = {label for label, records in by_label(source).items() if learned.marks(records, task)}
+    named so, where runs did not learn. Runs of other tasks are left out."""
+    rows = {label: found for label, records in by_label(source).items() if (found := of_task(records, task))}
+    curves = {label: _history(records, task) for label, records in rows.items()}
+    lost = {label for label, records in rows.items() if learned.marks(records, task)}
     groups: dict[str, list[str]] = {}
     for label in curves:
         groups.setdefault(label.split("[")[0].strip(), []).append(label)
@@ -228,7 +229,7 @@ def epochs(source: Sequence[dict], task: str, reference: str = "Finetune") -> Fi
     for ax, (name, labels) in zip(axes[0], groups.items(), strict=True):
         for label in own:
             ax.plot(*curves[label], color=style.GREY, marker="*", linestyle=":", label=_legend(label, label in lost))
-        _fan(ax, {label: curves[label] for label in labels}, by_label(source), lost)
+        _fan(ax, {label: curves[label] for label in labels}, rows, lost)
         ax.set(title=style.plain(name), xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8, loc="lower right")

@@ -97,6 +97,11 @@ def by_label(source: Sequence[dict]) -> dict[str, list[dict]]:
     return {label: [r for r in source if r["run"]["label"] == label] for label in dict.fromkeys(labels)}
 
 
+def of_task(records: Iterable[dict], task: str) -> list[dict]:
+    """Those whose run has that task, alone or among others."""
+    return [record for record in records if task in record["run"]["tasks"]]
+
+
 def scores(records: Iterable[dict], name: str | tuple[str, ...], split: str = "validation") -> Spread | None:
     """A score of the best epoch over seeds: a number's, the mean of several, be they of one run or of as many, or
     "average", that over the tasks of runs that name none. None if no record has it."""
@@ -361,9 +366,11 @@ def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: l
 
 def course(source: Sequence[dict], task: str) -> pd.DataFrame:
     """Where a task's validation score peaks: ``method``, ``epochs``, the ``best epoch``, the score ``at best`` and
-    ``at the end``, and the ``training loss at the end``; means over seeds, None where nothing has been run."""
+    ``at the end``, and the ``training loss at the end``; means over seeds, None where nothing has been run. Runs of other
+    tasks are left out."""
     rows = []
-    for label, records in by_label(source).items():
+    for label, found in by_label(source).items():
+        records = of_task(found, task)
         curves = [[entry["validation"][task] for entry in r["history"]] for r in records]
         rows.append(
             {
@@ -379,8 +386,8 @@ def course(source: Sequence[dict], task: str) -> pd.DataFrame:
 
 
 def fell(source: Sequence[dict], task: str) -> dict[str, int | None]:
-    """In how many of ``n`` runs a task's score ended below its peak (``fell``); None for both without runs."""
-    curves = [[entry["validation"][task] for entry in r["history"]] for r in source]
+    """In how many of a task's ``n`` runs its score ended below its peak (``fell``); None for both without runs."""
+    curves = [[entry["validation"][task] for entry in r["history"]] for r in of_task(source, task)]
     return {"fell": sum(c[-1] < max(c) for c in curves), "n": len(curves)} if curves else {"fell": None, "n": None}
 
 
