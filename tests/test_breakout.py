@@ -54,8 +54,9 @@ LOGS = {
 def hostile(payload: str) -> study.Results:
     """Records of an experiment whose every free text is the payload."""
     preset = dataclasses.replace(grids.get_preset("published"), backbone=payload)
-    runs = grids.runs("methods/compared", preset)[:5]
-    wanted = [dataclasses.replace(run, label=f"{payload} {i}") for i, run in enumerate(runs)]
+    runs = grids.runs("methods/compared", preset)
+    rows = list(dict.fromkeys(run.label for run in runs))[:5]
+    wanted = [dataclasses.replace(run, label=f"{payload} {rows.index(run.label)}") for run in runs if run.label in rows]
     made = [
         synthetic(run, 0.5)
         | {"commit": payload, "machine": {"device": payload, "threads": 1}, "versions": {payload: payload}}
