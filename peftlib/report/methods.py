@@ -390,7 +390,7 @@ def cost(records: Results, label: str) -> Html:
                 "method": name,
                 "time": step.get("time", None),
                 "memory": step.get("memory", None),
-                "stored": choice.stored(mine) if mine else None,
+                "stored": choice.numbers(mine, "stored") if mine else None,
                 "file, KiB": statistics.fmean(r["stored_bytes"] / 2**10 for r in mine) if mine else None,
             }
         )
