@@ -72,7 +72,7 @@ def authors(preset: Preset) -> list[Run]:
     ]
 
 
-@experiment("xpeft/figure3", keeps=True)
+@experiment("xpeft/figure3", draws=r"__profile\.(logits|mask)$")
 def figure3(preset: Preset) -> list[Run]:
     """The masks of the authors: of the same runs those over a warm bank."""
     return [run for run in authors(preset) if run.label in (f"x_peft warm ({mask})" for mask in ("hard", "soft"))]
