@@ -49,6 +49,12 @@ def test_authors_are_those_of_the_real_data(monkeypatch):
     assert users.AUTHORS["local"] == tuple(members("news_category", "local"))
 
 
+def test_the_papers_authors_are_those_of_lamp2_in_a_local_folder():
+    runs = grids.runs("xpeft/authors", "paper")
+    assert {run.source for run in runs} == {"local"} and {len(run.tasks) for run in runs} == {173}
+    assert {get_task(task).title for run in runs for task in run.tasks} == {get_task("authors").title}
+
+
 @pytest.mark.parametrize("sizes", [(), (4,), (60, 3), (61, 3)])
 def test_sizes_that_leave_nobody_are_refused(sizes):
     preset = dataclasses.replace(get_preset("quick"), sizes=sizes)
