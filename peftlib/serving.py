@@ -141,7 +141,8 @@ class Profiles:
         self._same("weights of digest", header.weights, model.weights_digest, source)
         self._same("pooling", header.pooling, model.pooling, source)
         self._same("form", header.form, model.form, source)
-        if theirs.method != self.method or self._places(theirs) != self._places(self.leaf):
+        same = theirs == self.leaf or (theirs.method == self.method and self._places(theirs) == self._places(self.leaf))
+        if not same:
             raise DeltaError(
                 f"{source}: a profile of {_text(theirs)}, and these are of {_text(self.leaf)}: serve it beside its like"
             )
