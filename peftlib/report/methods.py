@@ -400,7 +400,7 @@ def cost(records: Results, label: str) -> Html:
         source=shown,
         formats={"time": ".2f", "memory": ".2f", "stored": ",.0f", "file, KiB": ",.0f"},
         missing="not measured",
-        note="Time and memory of a training step: full fine-tuning's are 1, measured on a machine that did nothing else, "
+        note="Time and memory of a training step: full fine-tuning's are 1, measured in turn on one machine, "
         "see the page on efficiency. Stored: parameters kept for a task, the head apart; the file holds the head, too. "
         "Both are means over the runs. A method that trains everything stores the whole backbone.",
     )

@@ -203,6 +203,7 @@ BENCHMARKS = [
     ("step", ("--backbone", "minilm[:0]"), "an unknown shape", ("minilm[:0]", "t5-base")),
     ("kronecker", ("--repeats", "half"), "a number in words", ("--repeats", "'half'")),
     ("xpeft", ("--steps", "0"), "no steps", ("--steps", "0")),
+    ("xpeft_growth", ("--users", "0"), "no user", ("--users", "'0'", "from 1 on")),
     ("kronecker", ("--output", "/dev/null/a.json"), "a file that cannot be written", ("'/dev/null/a.json'", "written")),
     ("machines", ("--name", "a phone"), "a machine that nobody asks about", ("a phone", "one H100")),
     ("machines", ("--name", "one H100"), "the name of another machine", ("'one H100'", "a device with H100")),
