@@ -22,6 +22,7 @@ from peftlib.data.tasks import SUITES, TASKS
 from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
+from peftlib.papers.survey import decided
 from peftlib.papers.survey import taxonomy as survey
 from peftlib.papers.survey.properties import implemented
 from peftlib.report import averages, choice, efficiency, environment, pages
@@ -72,11 +73,12 @@ def made() -> Results:
 def test_taxonomy_finds_the_methods_that_exist_and_names_no_others():
     rows = paper_table("survey", "methods")
     here = {method: name for method in rows["method"] if (name := implemented(method))}
-    assert set(here.values()) <= {*METHODS, "Layers"} and len(here) >= 25, "S4 is an expression"
+    assert set(here.values()) <= {*METHODS, "Layers"}, "S4 is an expression"
+    assert set(here) == set(rows["method"]), "none is missing"
     assert set(rows["ours"]) - {""} <= {*METHODS, "Layers"}
-    assert (survey.NOT_YET in repr(survey.taxonomy())) is (len(here) < len(rows))
+    assert survey.NOT_YET not in repr(survey.taxonomy())
     said = survey.progress()
-    assert f"{len(here)} are here" in said.text
+    assert f"Of the {len(rows)} methods that the survey names, {len(rows)} are here" in said.text
     links = set(re.findall(r'href="([^"]+)"', str(said.content)))
     assert links == {pages.page_of(f"{name}()") for name in here.values() if name in METHODS} - {None}, (
         "each leads to its page, if it has one"
@@ -96,6 +98,51 @@ def test_the_taxonomy_is_drawn_from_the_folders():
 def test_every_method_is_listed_from_its_class():
     shown = repr(survey.ours())
     assert all(cls.title in shown for cls in METHODS.values())
+
+
+def test_methods_without_a_page_are_those_that_the_comparison_lacks(monkeypatch):
+    absent = {METHODS[name].title for name, entry in catalogue.methods().items() if entry.row is None}
+    said = survey.paged().data.replace("\\", "")
+    assert set(said.partition("the others: ")[2].rstrip(".").split("; ")) == absent and "Cross-attention tuning" in absent
+    assert said.startswith(f"{len(METHODS) - len(absent)} of {len(METHODS)} methods")
+    monkeypatch.setattr(survey, "page_of", lambda method: "../methods/any.html")
+    assert survey.paged().data.startswith(f"All {len(METHODS)} methods have a page")
+
+
+# --- what does not depend on records ----------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def suited():
+    return list(decided.suited().values())
+
+
+def test_what_suits_a_wish_is_found_from_the_methods(suited):
+    merge, memory, optimizer, copies, many, small, positions = map(set, suited)
+    every = {one.name for one in decided.candidates()}
+    assert merge == {name for name in every if METHODS[name].mergeable}
+    assert merge >= {"LoRA", "IA3", "DoRA", "KronA", "GLoRA", "QLoRA", "DiffPruning", "FAR", "LTSFT", "DiffFit"}
+    assert "CrossAttentionTuning" in merge and not merge & {"Houlsby", "PrefixTuning", "KronABRes"}
+    assert memory == {"LST", "AttentionFusion"} and optimizer == {"GaLore"}
+    assert copies >= {"Houlsby", "LoRA", "XPEFT"} and not copies & {"BitFit", "FishMask", "Compacter", "HyperFormer"}
+    assert many == {"AdaptBertHypernet", "HyperFormer", "HyperFormerPlusPlus"}
+    assert small >= {"BitFit", "KronA"} and not small & {"LoRA", "Houlsby", "GaLore"}
+    assert positions == {"AdaptivePrefixTuning", "IPT", "PrefixTuning", "PromptTuning", "SPoT", "MAM", "UniPELT"}
+
+
+def test_ends_of_the_scale_and_what_nobody_would_choose_alone_are_no_candidates():
+    every = {one.name for one in decided.candidates()}
+    assert set(METHODS) - every == {"Full", "HeadOnly", "OutputLayer", "PromptAutoencoder"}
+
+
+def test_a_method_that_no_longer_merges_is_listed_no_more(suited, monkeypatch):
+    monkeypatch.setattr(METHODS["KronA"], "mergeable", False)
+    assert {one.name for one in decided.candidates() if decided.merges(one)} == set(suited[0]) - {"KronA"}
+
+
+def test_wishes_lead_to_pages(suited):
+    shown = decided.wishes()
+    links = set(re.findall(r'href="([^"]+)"', str(shown.content)))
+    assert links == {pages.page_of(f"{name}()") for names in suited for name in names} - {None}
+    assert len(shown.text.splitlines()) == len(decided.WISHES) and "Cross-attention tuning" in shown.text
 
 
 def test_advice_comes_from_the_records(made):

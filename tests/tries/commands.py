@@ -55,6 +55,13 @@ REFUSED = [  # arguments, what they are, words of the refusal
     (("estimate", "LoRA()", *ONE, "--device", "gpu"), "a device misspelt", ("'gpu'", "cuda")),
     (("estimate", "LoRA()", *ONE, "--batch", "2", "--budget", "1GB"), "batch and budget", ("--budget", "not allowed")),
     (("estimate", "LoRA()", *ONE, "--budget", "1KB"), "too small a budget", ("1,000 bytes", "too small")),
+    (("count", "survey/table5", "--tasks", "3"), "a table with tasks", ("survey/table5", "leave out --tasks")),
+    (("estimate", "survey/table6"), "a table without memory", ("'survey/table6'", "survey/table5", "LoRA(rank=8)")),
+    (
+        ("estimate", "survey/table5", "--budget", "24GB"),
+        "a table within a budget",
+        ("sizes of their own", "leave out --budget"),
+    ),
     (("run", "adaptbert/tabel3"), "an experiment misspelt", ("'adaptbert/tabel3'", "adaptbert/table3")),
     (("run", "adaptbert/table3", "--preset", "../smoke"), "a preset's path", ("'../smoke'", "smoke, quick")),
     (("status", "--preset", "\udcff"), "bytes that are no text", ("'\\udcff'", "smoke")),

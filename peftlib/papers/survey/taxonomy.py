@@ -133,6 +133,25 @@ def progress() -> Html:
     return Html(shown, "\n".join([said, *lines]))
 
 
+PAGE = ", to which its class leads, with its equation, its code, its counts and a training run."
+
+
+def paged() -> Markdown:
+    """How many methods have a page, and which have none."""
+    absent = [cls.title for name, cls in METHODS.items() if page_of(f"{name}()") is None]
+    if not absent:
+        return say("All {n} methods have a page of their own" + PAGE, n=len(METHODS))
+    return say(
+        "{here} of {n} methods have a page of their own"
+        + PAGE
+        + " A page shows runs of the comparison of all methods, which "
+        "has no row for the others: {absent}.",
+        here=len(METHODS) - len(absent),
+        n=len(METHODS),
+        absent="; ".join(absent),
+    )
+
+
 def ours() -> Html:
     """Every method of this project, from its class: family, paper, hyperparameters, and whether it can be merged."""
     rows = [
