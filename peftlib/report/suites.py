@@ -115,18 +115,30 @@ def numbers(
     left_out: tasks that are in no average, the uninformative ones unless said otherwise. scale: what a full score is.
     """
     columns = [key for task in tasks(source) for key in keys(task)]
+    averaged, groups, out = averaged_keys(source, left_out), by_label(source), {}
+    for label, by_seed in of_seeds(source, split, left_out, scale).items():
+        lost = {task: learned.marks(groups[label], task) for task in tasks(source)}
+        row = {key: Spread.of((found.get(key) for found in by_seed.values()), lost[key.split(".")[0]]) for key in columns}
+        partly = any(lost[key.split(".")[0]] for key in averaged)
+        means = (found.get("average") for found in by_seed.values())
+        out[label] = row | {"average": Spread.of(means, (IN_PART,) if partly else ())}
+    return out
+
+
+def of_seeds(
+    source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None, scale: float = 100
+) -> dict[str, dict[int, dict[str, float]]]:
+    """What the means of `numbers` are of: by row label and seed every number, and the "average" where all that it is over
+    are there."""
     averaged = averaged_keys(source, left_out)
-    out = {}
+    out: dict[str, dict[int, dict[str, float]]] = {}
     for label, records in by_label(source).items():
-        by_seed: dict[int, dict[str, float]] = {}
+        by_seed = out.setdefault(label, {})
         for r in records:
             by_seed.setdefault(r["run"]["seed"], {}).update({key: scale * v for key, v in r[split].items()})
-        lost = {task: learned.marks(records, task) for task in tasks(source)}
-        row = {key: Spread.of((found.get(key) for found in by_seed.values()), lost[key.split(".")[0]]) for key in columns}
-        whole = [found for found in by_seed.values() if averaged and set(averaged) <= set(found)]
-        partly = any(lost[key.split(".")[0]] for key in averaged)
-        means = (statistics.fmean(found[key] for key in averaged) for found in whole)
-        out[label] = row | {"average": Spread.of(means, (IN_PART,) if partly else ())}
+        for found in by_seed.values():
+            if averaged and set(averaged) <= set(found):
+                found["average"] = statistics.fmean(found[key] for key in averaged)
     return out
 
 

@@ -429,6 +429,18 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
     return frame({"method": None, **dict.fromkeys(rates), **row} for row in rows)
 
 
+def at_edges(grid: pd.DataFrame) -> dict[str, str]:
+    """Of a table of `rate_grid`, whose best rate is the ``lowest`` or the ``highest`` that was tried, be it with runs that
+    diverged: methods by name, or "none". Beyond such a rate there may be a better one."""
+    found: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for row in grid.to_dict("records"):
+        tried = [float(rate) for rate in grid.columns.drop(["method", "best", "used"]) if pd.notna(row[rate])]
+        if len(tried) > 1:  # with a single one there was no search
+            for edge, rate in (("lowest", min(tried)), ("highest", max(tried))):
+                found[edge] += [row["method"]] if row["best"] == rate else []
+    return {edge: ", ".join(methods) or "none" for edge, methods in found.items()}
+
+
 def by_rate(records: Sequence[dict]) -> dict[float, float]:
     """A method's mean validation score by learning rate. A rate that lacks a task or a seed of another rate is left
     out: its mean would be over other runs."""

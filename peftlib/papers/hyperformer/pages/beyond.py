@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,8 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from peftlib.accounting.counted import count, shape
+from peftlib.methods import parse
+from peftlib.methods.multitask.hypernet import Writes
 from peftlib.papers import paper_table
 from peftlib.papers.hyperformer import counts
 from peftlib.papers.hyperformer.rows import METHODS, REDUCTION
@@ -73,6 +76,23 @@ def sizes(backbone: str, tasks: int) -> Html:
         caption=f"Parameters trained on {backbone} for {tasks} tasks together",
         formats={f"over {BUDGET}": ".3f"},
     )
+
+
+def uncut(backbone: str, tasks: int) -> dict[str, float]:
+    """For a sentence on the two hypernetworks that write from less than in their papers: from how many numbers
+    (``adaptbert_cut``) in place of how many (``adaptbert_own``), and what they would train with these and a bottleneck of
+    1, over HyperFormer++ (``adaptbert``); the same of ``hyperformer``."""
+    rows = schemes(backbone, tasks)
+    found: dict[str, float] = {}
+    wanted = count(rows[BUDGET], backbone, tasks).trainable
+    for key, name in (("adaptbert", "AdaptBert's hypernetwork"), ("hyperformer", "HyperFormer")):
+        methods = [leaf.method for leaf in parse(rows[name]).leaves(("task",))]
+        cut = next(method for method in methods if isinstance(method, Writes))
+        own = dataclasses.replace(cut, bottleneck=1, task_dim=type(cut).task_dim)  # type: ignore[attr-defined, call-arg]  # of one that writes
+        whole = " + ".join(str(own if method is cut else method) for method in methods)
+        found |= {f"{key}_cut": cut.task_dim, f"{key}_own": own.task_dim}  # type: ignore[attr-defined]  # as above
+        found[key] = count(whole, backbone, tasks).trainable / wanted
+    return found
 
 
 def sharing(source: Results) -> pd.DataFrame:
