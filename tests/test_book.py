@@ -34,6 +34,9 @@ NO_PAGE = {  # what tables have in the place of a method
     *("S4-model", "Cross-Attn tuning", "Cross-attention tuning", "CrossAttentionTuning()"),  # no page of its own
     *("Output layer", "Intrinsic prompt tuning, the autoencoder", "PromptAutoencoder()"),
     *("T5-Large", "T5-3B", "T5-11B", "minilm", "bert-base-uncased"),  # models
+    *("ours, fp32", "ours, bf16", "Trainer, usual script"),  # ways to train one method
+    *("Trainer, grouped, fp32", "Trainer, grouped, bf16"),
+    *("Trainer, grouped, fp32, no attention dropout", "Trainer, grouped, bf16, no attention dropout"),
 }
 
 

@@ -55,6 +55,8 @@ def test_a_label_means_the_same_methods_in_every_experiment():
         ("LoRA + Houlsby", None),
         ("LoRA(rank=4) + LoRA(rank=2)", "lora"),
         ("HeadOnly(shared=True) + PfeifferFFN", "pfeiffer_ffn"),
+        ("LoRA(rank=4) + LayerNormTuning()", "lora"),
+        ("LayerNormTuning()", "layernorm"),
         ("Prompt Tuning", "prompt"),
         ("(IA)3", "ia3"),
         ("full fine-tuning", "full"),

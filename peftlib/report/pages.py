@@ -18,7 +18,7 @@ from peftlib.papers import about
 from peftlib.records import cached_here, root
 
 BESIDE = {"OutputLayer"}  # trained beside a method, not one that a page is about
-HEADS = {"HeadOnly"}  # every method trains a head: beside one, the heads are not what a page is about
+WITH = {"HeadOnly", "LayerNormTuning"}  # methods of their own, but beside another one not what is looked for
 COLUMNS = (  # what may name a method
     *("method", "methods", "row", "class", "configuration", "expression", "here", "model", "scheme", "variant"),
     *("furthest off", "served as"),
@@ -45,7 +45,7 @@ def page_of(method: str) -> str | None:
     method: an expression; its hyperparameters do not matter.
     """
     named = [name for name in dict.fromkeys(expressions.names(method)) if name not in BESIDE]
-    found = pages().get(" + ".join(named)) or pages().get(" + ".join(name for name in named if name not in HEADS))
+    found = pages().get(" + ".join(named)) or pages().get(" + ".join(name for name in named if name not in WITH))
     return f"../methods/{found}.html" if found else None
 
 
