@@ -15,7 +15,7 @@ from peftlib.methods import parse
 from peftlib.methods.multitask.hypernet import Writes
 from peftlib.papers import paper_table
 from peftlib.papers.hyperformer import counts
-from peftlib.papers.hyperformer.rows import METHODS, REDUCTION
+from peftlib.papers.hyperformer.rows import METHODS, REDUCTION, called
 from peftlib.papers.hyperformer.sharing import BUDGET, ENDS, schemes
 from peftlib.report import style, suites
 from peftlib.report.averages import by_task
@@ -250,11 +250,19 @@ def needed(name: str, tasks: int, backbone: str) -> int:
     return tasks * sizes.total if name == "T5" else counts.formula(SINGLE[name], sizes, tasks)
 
 
+ALONE = "full fine-tuning, a model a task"
+
+
+def rows_grown() -> dict[str, str]:
+    """The rows of `growth`, with an expression."""
+    return {ALONE if name == "T5" else name: method for name, method in called().items()}
+
+
 def growth(backbone: str) -> pd.DataFrame:
     """One line a method: numbers trained and stored for so many tasks, what one more adds, and GiB for the most."""
     return frame(
         {
-            "method": "full fine-tuning, a model a task" if name == "T5" else name,
+            "method": ALONE if name == "T5" else name,
             **{f"{n:,}": needed(name, n, backbone) for n in TASKS},
             "one more": needed(name, 2, backbone) - needed(name, 1, backbone),
             f"GiB for {TASKS[-1]:,}": 4 * needed(name, TASKS[-1], backbone) / 2**30,
@@ -304,4 +312,6 @@ def added() -> Html | Markdown:
         f"{result['batch']} sequences of {result['length']} tokens, {result['precision']}. {where(result)}"
     )
     formats = {"add one, s": ".2f", "a step / with the fewest": ".2f"}
-    return table(pd.DataFrame(rows), caption="One task more, the others left as they are", formats=formats, note=about)
+    return table(
+        pd.DataFrame(rows), caption="One task more, the others left as they are", formats=formats, rows=called(), note=about
+    )

@@ -8,6 +8,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from peftlib.papers import paper_table
+from peftlib.papers.hyperformer.rows import called
 from peftlib.report import style
 from peftlib.report.efficiency import benchmark, not_measured, where
 from peftlib.report.tables import Html, Spread, frame, table
@@ -76,6 +77,7 @@ def time_beside() -> Html | Markdown:
         caption="Time of a training step on eight tasks, over that of full fine-tuning",
         formats=dict.fromkeys(shown.columns[1:], ".2f"),
         missing="–",
+        rows=called(),
         note=estimated + _measured_on(result),
     )
 
@@ -161,6 +163,7 @@ def memory_beside() -> Html | Markdown:
         caption="Memory of training on eight tasks, and over that of full fine-tuning",
         formats=dict.fromkeys(shown.columns[1:], ".2f"),
         missing="–",
+        rows=called(),
         note=note,
     )
 
@@ -179,6 +182,7 @@ def memory_parts() -> Html | Markdown:
         pd.DataFrame(rows),
         caption="GiB of a training step, estimated, by what holds them",
         formats=dict.fromkeys(PARTS, ".2f"),
+        rows=called(),
         note=f"{_batches(kept)}; optimizer: AdamW's two moments. The peak is less than the sum where one is freed before "
         "the other is there.",
     )
@@ -214,6 +218,18 @@ def memory_order() -> dict[str, object]:
 
 
 # --- served -----------------------------------------------------------------------------------------------------------
+def rows_served() -> dict[str, str]:
+    """The method of each way to serve a task, by its words; the backbone alone is none."""
+    ours = called()
+    ways = {
+        "Houlsby": "Houlsby()",
+        "Adapters": ours["Adapters"],
+        "baked": ours["HyperFormer++"],
+        "written": ours["HyperFormer++"],
+    }
+    return {SERVED[way]: method for way, method in ways.items()}
+
+
 def served() -> Html | Markdown:
     """A batch of one task through each way to serve it, over the time with an adapter of Houlsby et al."""
     result = benchmark(MEASURED)
@@ -233,6 +249,7 @@ def served() -> Html | Markdown:
         shown,
         caption="Time of a batch of one task, over that with an adapter of Houlsby et al.",
         formats=dict.fromkeys(shown.columns[1:], ".3f"),
+        rows=rows_served(),
         note=f"All bottlenecks are the same. {_measured_on(result)}",
     )
 
