@@ -233,7 +233,9 @@ def carried(method: str, tasks: tuple[str, ...]) -> Run:
 
 
 @pytest.mark.parametrize(
-    "wanted", [run("LTSFT(fraction=0.01)"), carried("HyperFormerPlusPlus(bottleneck=2)", ("quora", "cfimdb"))], ids=str
+    "wanted",
+    [run("LTSFT(fraction=0.01)"), carried("HyperFormerPlusPlus(bottleneck=2)", ("quora", "cfimdb"))],
+    ids=lambda run: run.method,
 )
 def test_taken_up_again_it_gives_the_same_bits(wanted, tmp_path, monkeypatch):
     recipe = Recipe(1e-3, 2, 8, precision="fp32", max_length=32)

@@ -145,13 +145,12 @@ def test_caveats_say_by_what_temperature_tasks_were_drawn():
     source = made("adaptbert/table2")
     together = [record for record in source if len(record["run"]["tasks"]) > 1]
 
-    def said(*temperatures, paper="adaptbert"):
+    def said(*temperatures, sampling="temperature"):
         for i, record in enumerate(together):
-            drawn = {"sampling": "temperature", "temperature": temperatures[i % len(temperatures)]}
-            record["run"]["recipe"] |= drawn if temperatures else {"sampling": "proportional"}
-        return report.caveats(source, paper).data
+            record["run"]["recipe"] |= {"sampling": sampling, "temperature": temperatures[i % len(temperatures)]}
+        return report.caveats(source, "adaptbert").data
 
-    assert len(together) > 1 and "drawn with replacement" not in report.caveats(source, "adaptbert").data
+    assert len(together) > 1 and "drawn with replacement" not in said(10.0, sampling="proportional")
     once = said(1.0)
     assert "in proportion to the tasks' sizes, so that" in once and "Presets whose sampling" in once and "power" not in once
     ten = said(10.0)

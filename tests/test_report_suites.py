@@ -354,7 +354,8 @@ def test_best_rates_at_an_edge_of_what_was_tried_are_named():
     grid = report.rate_grid(source, lambda method: 0.0)
     assert report.at_edges(grid) == {"lowest": "Adapter", "highest": "BitFit"}
     high = [r for r in searched({}) if r["run"]["label"] == "BitFit" and r["run"]["recipe"]["lr"] == 0.3]
-    source = searched({"BitFit": 0.1}, lambda run: run.label == "BitFit" and run.recipe.lr < 0.3)
+    below = max(rate for rate in map(float, grid.columns.drop(["method", "best", "used"])) if rate < 0.3)
+    source = searched({"BitFit": below}, lambda run: run.label == "BitFit" and run.recipe.lr < 0.3)
     assert report.at_edges(report.rate_grid(source, lambda method: 0.0))["highest"] == "BitFit"
     source.diverged = [r | {"diverged": "the loss is nan"} for r in high]
     assert report.at_edges(report.rate_grid(source, lambda method: 0.0))["highest"] == "none", "a higher one was tried"

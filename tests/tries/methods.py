@@ -217,7 +217,7 @@ ADDED: list[tuple[str, str, Callable, tuple[str, ...]]] = [
         "a model that is merged",
         "LoRA(rank=2)",
         lambda m: add_task(m.merge(), get_task("sts"), backbone("bert")),
-        ("LoRA(rank=2) is merged into its backbone", "before merge()"),
+        ("is merged into its backbone", "before merge()"),
     ),
 ]
 
