@@ -228,6 +228,21 @@ def _together(point: choice.Point) -> tuple[str, ...]:
     return words[:1] if len(point.lost) == len(point.tasks) else (IN_PART,) * bool(words)
 
 
+def rates_said(tried: Results, used: Callable[[str], float]) -> Markdown:
+    """Which rows run at another learning rate than the search's best, and which the search cannot judge yet. used: a
+    method's expression -> its rate."""
+    grid = rate_grid(tried, used)
+    others = grid[grid["best"] != grid["used"]] if len(grid) else grid
+    listed = "; ".join(f"{row['method']} (best {row['best']:g}, used {row['used']:g})" for _, row in others.iterrows())
+    open_ = len({run.label for run in tried.wanted}) - len(grid)
+    return say(
+        "Each method has the rate with the best validation score, a mean over the tasks, in a search that is shorter than the "
+        "runs above. {others} {open_}",
+        others=f"Other rates are used for: {listed}." if listed else "None has another.",
+        open_=f"The search of {open_} more is not complete: their rates are guesses." if open_ else "",
+    )
+
+
 # Backbones of two families, whose shapes decide what a method stores there and whether it has a place at all.
 FAMILIES = {"bert-base-uncased": "an encoder: BERT-base", "t5-base": "an encoder-decoder: T5-Base"}
 TASKS = (1, 3, 10, 100)
