@@ -240,7 +240,8 @@ def test_a_gap_is_that_of_the_averages_with_its_interval():
 )
 def test_what_is_said_of_few_examples_is_right_for_any_sign(monkeypatch, ends, said):
     gaps = [
-        Spread(0.0 if one is None else sum(one) / 2, None, 1, () if one else ("in part",), one or (-1, 1)) for one in ends
+        Spread(0.0 if one is None else sum(one) / 2, None, 1, () if one else ("did not learn",), one or (-1, 1))
+        for one in ends
     ]
     rows = pd.DataFrame([{"examples": 100 * i, "gap": gap} for i, gap in enumerate(gaps, 1)], dtype=object)
     monkeypatch.setattr(lowdata, "by_size", lambda source: rows)

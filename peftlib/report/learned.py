@@ -213,14 +213,15 @@ def by_method(source: Sequence[Mapping]) -> list[dict]:
 
 
 def counted(source: Iterable[Mapping]) -> dict[str, int]:
-    """How many of these runs did not learn one of their tasks or more, and how many collapsed, by word; those of a search
-    for learning rates are judged on validation."""
+    """How many of these runs did not learn one of their tasks or more, and how many collapsed, by word. Those of a search
+    for learning rates are judged on validation, by whose mean over tasks it chooses: one task that was learned suffices."""
     source = list(source)
     found, several = dict.fromkeys(WORDS, 0), _rates_tried(source)
     for record in source:
         split = "validation" if len(several[_but_for_rate(record)]) > 1 else "test"
-        words = {mark.word for task in record["run"].get("tasks", ()) if (mark := of(record, task, split))}
-        if words:
+        tasks = record["run"].get("tasks", ())
+        words = {mark.word for task in tasks if (mark := of(record, task, split))}
+        if words and (split == "test" or all(of(record, task, split) for task in tasks)):
             found[next(word for word in WORDS if word in words)] += 1
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -10,12 +11,14 @@ from IPython.display import Markdown
 from peftlib.papers.compacter.experiments import FULL
 from peftlib.report import suites
 from peftlib.report.evidence import AVERAGE, Rows, measured
+from peftlib.report.learned import WORDS
 from peftlib.report.sentences import say
-from peftlib.report.tables import Spread, by_label, frame, many
+from peftlib.report.tables import IN_PART, Spread, by_label, frame, many
 from peftlib.report.uncertainty import interval
 from peftlib.study import Results
 
 NAME = "compacter/figure4"
+LOST = WORDS[0]
 SMALL = "Compacter++ (n=4)"
 
 
@@ -28,11 +31,12 @@ def by_size(source: Results) -> pd.DataFrame:
     for size in sizes(groups):
         labels = {name: f"{name}, {size}" for name in (FULL, SMALL)}
         own = {name: found.get(label, {}).get("average") for name, label in labels.items()}
-        marks = tuple(mark for score in own.values() if score for mark in score.marks)[:1]
         gap = None
         if all(own.values()):
             number = measures.whatever(labels[SMALL], AVERAGE) - measures.whatever(labels[FULL], AVERAGE)
-            gap = Spread(float(number[0]), None, 1, marks, interval(number))
+            gone = any(measures.gone(label, AVERAGE) for label in labels.values())
+            partly = any(score.marks for score in own.values())
+            gap = Spread(float(number[0]), None, 1, (LOST,) if gone else (IN_PART,) if partly else (), interval(number))
         rows.append(
             {"examples": size, **own, "gap": gap, "n": _seeds(groups[label] for label in labels.values()) if gap else 0}
         )
@@ -80,7 +84,7 @@ def gaps(source: Results) -> dict[str, int]:
     """Of the ``sizes`` that have both methods: in how many the interval of the gap lies ``above`` zero, ``below`` it, or
     has it ``inside``; and how many are ``lost``, as runs of one method did not learn."""
     there = [row["gap"] for row in by_size(source).to_dict("records") if row["gap"] is not None]
-    ends = [gap.ends for gap in there if not gap.marks]
+    ends = [gap.ends for gap in there if LOST not in gap.marks]
     above, below = sum(low > 0 for low, _ in ends), sum(high < 0 for _, high in ends)
     return {
         "sizes": len(there),
@@ -91,13 +95,17 @@ def gaps(source: Results) -> dict[str, int]:
     }
 
 
+def _bare(score: Spread) -> Spread:
+    return dataclasses.replace(score, marks=())
+
+
 def sentence(source: Results) -> Markdown:
     """The gap at the smallest and the largest size, and what the intervals of all say."""
     rows = [row for row in by_size(source).to_dict("records") if row["gap"] is not None]
     if not rows:
         return say("{gap}", gap=None)
     shown = rows if len(rows) < 2 else [rows[0], rows[-1]]
-    told = ", ".join(f"{row['gap']:+.2f} points with {row['examples']:,} examples" for row in shown)
+    told = ", ".join(f"{_bare(row['gap']):+.2f} points with {row['examples']:,} examples" for row in shown)
     counted = gaps(source)
     words = {
         "above": "Compacter++ is ahead at {}",
