@@ -3,11 +3,14 @@
     python benchmarks/step.py                                            # MiniLM, 32 sequences of 32 tokens, both cores
     python benchmarks/step.py --only LST LoRA QLoRA --backbone t5-base --batch 64 --length 128 \\
         --output benchmarks/results/step_t5.json                         # few methods where activations fill the memory
+    python benchmarks/step.py --peers --output benchmarks/results/step_peft.json   # what Hugging Face peft has, too
 
 Backbones other than MiniLM have random weights.
 
-The methods of Compacter's Table 3 stand beside its ratios, and those that Hugging Face `peft` has too beside `peft`'s: the
-same adapter, handed over in `peft`'s format but for soft prompts. Then all other rows of the comparison. Each variant runs
+The methods of Compacter's Table 3 stand beside its ratios. Then all other rows of the comparison. Those that Hugging Face
+`peft` has too beside `peft`'s, the same adapter, handed over in `peft`'s format but for soft prompts: as it comes, with
+frozen weights in fp32 under autocast and torch's kernels, and treated as our training loop treats ours, with frozen weights
+in bf16 and our attention and dropout. Each variant runs
 in a process of its own, all in turn, and the round is repeated: what else the machine does falls on each alike. Time is the
 median over steps and rounds, peak memory the process's highest use above that before the model was loaded. Training steps
 only: forward, backward, optimizer; a fixed random batch. What a method would look for in data is anywhere.
@@ -64,6 +67,7 @@ METHODS = {
     "CompacterPlusPlus(n=4, bottleneck=24)": "Compacter++",
     **dict.fromkeys(PEERS, ""),
 }
+SIDES = ("ours", "peft", "peft treated as ours")
 _THERE = set(map(canonical, METHODS))
 METHODS |= {method: "" for method in METHOD_RUNS.values() if canonical(method) not in _THERE}
 FIRST, TOTAL = 110, 1000  # steps of the run that the measured ones belong to: where AdaLoRA's budget falls, on both sides
@@ -107,15 +111,15 @@ def plain(name: str) -> nn.Module:
     return backbones.load(name).model if name == "minilm" else backbones.from_config(backbones.SHAPES[name]())
 
 
-def child(method: str, peer: Path | None, args: argparse.Namespace) -> dict:
-    """Seconds of every step, and peak memory, of one variant. peer: the folder that `peft` reads it from."""
+def child(method: str, side: str, peer: Path | None, args: argparse.Namespace) -> dict:
+    """Seconds of every step, and peak memory, of one variant. side: of `SIDES`. peer: the folder that `peft` reads from."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ids, labels = torch.randint(1000, 20_000, (args.batch, args.length)), torch.arange(args.batch, device=device) % 5
     inputs = {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
     with PeakMemory() as peak:
-        made = theirs(method, peer, args, inputs) if peer else ours(method, args, inputs, labels)
+        made = theirs(method, side, peer, args, inputs) if peer else ours(method, args, inputs, labels)
         model, optimizer, forward = made
         seconds = [one_step(forward, model, optimizer, labels, args.precision, i) for i in range(args.steps + 2)][2:]
     return {"seconds": seconds, "peak_bytes": peak.bytes}
@@ -138,13 +142,18 @@ def ours(method: str, args: argparse.Namespace, inputs: dict, labels: Tensor) ->
     return model, model.optimizer(1e-4, 0.01), forward
 
 
-def theirs(method: str, peer: Path, args: argparse.Namespace, inputs: dict) -> tuple:
-    """The same with Hugging Face `peft`."""
+def theirs(method: str, side: str, peer: Path, args: argparse.Namespace, inputs: dict) -> tuple:
+    """The same with Hugging Face `peft`, as it comes or treated as ours."""
     base = plain(args.backbone)
     width = Anatomy(base).shape.width
     Anatomy(base).set_attention_dropout(0.0)
     model = Headed(taken(method, base, str(peer)), width, 5).to(inputs["input_ids"].device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
+    if side == SIDES[2]:
+        speed_up(model)
+        for parameter in model.parameters():
+            if args.precision == "bf16" and not parameter.requires_grad:
+                parameter.data = parameter.data.bfloat16()
     return model, torch.optim.AdamW(trained, lr=1e-4, fused=True), lambda: (model(inputs), None)
 
 
@@ -221,32 +230,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=grids.native_precision())
     parser.add_argument("--output", type=writable, default=RESULT)
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="the rows of these methods, and full fine-tuning")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--only", nargs="+", metavar="METHOD", help="the rows of these methods, and full fine-tuning")
+    which.add_argument("--peers", action="store_true", help="what Hugging Face peft has too, beside its own")
     args = parser.parse_args(argv)
     return run(parser.prog, lambda: compare(args))
 
 
 def compare(args: argparse.Namespace) -> str:
     """All variants in turn, round by round; a method and its peer one after the other."""
-    load, methods = os.getloadavg()[0], chosen(args.only)
-    variants = [(m, peer) for m in methods for peer in (False, True)[: 1 + (m in PEERS)]]
-    rounds: dict[tuple[str, bool], list[dict]] = {variant: [] for variant in variants}
+    load, methods = os.getloadavg()[0], dict.fromkeys(PEERS, "") if args.peers else chosen(args.only)
+    sides = SIDES if args.peers else SIDES[:1]
+    rounds: dict[tuple[str, str], list[dict]] = {(method, side): [] for method in methods for side in sides}
     with tempfile.TemporaryDirectory() as handed:
-        folders = {method: Path(handed, str(i)) for i, method in enumerate(PEERS) if method in methods}
+        folders = {method: Path(handed, str(i)) for i, method in enumerate(methods) if args.peers}
         for method, folder in folders.items():
             hand_over(method, args.backbone, folder)
         for number in range(args.rounds):
-            for method, peer in variants:
-                rounds[method, peer].append(apart(args.threads, child, method, folders[method] if peer else None, args))
-                last = summary(rounds[method, peer][-1:])
-                print(f"round {number + 1}: {'peft, ' if peer else ''}{method}: {last['milliseconds']:.0f} ms", flush=True)
+            for method, side in rounds:
+                peer = None if side == SIDES[0] else folders[method]
+                rounds[method, side].append(apart(args.threads, child, method, side, peer, args))
+                last = summary(rounds[method, side][-1:])
+                print(f"round {number + 1}: {side}, {method}: {last['milliseconds']:.0f} ms", flush=True)
     rows = {
-        method: {
-            "row": row,
-            "ours": summary(rounds[method, False]),
-            "peft": summary(rounds[method, True]) if method in PEERS else None,
-        }
-        for method, row in methods.items()
+        method: {"row": row} | {side: summary(rounds[method, side]) for side in sides} for method, row in methods.items()
     }
     options = {name: getattr(args, name) for name in ("backbone", "batch", "length", "steps", "rounds", "precision")}
     result = {**options, "methods": rows, "machine": provenance.surroundings(args.threads, load), **provenance.made()}

@@ -26,7 +26,7 @@ from peftlib import backbones, deltas, provenance
 from peftlib.commandline import Parser, at_least, run, writable
 from peftlib.data.tasks import get_task
 from peftlib.model import Tuned
-from peftlib.papers.xpeft.users import masked
+from peftlib.papers.xpeft.rows import masks
 from peftlib.serving import Profiles
 from peftlib.tensorfiles import read_tensors, write_tensors
 
@@ -45,7 +45,7 @@ def measure(args: argparse.Namespace) -> str:
     torch.manual_seed(0)
     random.seed(0)
     load, process = os.getloadavg()[0], psutil.Process()
-    expression = masked(ADAPTERS, "hard", K)
+    expression = masks(ADAPTERS, "hard", K)
     ids = torch.randint(1000, 20_000, (args.batch, args.length))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with TemporaryDirectory() as place:

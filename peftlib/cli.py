@@ -52,7 +52,7 @@ def _parser() -> Parser:
     def add(name: str, command: Callable, about: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about)
         sub.add_argument("--json", action="store_true", help="print JSON")
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, parser=sub)
         return sub
 
     sub = add("methods", methods, "All methods, or one with its hyperparameters.")
@@ -67,7 +67,7 @@ def _parser() -> Parser:
     sub.add_argument("--tasks", type=int, default=1, metavar="N")
     sub.add_argument("--form", default="heads", metavar="heads|text", help="text: with T5's language-model head")
     sub = add("estimate", estimates, "Memory and compute of a training step, without weights or a GPU.")
-    sub.add_argument("method", metavar="METHOD")
+    sub.add_argument("method", metavar="METHOD", help="an expression, or a paper's table of memory: survey/table5")
     sub.add_argument("--backbone", default="bert-base-uncased", metavar="NAME")
     size = sub.add_mutually_exclusive_group()
     size.add_argument("--batch", type=int, default=32, metavar="SEQUENCES")
@@ -164,20 +164,10 @@ def describe(cls: type[Method]) -> dict:
 
 
 def counts(a: argparse.Namespace) -> tuple[object, str]:
-    from peftlib import papers
     from peftlib.accounting import counting
 
     if "/" in a.method:
-        tables = {
-            f"{paper}/{name}": counted
-            for paper in papers.papers()
-            for name, counted in getattr(papers.part(paper, "counts"), "COUNTED", {}).items()
-        }
-        if a.method not in tables:
-            raise UsageError(
-                f"no table {short(a.method)} to count: expected one of {', '.join(tables)}, or a method like 'LoRA(rank=8)'"
-            )
-        rows = tables[a.method]().to_dict("records")
+        rows = _of_table(a, "count", "counts", "COUNTED")().to_dict("records")
         return rows, columns(rows, [n for n in rows[0] if n != "expression"])
     row = counting.count(a.method, a.backbone, a.tasks, a.form).as_dict()
     kinds = [{"parameters": n, "count": row[n], "percent": row[f"{n}_percent"]} for n in ("trainable", "stored", "changed")]
@@ -185,10 +175,38 @@ def counts(a: argparse.Namespace) -> tuple[object, str]:
     return row, f"{title}\n{columns(kinds)}\nheads beside them: {row['heads']:,}"
 
 
+def _of_table(a: argparse.Namespace, verb: str, part: str, name: str):
+    """What a paper's module says of the table that was named, in its dictionary of that name.
+
+    Raises:
+        UsageError: no such table; an option, for a table's rows have backbones and sizes of their own.
+    """
+    from peftlib import papers
+
+    tables = {
+        f"{paper}/{table}": found
+        for paper in papers.papers()
+        for table, found in getattr(papers.part(paper, part), name, {}).items()
+    }
+    if a.method not in tables:
+        raise UsageError(
+            f"no table {short(a.method)} to {verb}: expected one of {', '.join(tables)}, or a method like 'LoRA(rank=8)'"
+        )
+    given = [f"--{key}" for key, value in vars(a).items() if value != a.parser.get_default(key)]
+    given = [option for option in given if option not in ("--json", "--method")]
+    if given:
+        raise UsageError(f"the rows of {a.method} have backbones and sizes of their own: leave out {', '.join(given)}")
+    return tables[a.method]
+
+
 def estimates(a: argparse.Namespace) -> tuple[object, str]:
     from peftlib.accounting.budget import largest_batch, parse_bytes
     from peftlib.accounting.estimate import estimate
 
+    if "/" in a.method:
+        make, said = _of_table(a, "estimate", "memory", "ESTIMATED")
+        rows = make().to_dict("records")
+        return rows, f"{columns(rows, digits=1)}\n{said}"
     options = {"precision": a.precision, "tasks": a.tasks, "device": a.device, "answer": a.answer}
     if a.budget is None:
         row, within = estimate(a.method, a.backbone, a.batch, a.length, **options).as_dict(), ""

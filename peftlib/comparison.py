@@ -1,13 +1,14 @@
-"""Every method on the same tasks: what its own page trains, and what choosing one rests on."""
+"""Every method on the same tasks: what its own page trains, and what choosing one rests on; and the head alone on all."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from peftlib import catalogue
 from peftlib.catalogue import About
 from peftlib.expressions import names
-from peftlib.grids import Preset, each_on_each, experiment
+from peftlib.grids import Preset, each_on_each, experiment, experiments, searches_rates, trained_runs
 from peftlib.records import Run
 
 # Expressions of several methods that have a page of their own, by the label of their row; and what no method says of them.
@@ -23,6 +24,7 @@ METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.meth
     label: expression for label, (expression, _) in COMPOSITIONS.items()
 }
 SUITE = "cs224n"  # of whose tasks a preset takes some
+HEADS = "methods/heads"
 
 
 @experiment("methods/compared")
@@ -51,3 +53,51 @@ def searched(preset: Preset, method: str) -> list[float]:
     known = catalogue.methods()
     moved = min(known[name].about.rates for name in names(method))
     return [float(f"{rate * moved:.3g}") for rate in preset.search_lr]
+
+
+@experiment(HEADS)
+def heads(preset: Preset) -> list[Run]:
+    """A head alone at each budget of all other experiments but searches: whoever ends below it did not learn. Of several
+    seeds, the first run of a budget decides what else the head's recipe says."""
+    found: dict[tuple, Run] = {}
+    for name in experiments():
+        wanted = [] if name == HEADS else trained_runs(name, preset)
+        for run in [] if searches_rates(wanted) else wanted:
+            if run.recipe.form == "heads":  # what answers in words has none
+                found.setdefault(budget(run), run)
+    lr = preset.learning_rate("HeadOnly()")
+    return [
+        dataclasses.replace(
+            run,
+            method="HeadOnly()",
+            recipe=dataclasses.replace(run.recipe, lr=lr),
+            seed=0,
+            label=_said(run),
+            start=(),
+            start_task="",
+        )
+        for run in found.values()
+    ]
+
+
+def _said(run: Run) -> str:
+    """The budget of a run but for its tasks."""
+    recipe = run.recipe
+    rows = "/".join("all" if limit is None else str(limit) for limit in run.limits)
+    steps = f" of {recipe.epoch_steps} steps" if recipe.epoch_steps else ""
+    return f"head alone, {run.backbone}, {rows} rows, {recipe.epochs} epochs{steps}, {recipe.max_length} tokens"
+
+
+def budget(run: Run) -> tuple:
+    """What two runs share whose scores tell which of them learned more from the same."""
+    recipe = run.recipe
+    return (
+        run.tasks,
+        run.backbone,
+        run.source,
+        run.limits,
+        recipe.epochs,
+        recipe.epoch_steps,
+        recipe.max_length,
+        recipe.form,
+    )

@@ -32,16 +32,17 @@ DEFAULT_TASKS = ("sst", "quora", "sts")  # of a run that names none
 # --- experiments ------------------------------------------------------------------------------------------------------
 Build = Callable[[Preset], list[Run]]
 EXPERIMENTS: dict[str, Build] = {}
-KEEPING: set[str] = set()  # experiments whose pages look into what their runs have learnt
+DRAWN: dict[str, str] = {}  # of experiments whose pages draw what their runs have learnt: a pattern of tensors' names
 
 
-def experiment(name: str, keeps: bool = False) -> Callable[[Build], Build]:
-    """Register a function that gives the runs of an experiment under a preset. name: paper/experiment. keeps: the runs'
-    deltas, beside their records."""
+def experiment(name: str, draws: str = "") -> Callable[[Build], Build]:
+    """Register a function that gives the runs of an experiment under a preset. name: paper/experiment. draws: a pattern of
+    names; such tensors of the runs' deltas are kept beside their records, for pages that draw them."""
 
     def register(build: Build) -> Build:
         EXPERIMENTS[name] = build
-        KEEPING.update([name] * keeps)
+        if draws:
+            DRAWN[name] = draws
         return build
 
     return register
@@ -278,11 +279,15 @@ def trained_runs(name: str, preset: Preset) -> list[Run]:
 
 
 def kept(preset: Preset) -> set[str]:
-    """Digests of the runs whose deltas are kept: those that runs of any experiment which is trained begin from, and those
-    of experiments that keep them."""
-    trained = {name: trained_runs(name, preset) for name in experiments()}
-    own = {run.digest for name in KEEPING & trained.keys() for run in trained[name]}
-    return own | {p.digest for found in trained.values() for run in records.with_parents(found) for p in run.start}
+    """Digests of the runs whose deltas are kept: those that runs of any experiment which is trained begin from."""
+    trained = (trained_runs(name, preset) for name in experiments())
+    return {parent.digest for found in trained for run in records.with_parents(found) for parent in run.start}
+
+
+def drawn(preset: Preset) -> dict[str, str]:
+    """Of the runs whose tensors are kept for pages to draw: by digest, the pattern of the tensors' names."""
+    there = {name: pattern for name, pattern in DRAWN.items() if name in experiments()}
+    return {run.digest: pattern for name, pattern in there.items() for run in trained_runs(name, preset)}
 
 
 def searches_rates(wanted: Iterable[Run]) -> bool:

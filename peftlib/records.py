@@ -237,6 +237,11 @@ def delta_path(preset: str, run: Run) -> Path:
     return root() / "data" / "runs" / preset / "deltas" / f"{run.digest}.safetensors"
 
 
+def drawn_path(preset: str, run: Run) -> Path:
+    """Where those tensors of a run's delta lie that a page draws (`peftlib.grids.experiment`); of other runs none do."""
+    return root() / "data" / "runs" / preset / "drawn" / f"{run.digest}.safetensors"
+
+
 def find(preset: str, run: Run) -> Path:
     """Where the record of a run lies, under whichever of its digests; where it is to lie if there is none."""
     places = [path_of(preset, digest) for digest in dict.fromkeys((run.digest, run.digest_as_spelt))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ from typing import Any
 from peftlib import answered, records
 from peftlib.data.tasks import get_task
 from peftlib.errors import PeftlibError, UsageError, short
-from peftlib.grids import Preset, emulated, get_preset, kept, runs
+from peftlib.grids import Preset, drawn, emulated, get_preset, kept, runs
 from peftlib.packed import pack
 from peftlib.provenance import changed_inputs, code_digest, commit, delta_digest, machine, sources_of, versions
 from peftlib.records import RecordError, Run
@@ -203,12 +204,12 @@ def _train(name: str, preset: Preset, wanted: list[Run], progress: bool) -> None
     lacking = [run for run in records.with_parents(wanted) if lacks(preset, run, needed)]
     if lacking and (said := emulated(preset.at(name))):
         print(said, file=sys.stderr)
-    keep = needed | (kept(preset) if lacking else set())
+    keep, shown = (needed | kept(preset), drawn(preset)) if lacking else (needed, {})
     for run in lacking:
         if not lacks(preset, run, needed):  # by now: another process has trained it
             continue
         try:
-            execute(preset, run, progress, run.digest in keep)
+            execute(preset, run, progress, run.digest in keep, shown.get(run.digest, ""))
         except Exception as error:  # one bad run must not cost the others
             failures.append(f"{run.label}: {type(error).__name__}: {error}")
             records.write_atomically(failure_path(preset.name, run.digest), traceback.format_exc())
@@ -221,9 +222,10 @@ def failure_path(preset: str, digest: str) -> Path:
     return records.root() / "_build" / preset / "failed" / f"{digest}.txt"
 
 
-def execute(preset: Preset, run: Run, progress: bool = True, keep: bool = False) -> dict:
+def execute(preset: Preset, run: Run, progress: bool = True, keep: bool = False, draws: str = "") -> dict:
     """Train one run, write its record, and return it. An interrupted run goes on from its last epoch: its checkpoint stays
-    until the record is there. keep: its delta, too, for runs that begin from it.
+    until the record is there. keep: its delta, too, for runs that begin from it. draws: what of its delta pages draw, a
+    pattern of names.
 
     A run whose loss is no finite number any more would end so each time: its record says so, under "diverged", and has
     neither scores nor cost.
@@ -235,6 +237,7 @@ def execute(preset: Preset, run: Run, progress: bool = True, keep: bool = False)
     from peftlib import deltas
     from peftlib.accounting.estimate import estimate_run, longest_batch
     from peftlib.accounting.memory import PeakMemory
+    from peftlib.tensorfiles import write_tensors
     from peftlib.training import loop
 
     path = records.path_of(preset.name, run.digest)
@@ -293,6 +296,10 @@ def execute(preset: Preset, run: Run, progress: bool = True, keep: bool = False)
             answered.keep(preset.name, task, data.digest, data.labels.numpy(), data.groups)
         if keep:  # before the record, which says that all is done
             deltas.save(outcome.model, records.delta_path(preset.name, run))
+        if draws:
+            shown = {name: tensor for name, tensor in outcome.model.delta().items() if re.search(draws, name)}
+            with deltas.replacing_all(records.drawn_path(preset.name, run)) as (scratch,):
+                write_tensors(scratch, shown, {})
     record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records.write(path, record)
     for done_with in (checkpoint, failure_path(preset.name, run.digest)):

@@ -69,7 +69,7 @@ def test_embeddings_are_those_of_the_tables_and_are_kept(preset):
         for r in carried
     }
     assert all(run.limits[0] == most[run.tasks, run.seed] for run in carried)
-    assert "hyperformer/figure3" in grids.KEEPING
+    assert "hyperformer/figure3" in grids.DRAWN
 
 
 # --- embeddings -------------------------------------------------------------------------------------------------------
@@ -84,23 +84,24 @@ def trained(tmp_path, monkeypatch):
     child = dataclasses.replace(parent, tasks=("cb",), start=(parent,), start_task="mnli", label="cb")
     monkeypatch.setattr(grids, "presets", lambda: {"smoke": preset})
     monkeypatch.setattr(grids, "EXPERIMENTS", {"paper/embeddings": lambda _: [child, parent]})
-    monkeypatch.setattr(grids, "KEEPING", {"paper/embeddings"})
+    monkeypatch.setattr(grids, "DRAWN", {"paper/embeddings": grids.DRAWN["hyperformer/figure3"]})
     monkeypatch.setattr(grids, "experiments", lambda: grids.EXPERIMENTS)
     return preset, parent, child, study.results("paper/embeddings", "smoke", progress=False)
 
 
-def test_embeddings_are_read_from_deltas(trained):
+def test_embeddings_are_read_from_what_lies_beside_records(trained):
     preset, parent, child, source = trained
     (found,) = embeddings.read(source, preset).values()
     assert found.tasks == ("mnli", "sst2", "cb") and found.vectors.shape == (3, 4)
     name = "shared.hyperformerplusplus__hypernet.z.{}.weight"
     for task, run in (("mnli", parent), ("sst2", parent), ("cb", child)):
-        kept = read_tensors(records.delta_path("smoke", run))[1][name.format(task)]
+        kept = read_tensors(records.drawn_path("smoke", run))[1][name.format(task)]
         assert torch.equal(torch.from_numpy(found.vectors[found.tasks.index(task)]), kept)
     assert found.begun == {"cb": ("mnli", pytest.approx(found.distances[2, 0]))} and 0 < found.distances[2, 0] < 0.5
     assert embeddings.picture({0: found}) is not None
     assert "mnli" in repr(embeddings.shown({0: found}, source))
-    records.delta_path("smoke", parent).unlink()
+    assert records.drawn_path("smoke", parent).stat().st_size < 1000 < records.delta_path("smoke", parent).stat().st_size
+    records.drawn_path("smoke", parent).unlink()
     assert embeddings.read(source, preset) == {} and embeddings.picture({}) is None
     assert set(embeddings.agreement({}).values()) == set(embeddings.stayed({}).values()) == {None}
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from test_report import made
 
-from peftlib import records, report, study
+from peftlib import grids, records, report, study
+from peftlib.comparison import HEADS, budget
 from peftlib.packed import pack
 from peftlib.report import evidence, learned, ledger, suites, verdicts
 from peftlib.report.learned import Mark
@@ -61,14 +62,20 @@ def test_an_answer_that_does_not_vary_correlates_with_nothing():
 
 
 def test_who_ends_below_a_head_alone_did_not_learn(commonest, monkeypatch):
-    monkeypatch.setattr(
-        learned, "_heads", lambda preset: {learned._budget(records.run_of(sst(0.4))): [{"test": {"sst": 0.45}}]}
-    )
+    monkeypatch.setattr(learned, "_heads", lambda preset: {budget(records.run_of(sst(0.4))): [{"test": {"sst": 0.45}}]})
     assert learned.of(sst(0.4, preset="any"), "sst") == Mark("did not learn", "0.400 where a head alone has 0.450")
     assert learned.of(sst(0.44, preset="any"), "sst") is None  # within a standard error
     assert learned.of(sst(0.4), "sst") is None  # of no preset
     assert learned.of(sst(0.4, preset="any", method="HeadOnly()"), "sst") is None
     assert learned.of(sst(0.4, validation=(0.4, 0.4), preset="any"), "sst") is None  # at another budget
+
+
+@pytest.mark.parametrize("name", ["compacter/table1", "compacter/figure4", "adaptbert/table3", "hyperformer/table1"])
+def test_a_head_alone_is_run_at_every_budget_of_a_table(name):
+    heads = grids.runs(HEADS, "published")
+    assert {run.method for run in heads} == {"HeadOnly()"} and not any(run.start for run in heads)
+    assert {budget(run) for run in grids.runs(name, "published")} <= {budget(run) for run in heads}
+    assert len({budget(run) for run in heads}) == len(heads) == len({(run.label, run.tasks) for run in heads})
 
 
 def test_heads_alone_are_found_among_the_records():

@@ -1,4 +1,4 @@
-"""One matrix of invariants over all registered methods, some expressions, and two families of backbones."""
+"""One matrix of invariants over all registered methods, some expressions, and three families of backbones."""
 
 import contextlib
 import copy
@@ -26,7 +26,8 @@ EXPRESSIONS = SINGLE + [
     "PerTask(LoRA(rank=4))",
     "XPEFT(adapters=12, bottleneck=8, mask='hard', k=3)",
 ]
-KINDS = ("bert", "t5")
+ENCODERS = ("bert", "distilbert")  # the second without token types, a pooler or dropout by BERT's names
+KINDS = (*ENCODERS, "t5")
 # A decoder that is given one token attends to that token alone, whatever its query, key and position bias are. A random
 # BERT's biases are zero, whatever they are multiplied by.
 NO_INFLUENCE = re.compile(
@@ -34,7 +35,7 @@ NO_INFLUENCE = re.compile(
 )
 
 matrix = pytest.mark.parametrize("expression", EXPRESSIONS)
-on_both = pytest.mark.parametrize("kind", KINDS)
+on_all = pytest.mark.parametrize("kind", KINDS)
 
 
 def leaves(expression):
@@ -46,9 +47,10 @@ def has_its_places(request):
     """What needs a decoder is refused elsewhere, and there is nothing more to see."""
     given = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     methods = leaves(given["expression"]) if "expression" in given else []
-    if given.get("kind") == "bert" and any(leaf.needs_decoder for leaf in methods):
-        with pytest.raises(UsageError, match="needs a decoder, and this bert backbone has only an encoder"):
-            build(given["expression"], "bert")
+    kind = given.get("kind")
+    if kind in ENCODERS and any(leaf.needs_decoder for leaf in methods):
+        with pytest.raises(UsageError, match=f"needs a decoder, and this {kind} backbone has only an encoder"):
+            build(given["expression"], kind)
         pytest.skip("needs a decoder")
 
 
@@ -63,7 +65,7 @@ def own_names(tensors):
 
 
 @matrix
-@on_both
+@on_all
 def test_starts_where_the_backbone_is(expression, kind):
     bounds = [leaf.near_identity for leaf in leaves(expression)]
     if None in bounds:
@@ -77,7 +79,7 @@ def test_starts_where_the_backbone_is(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_only_declared_tensors_are_trained_and_all_of_them(expression, kind):
     model = build(expression, kind)
     heads = {id(p) for p in model.heads.parameters()}
@@ -106,7 +108,7 @@ def test_only_declared_tensors_are_trained_and_all_of_them(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_saved_and_loaded_it_says_the_same(expression, kind, tmp_path):
     model = after_training(expression, kind)
     trained = outputs(model, kind)
@@ -126,7 +128,7 @@ def test_saved_and_loaded_it_says_the_same(expression, kind, tmp_path):
 
 
 @matrix
-@on_both
+@on_all
 def test_merged_it_says_the_same_or_refuses(expression, kind):
     model = after_training(expression, kind)
     model.finish()
@@ -153,7 +155,7 @@ HALFWAY = [
 ]
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize("expression", HALFWAY)
 def test_a_refused_merge_changes_nothing(expression, kind):
     model = after_training(expression, kind)
@@ -166,7 +168,7 @@ def test_a_refused_merge_changes_nothing(expression, kind):
     train(model, kind)  # goes on as if nothing had been
 
 
-@on_both
+@on_all
 def test_merged_biases_that_transformers_would_drop_are_not_written(kind, tmp_path):
     model = build("BitFit()", kind)
     train(model, kind)
@@ -191,7 +193,7 @@ def test_merged_biases_that_transformers_would_drop_are_not_written(kind, tmp_pa
         "BitFit()",
     ],
 )
-@on_both
+@on_all
 def test_narrow_weights_take_no_change_and_wide_ones_all_of_it(expression, kind):
     model = build(expression, kind).store_frozen(torch.bfloat16)
     if not any(at.edits or at.shared for _, at in model.attachments):
@@ -206,7 +208,7 @@ def test_narrow_weights_take_no_change_and_wide_ones_all_of_it(expression, kind)
 
 
 @matrix
-@on_both
+@on_all
 def test_the_seed_decides_the_start(expression, kind):
     first, same, other = (own_names(build(expression, kind, seed).delta()) for seed in (0, 0, 1))
     assert digest_of(first) == digest_of(same)
@@ -245,7 +247,7 @@ def test_what_methods_share_counts_once(expression, trainable, stored, changed):
     assert (counts.trainable, counts.stored, counts.changed) == (trainable, stored, changed)
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize(
     "expression",
     [
@@ -264,7 +266,7 @@ def test_counts_of_a_sum_are_what_is_there(expression, kind):
     assert model.counts().stored == sum(t.numel() for t in own_names(model.delta()).values())
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize("expression", [e for e in SINGLE if not e.startswith(("Full", "HeadOnly", "GaLore"))])
 def test_a_backbone_carries_one_method_at_a_time(expression, kind):
     model = build(expression, kind)
@@ -281,7 +283,7 @@ def test_a_backbone_carries_one_method_at_a_time(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_mixed_precision_with_frozen_weights_in_bf16(expression, kind):
     model = build(expression, kind).store_frozen(torch.bfloat16)
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
@@ -295,7 +297,7 @@ def test_mixed_precision_with_frozen_weights_in_bf16(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_a_model_that_is_only_used_may_be_in_bf16(expression, kind):
     model = build(expression, kind).eval().requires_grad_(False).store_frozen(torch.bfloat16)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -303,7 +305,7 @@ def test_a_model_that_is_only_used_may_be_in_bf16(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_under_autocast_sublayers_answer_in_bf16(expression, kind):
     """What an edit returns in fp32 would make the residual stream after it fp32, slower and twice as large."""
     model, types = build(expression, kind).store_frozen(torch.bfloat16), set()
@@ -317,7 +319,7 @@ def test_under_autocast_sublayers_answer_in_bf16(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_a_copy_is_independent(expression, kind):
     model = after_training(expression, kind)
     before = outputs(model, kind)
@@ -334,7 +336,7 @@ def test_a_copy_is_independent(expression, kind):
         assert not torch.equal(own[task], before[task])
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize("expression", SINGLE)
 def test_copies_per_task_do_not_leak(expression, kind):
     if expression == "HeadOnly()":
@@ -353,7 +355,7 @@ def test_copies_per_task_do_not_leak(expression, kind):
 
 
 @matrix
-@on_both
+@on_all
 def test_it_learns(expression, kind):
     model = build(expression, kind)
     everything = model.counts().trainable == model.anatomy.shape.total
@@ -372,7 +374,7 @@ def gradients(model, kind):
 
 
 @matrix
-@on_both
+@on_all
 @pytest.mark.filterwarnings("error:None of the inputs", "ignore:.*gradient_checkpointing_enable:FutureWarning")
 def test_gradients_are_the_same_under_checkpointing(expression, kind):
     models = [build(expression, kind)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from peftlib import backbones, interop, method_page, own
+from peftlib import backbones, deltas, interop, method_page, own, records
 from peftlib.comparison import METHOD_RUNS
 from peftlib.data.tasks import TASKS
 from peftlib.expressions import names
@@ -46,6 +47,25 @@ def test_what_a_page_shows_works(label):
         assert torch.allclose(model.eval()("own", dict(batch)), again("own", dict(batch)), atol=1e-4)
     assert ("plain" in there) == model.merged == all(METHODS[name].mergeable for name in names(METHOD_RUNS[label]))
     assert Path(there["folder"].name, "peft", "adapter_config.json").exists() == interop.writes(parse(METHOD_RUNS[label]))
+
+
+def test_what_a_page_serves_answers_as_each_profile_alone(capsys):
+    """The code that X-PEFT's page alone has, after that which all pages have."""
+    page = json.loads((records.root() / "notebooks" / "methods" / "xpeft.ipynb").read_text())
+    (cell,) = (cell for cell in page["cells"] if method_page.OWN in cell["metadata"].get("tags", []))
+    there = run("XPEFT", SMALL)
+    exec(compile("".join(cell["source"]).replace('"minilm"', f'"{SMALL}"'), "served", "exec"), there)
+    assert there["names"] == list(there["server"].held) == ["own", "other"]
+    batch = there["minilm"].tokenizer(["a joy to watch"], return_tensors="pt")
+    files = [Path(there["folder"].name, f"{name}.safetensors") for name in ("page", "other")]  # `run` calls it page
+    answers = {}
+    for name, file, row in zip(there["names"], files, there["scores"], strict=True):
+        alone = deltas.load(file, backbones.load(SMALL).model)
+        with torch.no_grad():
+            torch.testing.assert_close(row, alone("own", dict(batch))[0], rtol=1e-4, atol=1e-5)
+        answers[name] = alone.task_table["own"].labels[int(row.argmax())]
+    assert not torch.allclose(*there["scores"], atol=1e-3)
+    assert str(answers) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("label", LABELS)

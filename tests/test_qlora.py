@@ -15,9 +15,11 @@ from peftlib.accounting.estimate import estimate
 from peftlib.data.tasks import get_task
 from peftlib.edits import Replaced
 from peftlib.errors import UsageError
+from peftlib.methods import parse
 from peftlib.methods.reparametrized import nf4
 from peftlib.methods.reparametrized.nf4 import Quantised
 from peftlib.model import Tuned
+from peftlib.report import quantised
 
 # As published with the library bitsandbytes (functional.py, the table of "nf4"), seven digits.
 NF4 = """-1 -.6961928 -.5250731 -.3949175 -.2844414 -.1847734 -.0910500 0
@@ -49,6 +51,21 @@ def test_bits_a_weight(double, bits):
     made = Quantised(layer(768, 768), 64, double)
     stored = sum(b.numel() * b.element_size() for b in made.buffers())
     assert 8 * stored / 768**2 == pytest.approx(bits, abs=1e-3)
+
+
+@pytest.mark.parametrize("method, bits", [("QLoRA(rank=8)", 4.127), ("QLoRA(rank=8, double=False)", 4.5)])
+def test_bits_a_weight_of_a_whole_backbone(method, bits):
+    """Of BERT-base's 72 matrices on shapes, and of a model that is there."""
+    found = quantised.stored(method, "bert-base-uncased")
+    assert (found["matrices"], found["weights"]) == (72, 12 * (4 * 768**2 + 2 * 768 * 3072))
+    assert found["bits"] == pytest.approx(bits, abs=1e-3) == pytest.approx(quantised.stated(parse(method)), abs=1e-3)
+    rest = 109_482_240 - found["weights"]
+    assert found["whole"] == pytest.approx((bits * found["weights"] + 32 * rest) / (32 * 109_482_240), rel=1e-3)
+    sizes = backbones.from_config(backbones.SHAPES["minilm"]())
+    model = Tuned(sizes, method, [get_task("sst")])
+    held = [b for m in model.modules() if isinstance(m, Quantised) for b in m.buffers()]
+    assert sum(b.numel() * b.element_size() for b in held) == quantised.stored(method, "minilm")["bytes"]
+    assert f"{bits:.3f}" in quantised.bits(method, ["minilm"]).text
 
 
 @pytest.mark.parametrize("block", [2, 64, 128])

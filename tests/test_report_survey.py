@@ -22,6 +22,7 @@ from peftlib.data.tasks import SUITES, TASKS
 from peftlib.expressions import names
 from peftlib.methods import METHODS
 from peftlib.papers import paper_table
+from peftlib.papers.survey import decided
 from peftlib.papers.survey import taxonomy as survey
 from peftlib.papers.survey.properties import implemented
 from peftlib.report import averages, choice, efficiency, environment, pages
@@ -72,11 +73,12 @@ def made() -> Results:
 def test_taxonomy_finds_the_methods_that_exist_and_names_no_others():
     rows = paper_table("survey", "methods")
     here = {method: name for method in rows["method"] if (name := implemented(method))}
-    assert set(here.values()) <= {*METHODS, "Layers"} and len(here) >= 25, "S4 is an expression"
+    assert set(here.values()) <= {*METHODS, "Layers"}, "S4 is an expression"
+    assert set(here) == set(rows["method"]), "none is missing"
     assert set(rows["ours"]) - {""} <= {*METHODS, "Layers"}
-    assert (survey.NOT_YET in repr(survey.taxonomy())) is (len(here) < len(rows))
+    assert survey.NOT_YET not in repr(survey.taxonomy())
     said = survey.progress()
-    assert f"{len(here)} are here" in said.text
+    assert f"Of the {len(rows)} methods that the survey names, {len(rows)} are here" in said.text
     links = set(re.findall(r'href="([^"]+)"', str(said.content)))
     assert links == {pages.page_of(f"{name}()") for name in here.values() if name in METHODS} - {None}, (
         "each leads to its page, if it has one"
@@ -96,6 +98,51 @@ def test_the_taxonomy_is_drawn_from_the_folders():
 def test_every_method_is_listed_from_its_class():
     shown = repr(survey.ours())
     assert all(cls.title in shown for cls in METHODS.values())
+
+
+def test_methods_without_a_page_are_those_that_the_comparison_lacks(monkeypatch):
+    absent = {METHODS[name].title for name, entry in catalogue.methods().items() if entry.row is None}
+    said = survey.paged().data.replace("\\", "")
+    assert set(said.partition("the others: ")[2].rstrip(".").split("; ")) == absent and "Cross-attention tuning" in absent
+    assert said.startswith(f"{len(METHODS) - len(absent)} of {len(METHODS)} methods")
+    monkeypatch.setattr(survey, "page_of", lambda method: "../methods/any.html")
+    assert survey.paged().data.startswith(f"All {len(METHODS)} methods have a page")
+
+
+# --- what does not depend on records ----------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def suited():
+    return list(decided.suited().values())
+
+
+def test_what_suits_a_wish_is_found_from_the_methods(suited):
+    merge, memory, optimizer, copies, many, small, positions = map(set, suited)
+    every = {one.name for one in decided.candidates()}
+    assert merge == {name for name in every if METHODS[name].mergeable}
+    assert merge >= {"LoRA", "IA3", "DoRA", "KronA", "GLoRA", "QLoRA", "DiffPruning", "FAR", "LTSFT", "DiffFit"}
+    assert "CrossAttentionTuning" in merge and not merge & {"Houlsby", "PrefixTuning", "KronABRes"}
+    assert memory == {"LST", "AttentionFusion"} and optimizer == {"GaLore"}
+    assert copies >= {"Houlsby", "LoRA", "XPEFT"} and not copies & {"BitFit", "FishMask", "Compacter", "HyperFormer"}
+    assert many == {"AdaptBertHypernet", "HyperFormer", "HyperFormerPlusPlus"}
+    assert small >= {"BitFit", "KronA"} and not small & {"LoRA", "Houlsby", "GaLore"}
+    assert positions == {"AdaptivePrefixTuning", "IPT", "PrefixTuning", "PromptTuning", "SPoT", "MAM", "UniPELT"}
+
+
+def test_ends_of_the_scale_and_what_nobody_would_choose_alone_are_no_candidates():
+    every = {one.name for one in decided.candidates()}
+    assert set(METHODS) - every == {"Full", "HeadOnly", "OutputLayer", "PromptAutoencoder"}
+
+
+def test_a_method_that_no_longer_merges_is_listed_no_more(suited, monkeypatch):
+    monkeypatch.setattr(METHODS["KronA"], "mergeable", False)
+    assert {one.name for one in decided.candidates() if decided.merges(one)} == set(suited[0]) - {"KronA"}
+
+
+def test_wishes_lead_to_pages(suited):
+    shown = decided.wishes()
+    links = set(re.findall(r'href="([^"]+)"', str(shown.content)))
+    assert links == {pages.page_of(f"{name}()") for names in suited for name in names} - {None}
+    assert len(shown.text.splitlines()) == len(decided.WISHES) and "Cross-attention tuning" in shown.text
 
 
 def test_advice_comes_from_the_records(made):
@@ -222,9 +269,9 @@ def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monk
         return {"milliseconds": milliseconds, "peak_bytes": mebibytes * 2**20}
 
     methods = {
-        "Full()": {"row": "T5-Base", "ours": cost(200.0, 400), "peft": None},
-        "BitFit()": {"row": "BitFit", "ours": cost(150.0, 100), "peft": None},
-        "LoRA(rank=8)": {"row": "", "ours": cost(120.0, 200), "peft": cost(160.0, 250)},
+        "Full()": {"row": "T5-Base", "ours": cost(200.0, 400)},
+        "BitFit()": {"row": "BitFit", "ours": cost(150.0, 100)},
+        "LoRA(rank=8)": {"row": "", "ours": cost(120.0, 200)},
     }
     result = {
         "methods": methods,
@@ -241,14 +288,18 @@ def test_a_step_is_shown_relative_to_full_fine_tuning_and_to_peft(tmp_path, monk
     printed = {"T5-Base": {"time": 1.0, "memory": 1.0}, "BitFit": {"time": 0.5, "memory": 0.75}}
     shown = repr(efficiency.steps(printed, "As printed.")).split("BitFit()")[1].split("\n")[0].split()
     assert shown == ["0.75", "0.50", "0.25", "0.75"]  # time, the paper's, memory, the paper's
-    assert repr(efficiency.beside_peft()).split("LoRA(rank=8)")[1].split()[:4] == ["120", "160", "0.75", "0.80"]
+    assert "--peers" in efficiency.beside_peft().data
+    lora = {"row": "", "ours": cost(120.0, 200), "peft": cost(160.0, 250), "peft treated as ours": cost(125.0, 160)}
+    (folder / "step_peft.json").write_text(json.dumps(result | {"methods": {"LoRA(rank=8)": lora}}))
+    shown = repr(efficiency.beside_peft()).split("LoRA(rank=8)")[1].split()
+    assert shown[:7] == ["120", "160", "125", "0.75", "0.96", "0.80", "1.25"]
     assert "--output benchmarks/results/step_t5.json" in efficiency.on_t5().data
-    methods["LST()"] = {"row": "", "ours": cost(100.0, 80), "peft": None}
+    methods["LST()"] = {"row": "", "ours": cost(100.0, 80)}
     (folder / "step_t5.json").write_text(json.dumps(result | {"backbone": "t5-base"}))
     shown = repr(efficiency.on_t5())
     assert shown.split("LST()")[1].split()[:3] == ["0.50", "0.20", "0.40"]  # of LoRA's memory the last
     assert "t5-base, 32 sequences" in shown and "QLoRA" not in shown
-    methods[efficiency.QLORA] = {"row": "", "ours": cost(100.0, 80), "peft": None}
+    methods[efficiency.QLORA] = {"row": "", "ours": cost(100.0, 80)}
     (folder / "step_t5.json").write_text(json.dumps(result | {"backbone": "t5-base"}))
     assert "QLoRA changes six kinds of layers" in repr(efficiency.on_t5())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import shutil
 
 import pytest
 import tiny
@@ -10,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from peftlib import backbones, deltas
+from peftlib import backbones, deltas, serving
 from peftlib.backbones import weights_digest
 from peftlib.data.tasks import get_task
 from peftlib.edits import Switch
@@ -434,7 +436,7 @@ def test_a_mask_that_is_none_is_refused(tmp_path):
             deltas.load(path, net)
         assert not carries_a_method(net)
         with pytest.raises((DeltaError, UsageError), match=message):
-            Profiles(copy.deepcopy(model)).add(path)
+            Profiles(copy.deepcopy(model)).add(path, replace=True)
 
 
 # --- serving ----------------------------------------------------------------------------------------------------------
@@ -476,7 +478,7 @@ def test_profiles_come_from_their_deltas(expression, tmp_path):
     together = of_authors(f"PerTask({expression})", "bert", seed=4)
     together.finish()
     deltas.save(together, tmp_path / "all")
-    assert server.add(tmp_path / "all") == [task.name for task in AUTHORS]
+    assert server.add(tmp_path / "all", replace=True) == [task.name for task in AUTHORS]
     said |= {task.name: together(task.name, inputs) for task in AUTHORS}
     names = [*said, "user 1"]
     for row, (name, found) in enumerate(zip(names, server(names, inputs), strict=True)):
@@ -500,16 +502,21 @@ def test_what_cannot_be_served_is_refused(tmp_path):
     with pytest.raises(UsageError, match="3 profiles are named for 8 rows"):
         server(["authors_0"] * 3, inputs)
     for other, message in [
-        (HARD.replace("k=3", "k=4"), r"a profile of XPEFT\(.*k=4\), and these are of"),
-        (HARD.replace("k=3", "k=3, seed=1"), "a profile of XPEFT"),
-        ("LoRA(rank=2)", r"LoRA\(rank=2\) is not XPEFT"),
+        (HARD.replace("k=3", "k=4"), r"a profile of XPEFT\(.*k=4\), and these are of XPEFT\(.*k=3\)"),
+        (SOFT, r"a profile of XPEFT\(adapters=13, bottleneck=8\), and these are of .*mask='hard'"),
+        (HARD.replace(")", ", separate=False)"), r"separate=False\), and these are of"),
+        (HARD.replace(")", ", activation='none')"), r"activation='none'\), and these are of"),
+        ("LoRA(rank=2)", r"delta: LoRA\(rank=2\) is not XPEFT"),
+        (f"{HARD} + {HARD}", r"delta: XPEFT.* \+ XPEFT.* is not XPEFT"),
+        (f"Layers({HARD}, start=1)", r"xpeft__bank"),  # of one block, and so another one
     ]:
         model = of_authors(other, "bert")
         model.finish()
         deltas.save(model, tmp_path / "delta")
-        with pytest.raises((DeltaError, UsageError), match=message):
+        with pytest.raises(DeltaError, match=message):
             server.add(tmp_path / "delta")
     for fields, message in [
+        ({"form": "text"}, "a profile of form 'text', and here it is 'heads'"),
         ({"weights": "x"}, "a profile of weights of digest 'x', and here it is"),
         ({"pooling": "cls"}, "a profile of pooling 'cls', and here it is 'mean'"),
         (
@@ -523,13 +530,177 @@ def test_what_cannot_be_served_is_refused(tmp_path):
         metadata, tensors = read_tensors(tmp_path / "delta")
         write_tensors(tmp_path / "delta", tensors, metadata | fields)
         with pytest.raises(DeltaError, match=message):
-            server.add(tmp_path / "delta")
+            server.add(tmp_path / "delta", replace=True)
     assert list(server.held) == [task.name for task in AUTHORS]
     with pytest.raises(UsageError, match="holds 4 profiles, and 1 names are given"):
         deltas.save(of_authors(SOFT, "bert"), tmp_path / "soft")
         Profiles(of_authors(SOFT, "bert")).add(tmp_path / "soft", ["one"])
     with pytest.raises(UsageError, match=r"LoRA\(rank=2\) is not XPEFT"):
         Profiles(tiny.build(f"{SOFT} + LoRA(rank=2)", "bert"))
+
+
+def saved(expression, path, tasks=AUTHORS[:1], seed=3):
+    """A delta of trained profiles, and the model that has them."""
+    torch.manual_seed(seed)
+    model = Tuned(tiny.backbone("bert"), expression, tasks, dropout=0.0).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p += 0.5 * torch.randn_like(p)
+    model.finish()
+    deltas.save(model, path)
+    return model
+
+
+def answers_as_alone(server, name, model, task="authors_0"):
+    inputs = tiny.inputs_of("sst", "bert")
+    with torch.no_grad():
+        alone = model(task, inputs)
+    dtype = server.held[name].weight.dtype
+    torch.testing.assert_close(torch.stack(server([name] * 8, inputs)), alone.to(dtype), rtol=1e-5, atol=1e-5)
+
+
+def test_a_profile_whose_bank_is_another_one_is_refused_with_both_digests(tmp_path):
+    """Whatever else differs."""
+    server, here = Profiles(of_authors(HARD, "bert")), tiny.build(HARD, "bert").parts["xpeft__bank"].digest
+    for expression in (SOFT.replace(")", ", seed=1)"), HARD.replace("k=3", "k=4, seed=1"), "XPEFT(bottleneck=4)"):
+        theirs = saved(expression, tmp_path / "delta").parts["xpeft__bank"].digest
+        message = f"delta: a profile of 'xpeft__bank' of digest '{theirs}', and here it is '{here}'"
+        with pytest.raises(DeltaError, match=message):
+            server.add(tmp_path / "delta", ["user"])
+
+
+def test_a_profile_is_read_by_its_own_head_or_refused(tmp_path):
+    saved("HeadOnly(shared=True) + LoRA(rank=2)", tmp_path / "head", seed=5)
+    given = f"HeadOnly(given={str(tmp_path / 'head')!r}) + {SOFT}"
+    refers, own = saved(given, tmp_path / "refers"), saved(SOFT, tmp_path / "own")
+    server = Profiles(of_authors(SOFT, "bert"))
+    digest = refers.parts["headonly__head"].digest
+    message = f"need a frozen part 'headonly__head' of digest '{digest}', and the model here has 'xpeft__bank'"
+    with pytest.raises(DeltaError, match=message):
+        server.add(tmp_path / "refers", ["user"])
+    assert "user" not in server.held
+    server = Profiles(of_authors(given, "bert"))  # whose head a profile may have one beside
+    server.add(tmp_path / "refers", ["refers"])
+    server.add(tmp_path / "own", ["own"])
+    answers_as_alone(server, "refers", refers)
+    answers_as_alone(server, "own", own)
+    saved("HeadOnly(shared=True) + LoRA(rank=2)", tmp_path / "head", seed=6)
+    saved(given, tmp_path / "refers")
+    with pytest.raises(DeltaError, match=f"'headonly__head' of digest '(?!{digest}).*', and here it is '{digest}'"):
+        server.add(tmp_path / "refers", ["user"])
+
+
+@pytest.mark.parametrize("expression", [SOFT, f"PerTask({SOFT})", f"HeadOnly(shared=True) + PerTask({SOFT})"])
+def test_a_delta_that_has_lost_a_head_is_refused(expression, tmp_path):
+    path, server = tmp_path / "delta", Profiles(of_authors(SOFT, "bert"))
+    model = saved(expression, path, AUTHORS[:2])
+    metadata, tensors = read_tensors(path)
+    server.add(path, ["user 0", "user 1"])
+    answers_as_alone(server, "user 1", model, "authors_1")
+    last = max(name for name in tensors if name.startswith("heads."))  # the only one, where tasks have one
+    write_tensors(path, {n: t for n, t in tensors.items() if n != last}, metadata)
+    with pytest.raises(DeltaError, match=rf"'{last}' does not fit .*, found none\)"):
+        server.add(path, ["user 2", "user 3"])
+    assert "user 2" not in server.held
+
+
+@pytest.mark.parametrize("expression", [SOFT, HARD])
+def test_profiles_that_are_taken_up_are_where_the_model_is_and_of_its_type(expression, tmp_path):
+    """No GPU runs this. Another default device stands for it, where what does not follow the model would be made; code that
+    names the CPU would not be found out."""
+    alone, model = saved(expression, tmp_path / "delta"), of_authors(expression, "bert")
+    server, wide = Profiles(copy.deepcopy(model)), Profiles(copy.deepcopy(model).double())
+    with torch.device("meta"):
+        server.add(tmp_path / "delta", ["user"])
+        wide.add(tmp_path / "delta", ["user"])
+    for one in (server, wide):
+        for held in one.held.values():
+            first = one.held["authors_0"]
+            assert {n: (t.device, t.dtype) for n, t in vars(held).items()} == {
+                n: (one.bank.A.device, t.dtype) for n, t in vars(first).items()
+            }
+        answers_as_alone(one, "user", alone)
+    assert wide.held["user"].weight.dtype == wide.held["user"].gamma.dtype == torch.float64
+
+
+def test_a_bank_in_bf16_serves_what_is_taken_up(tmp_path):
+    saved(HARD, tmp_path / "delta")
+    model = of_authors(HARD, "bert").store_frozen(torch.bfloat16)
+    server, inputs = Profiles(model), tiny.inputs_of("sst", "bert")
+    server.add(tmp_path / "delta", ["user"])
+    alone = deltas.load(tmp_path / "delta", tiny.backbone("bert")).store_frozen(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found, expected = torch.stack(server(["user"] * 8, inputs)), alone("authors_0", inputs)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+
+
+def test_no_profile_is_lost_to_another_of_its_name(tmp_path):
+    server = Profiles(of_authors(SOFT, "bert"))
+    first, second = saved(SOFT, tmp_path / "first", seed=3), saved(SOFT, tmp_path / "second", seed=4)
+    saved(SOFT, tmp_path / "all", AUTHORS)
+    before = dict(server.held)
+    with pytest.raises(UsageError, match=r"there is a profile 'authors_0' already: .*names=\[...\].*replace=True"):
+        server.add(tmp_path / "first")
+    with pytest.raises(UsageError, match="there is a profile 'authors_2' already"):
+        server.add(tmp_path / "all", ["a", "b", "authors_2", "c"])
+    for replace in (False, True):
+        with pytest.raises(UsageError, match="several profiles are to be 'x': give each a name of its own"):
+            server.add(tmp_path / "all", ["x", "x", "x", "y"], replace=replace)
+    assert server.held == before
+    assert server.add(tmp_path / "first", ["ann"]) == ["ann"]
+    answers_as_alone(server, "ann", first)
+    assert server.add(tmp_path / "second", ["ann"], replace=True) == ["ann"]
+    answers_as_alone(server, "ann", second)
+    del server.held["ann"]
+    server.add(tmp_path / "first", ["ann"])
+    assert list(server.held) == [*before, "ann"]
+
+
+@pytest.mark.parametrize(
+    "expression, others",
+    [
+        (HARD, ("tau=0.5", "nu=0.0", "start=1.0", "fixed='masks'", "fixed='norms'")),
+        (SOFT, ("tau=0.5", "nu=0.0", "start=1.0", "fixed='masks'", "k=3")),
+        (f"Layers({SOFT}, stop=1)", ()),
+    ],
+)
+def test_how_a_profile_was_trained_does_not_keep_it_from_being_served(expression, others, tmp_path):
+    server = Profiles(of_authors(expression, "bert"))
+    for other in ("seed=42", *others):
+        other = expression.replace("bottleneck=8", f"bottleneck=8, {other}")
+        model = saved(other, tmp_path / "delta")
+        server.add(tmp_path / "delta", [other])
+        answers_as_alone(server, other, model)
+
+
+def test_every_other_field_decides():
+    """One that is added to the method is compared until somebody says that outputs do not depend on it."""
+    values = {"adapters": 7, "bottleneck": 4, "mask": "hard", "k": 2, "separate": False, "activation": "none"}
+    for mask, idle in serving.IDLE.items():
+        names = {f.name for f in dataclasses.fields(XPEFT)}
+        assert set(idle) < names and names - set(idle) == values.keys() - ({"k"} if mask == "soft" else set())
+
+
+def test_a_bank_is_the_same_wherever_it_lies(tmp_path):
+    folder = warm("bert", tmp_path / "bank")
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    ours, theirs = (f"XPEFT(adapters=6, bottleneck={B}, bank={str(at)!r})" for at in (folder, tmp_path / "elsewhere"))
+    server, model = Profiles(of_authors(ours, "bert")), saved(theirs, tmp_path / "delta")
+    server.add(tmp_path / "delta", ["user"])
+    answers_as_alone(server, "user", model)
+
+
+def test_profiles_of_other_blocks_are_refused(tmp_path):
+    """Their bank has the same numbers, of as many blocks."""
+    lower, upper, spelled = (f"Layers({SOFT}, {at})" for at in ("stop=1", "start=1", "start=0, stop=1, stack='encoder'"))
+    server = Profiles(of_authors(lower, "bert"))
+    saved(upper, tmp_path / "delta")
+    with pytest.raises(DeltaError, match=r"of Layers\(XPEFT.*, start=1\), and these are of Layers\(XPEFT.*, stop=1\)"):
+        server.add(tmp_path / "delta", ["user"])
+    model = saved(spelled, tmp_path / "delta")
+    server.add(tmp_path / "delta", ["user"])
+    answers_as_alone(server, "user", model)
 
 
 @pytest.mark.parametrize(

@@ -198,9 +198,13 @@ def test_hours_are_over_those_of_one_adapter(monkeypatch):
     assert "1.40" in shown_beside and shown_beside.count("not run") == 2, "200 adapters are not measured"
     assert hours.highest("table8") == {"paper": pytest.approx(25.998, abs=1e-2), "ours": 1.4}
     assert hours.by_adapters("table8") is not None
+    peak = {"adapter": 200.0, "soft 100": 210.0, "hard 100": 190.0}
+    more = STEP | {"mixed_over_one_profile": {"100": 1.25}, "peak_bytes_of_steps": peak}
+    monkeypatch.setattr(hours, "benchmark", lambda name: more)
+    assert "100                   1.05                   0.95                                1.25" in hours.besides().text
     monkeypatch.setattr(hours, "benchmark", lambda name: None)
     assert "benchmarks/xpeft.py" in hours.beside("table8").data and hours.by_adapters("table8") is None
-    assert hours.highest("table8")["ours"] is None
+    assert hours.highest("table8")["ours"] is None and "benchmarks/xpeft.py" in hours.besides().data
 
 
 def test_the_benchmark_measures_every_row():

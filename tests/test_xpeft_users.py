@@ -49,6 +49,12 @@ def test_authors_are_those_of_the_real_data(monkeypatch):
     assert users.AUTHORS["local"] == tuple(members("news_category", "local"))
 
 
+def test_the_papers_authors_are_those_of_lamp2_in_a_local_folder():
+    runs = grids.runs("xpeft/authors", "paper")
+    assert {run.source for run in runs} == {"local"} and {len(run.tasks) for run in runs} == {173}
+    assert {get_task(task).title for run in runs for task in run.tasks} == {get_task("authors").title}
+
+
 @pytest.mark.parametrize("sizes", [(), (4,), (60, 3), (61, 3)])
 def test_sizes_that_leave_nobody_are_refused(sizes):
     preset = dataclasses.replace(get_preset("quick"), sizes=sizes)
@@ -60,8 +66,9 @@ def test_deltas_of_masks_are_kept():
     preset = get_preset("quick")
     wanted = grids.runs("xpeft/figure3", preset)
     kept = grids.kept(preset)
-    assert {run.digest for run in wanted} <= kept and {parent.digest for run in wanted for parent in run.start} <= kept
-    assert not {run.digest for run in grids.runs("xpeft/figure5", preset)} & kept
+    assert {parent.digest for run in wanted for parent in run.start} <= kept
+    assert {run.digest for run in wanted} <= set(grids.drawn(preset)) - kept, "a few kilobytes of each"
+    assert not {run.digest for run in grids.runs("xpeft/figure5", preset)} & (kept | set(grids.drawn(preset)))
 
 
 # --- from the first training to the masks ---------------------------------------------------------------------------
@@ -84,7 +91,7 @@ def trained(tmp_path, monkeypatch):
 
     monkeypatch.setattr(grids, "presets", lambda: {"smoke": preset})
     monkeypatch.setattr(grids, "EXPERIMENTS", {"paper/masks": masks})
-    monkeypatch.setattr(grids, "KEEPING", {"paper/masks"})
+    monkeypatch.setattr(grids, "DRAWN", {"paper/masks": grids.DRAWN["xpeft/figure3"]})
     monkeypatch.setattr(grids, "experiments", lambda: grids.EXPERIMENTS)
     done, execute = [], study.execute
     monkeypatch.setattr(study, "execute", lambda p, r, *a: done.append(r.digest) or execute(p, r, *a))
@@ -102,11 +109,11 @@ def test_a_bank_is_trained_once_for_all_profiles_over_it(trained):
         run = records.run_of(record)
         trainer = Trainer(run, progress=False, given=[given])
         bank = trainer.model.fixed["xpeft__bank"]
-        tensors, metadata = read_tensors(given)[1], read_tensors(records.delta_path("smoke", run))[0]
+        tensors = read_tensors(given)[1]
         for number, author in enumerate(("authors_17", "authors_2")):
             weight = tensors[f"backbone.encoder.layer.0.output.dense.edits.pfeifferffn.by_task.{author}.down.weight"]
             assert torch.equal(bank.A[0, number, : weight.numel()], weight.flatten())
-        assert weights_digest(bank) in metadata["parts"] and trainer.made_of["parts"]["xpeft__bank"] == weights_digest(bank)
+        assert trainer.made_of["parts"]["xpeft__bank"] == weights_digest(bank)
         head = trainer.model.heads["authors_9"]
         assert torch.equal(head.weight, tensors["heads.authors_17.weight"]) and not head.weight.requires_grad
         assert record["counts"]["heads"] == 0
@@ -119,11 +126,11 @@ def test_masks_are_read_from_deltas_and_categories_from_rows(trained):
         np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-6)
         assert set(found.majority) <= set(get_task("authors").labels) and ((found.share > 0) & (found.share <= 1)).all()
     assert set(hard.weights.ravel().tolist()) == {0.0, 1.0} and len(set(soft.weights.ravel().tolist())) > 2
-    tensors = read_tensors(records.delta_path("smoke", records.run_of(trained.source[1])))[1]
+    tensors = read_tensors(records.drawn_path("smoke", records.run_of(trained.source[1])))[1]
     expected = tensors["shared.xpeft__authors_5__profile.logits"].softmax(-1)
     np.testing.assert_allclose(soft.weights[1], expected.numpy())
     assert authors.map_of(hard) is not None and authors.heatmaps(soft) is not None
-    records.delta_path("smoke", records.run_of(trained.source[0])).unlink()
+    records.drawn_path("smoke", records.run_of(trained.source[0])).unlink()
     assert authors.masks(trained.source, trained.preset, "x_peft warm (hard)") is None
     assert authors.map_of(None) is authors.heatmaps(None) is None and authors.alike(None)["p"] is None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlib import records
+from peftlib.comparison import HEADS
 from peftlib.errors import UsageError
 from peftlib.grids import Preset, emulated, experiments, get_preset, runs, trained_runs
 from peftlib.provenance import changed_sources, sources_of
@@ -56,7 +57,7 @@ class Page:
 
 def pages(preset_name: str) -> list[Page]:
     """The book's notebooks. Each names, in its metadata, the experiments it reads: ``{"peftlib": {"experiments": []}}``, or
-    "all" in place of the list.
+    "all" in place of the list. Whoever reads any reads the heads alone, too, by which runs are marked that did not learn.
 
     Raises:
         UsageError: a notebook names an experiment that does not exist.
@@ -69,7 +70,8 @@ def pages(preset_name: str) -> list[Page]:
         unknown = set(named) - set(experiments())
         if unknown:
             raise UsageError(f"{path.name} reads unknown experiments {sorted(unknown)}; known: {', '.join(experiments())}")
-        out.append(Page(path.relative_to(records.root()).as_posix(), tuple(named)))
+        measures = [HEADS] if named and HEADS in experiments() else []
+        out.append(Page(path.relative_to(records.root()).as_posix(), tuple(dict.fromkeys([*named, *measures]))))
     return out
 
 

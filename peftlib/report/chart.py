@@ -16,7 +16,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
 from peftlib import markup
-from peftlib.report import style
+from peftlib.report import learned, style, suites
 from peftlib.report.choice import Point, front, level_with_best
 from peftlib.report.tables import Html, provenance
 
@@ -162,7 +162,8 @@ def _picture(frame: Frame, found: Sequence[Point], axes: Sequence[Axis], task: s
     best, level = front(found), level_with_best(found)
     order = sorted(found, key=lambda point: point in best)  # the front is drawn last, above the others
     places = {axis.name: _labels(frame, axis, scale[axis.name], order, best, y) for axis in axes}
-    parts = [_ticks(frame, axis, scale[axis.name]) for axis in axes] + [_scores(frame, low, high, y, task)]
+    cut = {axis.name: any(_cut(axis, point) for point in found) for axis in axes}
+    parts = [_ticks(frame, axis, scale[axis.name], cut[axis.name]) for axis in axes] + [_scores(frame, low, high, y, task)]
     if baseline is not None:
         parts.append(
             Markup('<path class="baseline" d="M{} {:.1f}H{}"/><text class="faint" x="{}" y="{:.1f}">{}</text>').format(
@@ -192,7 +193,13 @@ def _scale(axis: Axis, found: Sequence[Point], frame: Frame) -> Callable[[float]
     return x
 
 
-def _ticks(frame: Frame, axis: Axis, x: Callable[[float], float]) -> Markup:
+def _cut(axis: Axis, point: Point) -> bool:
+    value = axis.value(point)
+    return value is not None and value < axis.least
+
+
+def _ticks(frame: Frame, axis: Axis, x: Callable[[float], float], cut: bool) -> Markup:
+    """cut: is something drawn further to the right than it would stand?"""
     bottom = frame.height - frame.bottom
     marks = Markup()
     for tick in axis.ticks:
@@ -201,7 +208,9 @@ def _ticks(frame: Frame, axis: Axis, x: Callable[[float], float]) -> Markup:
                 '<path class="grid" d="M{0:.1f} {1}V{2}"/><text x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>'
             ).format(x(tick), frame.top, bottom, bottom + frame.letters + 3, axis.said(tick))
     title = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        (frame.left + frame.width) / 2, frame.height - 5, axis.title
+        (frame.left + frame.width) / 2,
+        frame.height - 5,
+        axis.title + (f" ({axis.said(axis.least)} and less: at the left)" * cut),
     )
     return Markup('<g class="axis on-{}">{}{}</g>').format(axis.name, marks, title)
 
@@ -240,7 +249,7 @@ def _point(
         away.append(f"--named-{axis.name}:{named}")
     said = (
         f"{point.name}: {point.score.mean:.3f} (95 % interval {point.score.low:.3f} to {point.score.high:.3f}"
-        f"{', level with the highest' if level else ''}); stores {size(point.stored)}"
+        f"{', level with the highest' if level else ''}{_lost(point)}); stores {size(point.stored)}"
         + (f", memory {times(point.memory)}" if point.memory is not None else "")
         + (f", time {times(point.time)}" if point.time is not None else "")
     )
@@ -248,7 +257,7 @@ def _point(
     drawn = Markup('<path class="bar" d="M0 {:.1f}V{:.1f}"/><g transform="translate(0 {:.1f})">{}</g>').format(
         y(point.score.low), y(point.score.high), middle, _marker(point.family, 6)
     )
-    named = Markup('<text class="name" y="{:.1f}">{}</text>').format(middle, point.name)
+    named = Markup('<text class="name" y="{:.1f}">{}</text>').format(middle, _named(point))
     kind = f"point{' front' if in_front else ''}"
     inner = Markup('<title>{}</title><g class="body">{}{}</g><text class="tip" x="{}" y="{}">{}</text>').format(
         said, drawn, named, frame.left + 6, frame.top + frame.letters, said if frame.every else said.partition(" (")[0]
@@ -259,6 +268,17 @@ def _point(
     return Markup('<a class="{}" data-label="{}" style="{}" href="{}">{}</a>').format(
         kind, label, style_, point.page, inner
     )
+
+
+def _named(point: Point) -> str:
+    """With the sign of runs that did not learn, if some of its did not."""
+    return f"{point.name} {learned.SIGN}" if point.lost else point.name
+
+
+def _lost(point: Point) -> str:
+    words = dict.fromkeys(word for found in point.lost.values() for word in found)
+    tasks = ", ".join(suites.title(task) for task in point.lost)
+    return f"; {learned.SIGN} {', '.join(words)}: {tasks}" if point.lost else ""
 
 
 def _labels(
@@ -277,7 +297,7 @@ def _labels(
     for point, cx, cy in sorted(there, key=lambda one: one[0] not in best):
         if not frame.every and point not in best:
             continue
-        wide, tall = 0.56 * frame.letters * len(point.name), frame.letters
+        wide, tall = 0.56 * frame.letters * len(_named(point)), frame.letters
         for dx, dy, anchor in PLACES:
             begin = cx + dx - {"start": 0, "end": wide, "middle": wide / 2}[anchor]
             box = (begin, cy + dy - tall + 2, begin + wide, cy + dy + 2)

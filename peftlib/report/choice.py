@@ -23,6 +23,7 @@ from peftlib.report.uncertainty import LEVEL, Number, Region, interval, settle
 
 COMBINED = "combined"
 ABOVE = Region(low=0.0)
+BATCH = 32  # texts at a time, for what using a model costs
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ class Score:
 class Point:
     """A method of experiment "methods/compared".
 
-    score: the mean over the tasks; tasks: each one's own. stored: see `stored`. memory, time: of a training step, as
-    multiples of full fine-tuning's in the benchmark of one step (None: not measured there). merges: can it be folded into
-    the backbone's weights? page: its page's address, if it has one.
+    score: the mean over the tasks; tasks: each one's own. lost: of tasks that runs did not learn, by which words. stored,
+    trained, changed: see `numbers`. memory, time: of a training step, as multiples of full fine-tuning's in the benchmark
+    of one step; speed, merged: tokens a second in evaluation, as multiples of the plain backbone's, as it was trained and
+    once merged (None: not measured there). merges: can it be folded into the backbone's weights? page: its page's address,
+    if it has one.
     """
 
     label: str
@@ -54,9 +57,14 @@ class Point:
     family: str
     score: Score
     tasks: dict[str, Score]
+    lost: dict[str, tuple[str, ...]]
     stored: int
+    trained: int
+    changed: int
     memory: float | None
     time: float | None
+    speed: float | None
+    merged: float | None
     merges: bool
     page: str | None
 
@@ -80,9 +88,14 @@ def points(source: Sequence[dict]) -> list[Point]:
                 METHODS[parts[0]].family if len(parts) == 1 else COMBINED,
                 reached,
                 {task: Score.of(draws[task]) for task in seen.tasks},
-                stored(records),
+                {task: words for task in seen.tasks if (words := learned.marks(records, task))},
+                numbers(records, "stored"),
+                numbers(records, "trainable"),
+                numbers(records, "changed"),
                 step.get("memory"),
                 step.get("time"),
+                step.get(f"speed_{BATCH}"),
+                step.get(f"merged_speed_{BATCH}"),
                 all(METHODS[part].mergeable for part in parts),
                 pages.page_of(method),
             )
@@ -90,9 +103,10 @@ def points(source: Sequence[dict]) -> list[Point]:
     return sorted(found, key=lambda point: -point.score.mean)
 
 
-def stored(records: Sequence[dict]) -> int:
-    """Parameters that a row keeps for a task: the mean over its runs, of which training may decide it."""
-    return round(statistics.fmean(record["counts"]["stored"] for record in records))
+def numbers(records: Sequence[dict], which: str) -> int:
+    """Parameters that a row keeps for a task ("stored"), trains ("trainable") or changes in the backbone ("changed"): the
+    mean over its runs, of which training may decide it."""
+    return round(statistics.fmean(record["counts"][which] for record in records))
 
 
 def cost(method: str) -> dict[str, float]:
@@ -145,14 +159,16 @@ def visible(found: Sequence[Point]) -> float | None:
 
 
 def front(found: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in one of score, stored parameters, memory and time without losing in another. What was not
-    measured of either is not compared."""
+    """Those that no other beats in one of score, stored parameters, memory and time without losing in another. Scores whose
+    difference's interval holds zero are equal; what was not measured of either is not compared."""
 
     def beats(other: Point, mine: Point) -> bool:
-        pairs = [(-other.score.mean, -mine.score.mean), (other.stored, mine.stored)]
-        measured = [(other.memory, mine.memory), (other.time, mine.time)]
-        pairs += [(theirs, ours) for theirs, ours in measured if theirs is not None and ours is not None]
-        return all(theirs <= ours for theirs, ours in pairs) and any(theirs < ours for theirs, ours in pairs)
+        pairs = [(other.stored, mine.stored), (other.memory, mine.memory), (other.time, mine.time)]
+        costs = [(theirs, ours) for theirs, ours in pairs if theirs is not None and ours is not None]
+        if other is mine or any(theirs > ours for theirs, ours in costs):
+            return False
+        low, high = interval(other.score.draws - mine.score.draws)
+        return high >= 0 and (low > 0 or any(theirs < ours for theirs, ours in costs))
 
     return [point for point in found if not any(beats(other, point) for other in found)]
 

@@ -170,27 +170,30 @@ def on_t5() -> Html | Markdown:
 
 
 def beside_peft() -> Html | Markdown:
-    """A training step of the methods that Hugging Face `peft` has too, beside its own."""
-    result = benchmark("step")
+    """A training step of the methods that Hugging Face `peft` has too, beside its own, as it comes and treated as ours."""
+    result = benchmark("step_peft")
     if result is None:
-        return Markdown("")
+        return Markdown(
+            "*Not measured yet: `python benchmarks/step.py --peers --output benchmarks/results/step_peft.json` does it.*"
+        )
+    columns = {"": "peft", ", treated as ours": "peft treated as ours"}
     rows = [
-        {
-            "method": method,
-            "ours, ms": found["ours"]["milliseconds"],
-            "peft, ms": found["peft"]["milliseconds"],
-            "ours / peft": found["ours"]["milliseconds"] / found["peft"]["milliseconds"],
-            "memory, ours / peft": found["ours"]["peak_bytes"] / found["peft"]["peak_bytes"],
+        {"method": method, "ours, ms": found["ours"]["milliseconds"]}
+        | {f"peft{said}, ms": found[side]["milliseconds"] for said, side in columns.items()}
+        | {
+            f"{what}, ours / peft{said}": found["ours"][of] / found[side][of]
+            for what, of in (("time", "milliseconds"), ("memory", "peak_bytes"))
+            for said, side in columns.items()
         }
         for method, found in result["methods"].items()
-        if found["peft"]
     ]
-    formats = dict.fromkeys(("ours, ms", "peft, ms"), ".0f") | dict.fromkeys(("ours / peft", "memory, ours / peft"), ".2f")
     return table(
         pd.DataFrame(rows),
         caption="A training step, ours and that of Hugging Face peft",
-        formats=formats,
-        note=f"{_shape(result)}. {where(result)}",
+        formats={name: ".0f" if name.endswith("ms") else ".2f" for name in rows[0]},
+        note="peft: as it comes, with frozen weights in fp32 under autocast and torch's own attention and dropout. Treated "
+        "as ours: with frozen weights in the precision of the step, and this library's attention and dropout under it, as "
+        f"its training loop treats every model. {_shape(result)}. {where(result)}",
     )
 
 

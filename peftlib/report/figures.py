@@ -37,8 +37,9 @@ def figure(fig: Figure | None, *, caption: str, source: Sequence[dict] | None = 
     caption = markup.line(caption)
     small = Markup("<br><small>{}</small>").format(foot) if foot else ""
     if fig is None:
-        lacking = Markup("<p><em>Not drawn, because no run behind it has been recorded:</em> {}{}</p>")
-        return Html(lacking.format(caption, small), f"[not drawn: no records] {caption}\n{foot}")
+        why = "a run that it needs has not been" if source else "no run behind it has been"
+        lacking = Markup("<p><em>Not drawn, because {} recorded:</em> {}{}</p>")
+        return Html(lacking.format(why, caption, small), f"[not drawn: no records] {caption}\n{foot}")
     data = io.BytesIO()
     fig.savefig(data, format="svg", metadata={"Date": None}, bbox_inches="tight")
     plt.close(fig)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from peftlib import records
+from peftlib.comparison import budget
 from peftlib.data.tasks import get_task
 from peftlib.expressions import names
 from peftlib.packed import unpack
@@ -155,30 +156,15 @@ def to_beat(run: Run, task: str, split: str = "test") -> float | None:
 
 
 # --- a head alone -----------------------------------------------------------------------------------------------------
-def _budget(run: Run) -> tuple:
-    """What a head alone must share with a run to be its measure."""
-    recipe = run.recipe
-    return (
-        run.tasks,
-        run.backbone,
-        run.source,
-        run.limits,
-        recipe.epochs,
-        recipe.epoch_steps,
-        recipe.max_length,
-        recipe.form,
-    )
-
-
 def _head(preset: str, run: Run, key: str, split: str) -> float | None:
     """The score of a head alone at a run's budget, the mean over seeds, if such runs are recorded."""
-    found = _heads(preset).get(_budget(run), []) if preset else []
+    found = _heads(preset).get(budget(run), []) if preset else []
     return sum(record[split][key] for record in found) / len(found) if found else None
 
 
 @records.cached_here
 def _heads(preset: str) -> dict[tuple, list[dict]]:
-    """The heads alone that a preset has records of, by `_budget`: the runs of one learning rate, the best on validation."""
+    """The heads alone that a preset has records of, by budget: the runs of one learning rate, the best on validation."""
     rates: dict[tuple, dict[float, list[dict]]] = {}
     for path in sorted(records.path_of(preset, "-").parent.glob("*.json")):
         if "HeadOnly" not in path.read_text(encoding="utf-8"):
@@ -186,12 +172,12 @@ def _heads(preset: str) -> dict[tuple, list[dict]]:
         record = records.read(path)
         run = records.run_of(record)
         if names(run.method) == ["HeadOnly"] and "diverged" not in record:
-            rates.setdefault(_budget(run), {}).setdefault(run.recipe.lr, []).append(record)
+            rates.setdefault(budget(run), {}).setdefault(run.recipe.lr, []).append(record)
 
     def level(found: list[dict]) -> float:
         return sum(record["validation"]["mean"] for record in found) / len(found)
 
-    return {budget: max(by.values(), key=level) for budget, by in rates.items()}
+    return {each: max(by.values(), key=level) for each, by in rates.items()}
 
 
 # --- how often --------------------------------------------------------------------------------------------------------

@@ -390,7 +390,7 @@ def cost(records: Results, label: str) -> Html:
                 "method": name,
                 "time": step.get("time", None),
                 "memory": step.get("memory", None),
-                "stored": choice.stored(mine) if mine else None,
+                "stored": choice.numbers(mine, "stored") if mine else None,
                 "file, KiB": statistics.fmean(r["stored_bytes"] / 2**10 for r in mine) if mine else None,
             }
         )
@@ -400,7 +400,7 @@ def cost(records: Results, label: str) -> Html:
         source=shown,
         formats={"time": ".2f", "memory": ".2f", "stored": ",.0f", "file, KiB": ",.0f"},
         missing="not measured",
-        note="Time and memory of a training step: full fine-tuning's are 1, measured on a machine that did nothing else, "
+        note="Time and memory of a training step: full fine-tuning's are 1, measured in turn on one machine, "
         "see the page on efficiency. Stored: parameters kept for a task, the head apart; the file holds the head, too. "
         "Both are means over the runs. A method that trains everything stores the whole backbone.",
     )

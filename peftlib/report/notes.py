@@ -134,8 +134,8 @@ def _missing(runs: Sequence[dict], suite: str, paper: str) -> Iterator[str]:
     said += [f"{_titles(left)} {'is' if len(left) == 1 else 'are'} not run"] if left else []
     if said:
         yield (
-            f"**Missing tasks.** {', and '.join(said)}: our averages are over the others, as the paper's are in the "
-            "columns that say *same tasks* and *to full*."
+            f"**Missing tasks.** {', and '.join(said)}: our averages are over the others, as the paper's are wherever "
+            "they are compared with ours."
         )
 
 

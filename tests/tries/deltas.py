@@ -15,6 +15,7 @@ from safetensors.torch import load, save, save_file
 
 from peftlib import deltas, interop
 from peftlib.backbones import Backbone
+from peftlib.data.tasks import get_task
 from peftlib.model import Tuned
 from peftlib.serving import Profiles
 from tries import Generator, Try
@@ -449,7 +450,37 @@ def _served(author: str) -> Callable[[Path], object]:
     return go
 
 
+def _added(method: str = XPEFT, **options) -> Callable[[Path], object]:
+    """Take up a delta of two authors' profiles beside those of the same."""
+
+    def of_authors(expression: str) -> Tuned:
+        return Tuned(tiny.backbone("bert"), expression, [get_task("authors_0"), get_task("authors_1")])
+
+    def go(folder: Path) -> list[str]:
+        deltas.save(of_authors("HeadOnly(shared=True)"), folder / "head")
+        deltas.save(of_authors(method.format(folder=folder)), folder / "delta")
+        return Profiles(of_authors(f"PerTask({XPEFT})")).add(folder / "delta", **options)
+
+    return go
+
+
 SERVED = [
+    Try("serve", "a profile of a name that is held", _added(), ("'authors_0' already", "names=[...]", "replace=True")),
+    Try("serve", "two profiles of one name", _added(names=["a", "a"]), ("to be 'a'", "a name of its own")),
+    Try("serve", "one name for two profiles", _added(names=["a"]), ("holds 2 profiles, and 1 names", "one each")),
+    Try(
+        "serve",
+        "a profile of another bank",
+        _added(XPEFT.replace(")", ", seed=1)"), names=["a", "b"]),
+        ("delta: a profile of 'xpeft__bank' of digest", "and here it is", "serve it beside its like"),
+    ),
+    Try(
+        "serve",
+        "profiles with a head that the server has not",
+        _added(f"HeadOnly(given='{{folder}}/head') + {XPEFT}", names=["a", "b"]),
+        ("need a frozen part 'headonly__head' of digest", "has 'xpeft__bank'", "expected a head in the file"),
+    ),
+    Try("serve", "another method", _added(LORA, names=["a", "b"]), ("delta", LORA, "is not XPEFT(...)")),
     Try("serve", "an author who is not known", _served("authors_3"), ("no profile 'authors_3' among 2", "add its delta")),
     Try(
         "begin",

@@ -62,7 +62,7 @@ def sharing(preset: Preset) -> list[Run]:
     ]
 
 
-@experiment("hyperformer/figure3", keeps=True)
+@experiment("hyperformer/figure3", draws=r"__hypernet\.z\.[^.]+\.weight$")
 def figure3(preset: Preset) -> list[Run]:
     """HyperFormer++ of Table 1, and what Table 2 makes of it with the most examples of each data set."""
     largest: dict[tuple[str, ...], Run] = {}

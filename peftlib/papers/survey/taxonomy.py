@@ -22,7 +22,7 @@ from peftlib.report.chart import chart
 from peftlib.report.figures import figure
 from peftlib.report.pages import page_of
 from peftlib.report.sentences import fill, say
-from peftlib.report.tables import Html, Spread, presence, table
+from peftlib.report.tables import IN_PART, Html, Spread, by_label, of_task, presence, table
 from peftlib.study import Results
 
 NOT_YET = "not here yet"
@@ -133,6 +133,25 @@ def progress() -> Html:
     return Html(shown, "\n".join([said, *lines]))
 
 
+PAGE = ", to which its class leads, with its equation, its code, its counts and a training run."
+
+
+def paged() -> Markdown:
+    """How many methods have a page, and which have none."""
+    absent = [cls.title for name, cls in METHODS.items() if page_of(f"{name}()") is None]
+    if not absent:
+        return say("All {n} methods have a page of their own" + PAGE, n=len(METHODS))
+    return say(
+        "{here} of {n} methods have a page of their own"
+        + PAGE
+        + " A page shows runs of the comparison of all methods, which "
+        "has no row for the others: {absent}.",
+        here=len(METHODS) - len(absent),
+        n=len(METHODS),
+        absent="; ".join(absent),
+    )
+
+
 def ours() -> Html:
     """Every method of this project, from its class: family, paper, hyperparameters, and whether it can be merged."""
     rows = [
@@ -160,16 +179,20 @@ def choices(records: Sequence[dict]) -> Html:
     """All methods, the highest test score first, with what they cost and what else decides; filters above."""
     there = choice.points(records)
     level, unbeaten = choice.level_with_best(there), choice.front(there)
-    several = there and len(there[0].tasks) > 1
+    several, by_row = there and len(there[0].tasks) > 1, by_label(records)
     rows = [
         {
             "method": point.label,
-            "test score": Spread(point.score.mean, None, 1, (), (point.score.low, point.score.high)),
-            **({suites.title(name): one.mean for name, one in point.tasks.items()} if several else {}),
+            "test score": Spread(point.score.mean, None, 1, _together(point), (point.score.low, point.score.high)),
+            **({suites.title(n): _of_task(point, n, by_row[point.label]) for n in point.tasks} if several else {}),
             "level with the highest": _yes(point in level),
             "stored": point.stored,
+            "trained": point.trained,
+            "changed": point.changed,
             "memory": point.memory,
             "time": point.time,
+            "inference": point.speed,
+            "merged": point.merged if point.merges else "–",
             "merges": _yes(point.merges),
             "peft": choice.elsewhere(point.method, "peft") or "–",
             "adapters": choice.elsewhere(point.method, "adapters") or "–",
@@ -181,15 +204,28 @@ def choices(records: Sequence[dict]) -> Html:
         pd.DataFrame(rows),
         caption="What each method gave and cost, one configuration each",
         source=records,
-        formats={"stored": ",.0f", "memory": ".2f", "time": ".2f"},
+        formats=dict.fromkeys(("stored", "trained", "changed"), ",.0f")
+        | dict.fromkeys(("memory", "time", "inference", "merged"), ".2f"),
         missing="not measured",
-        note=f"Test score: {choice.said(records)}, with a 95 % interval. Level with the highest: not shown to be below it, "
-        "with Holm's correction. Stored: numbers for a task; what tasks share is divided among them. Memory and time of a "
-        "training step: full fine-tuning's are 1, see the page on efficiency. Peft, adapters: what these libraries call "
-        "it. Unbeaten: of the methods shown no other is at least as good in score, storage, memory and time, and better in "
-        "one. Scores, memory and time are those of the backbone that ran, whichever is chosen.",
+        note=f"Test score: {choice.said(records)}, with a 95 % interval. Level with the highest: not shown to be below "
+        "it, with Holm's correction. Stored: numbers for a task; what tasks share is divided. Changed: numbers of "
+        "the backbone that are others when it is used. Memory and time of a training step: full fine-tuning's are 1; "
+        f"inference and merged: tokens a second, {choice.BATCH} texts at a time, the plain backbone's are 1; see the page "
+        "on efficiency. Peft, adapters: what these libraries call it. Unbeaten: of the methods shown none that costs as "
+        "little or less in storage, memory and time, and is not shown to score less, is better in one. Scores, memory and "
+        "times are those of the backbone that ran, whichever is chosen.",
     )
     return Html(_filters(there, records[0]["run"]["backbone"]) + shown.content if rows else shown.content, shown.text)
+
+
+def _of_task(point: choice.Point, task: str, records: Sequence[dict]) -> Spread:
+    return Spread(point.tasks[task].mean, None, len(of_task(records, task)), point.lost.get(task, ()))
+
+
+def _together(point: choice.Point) -> tuple[str, ...]:
+    """What the mean over the tasks is marked with: that a part of it, or all, was not learned."""
+    words = tuple(dict.fromkeys(word for found in point.lost.values() for word in found))
+    return words[:1] if len(point.lost) == len(point.tasks) else (IN_PART,) * bool(words)
 
 
 # Backbones of two families, whose shapes decide what a method stores there and whether it has a place at all.

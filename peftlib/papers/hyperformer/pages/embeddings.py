@@ -1,4 +1,4 @@
-"""Figure 3: what HyperFormer++ has learnt of tasks, from the embeddings in the deltas of runs."""
+"""Figure 3: what HyperFormer++ has learnt of tasks, from the embeddings beside the records of runs."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def pairs(group_of: Mapping[str, str]) -> set[frozenset[str]]:
 
 
 def read(source: Results, preset: Preset) -> dict[int, Embeddings]:
-    """By seed, of the run on all tasks and those that begin with it. A seed whose first run has left no delta is left out,
-    and so is a run without one."""
+    """By seed, of the run on all tasks and those that begin with it. A seed whose first run has left none is left out,
+    and so is a run without any."""
     from peftlib.tensorfiles import read_tensors  # which brings torch
 
     found: dict[int, dict[str, np.ndarray]] = {}
     begun: dict[int, dict[str, tuple[str, float]]] = {}
     for record in sorted(source, key=lambda record: record["run"]["label"] != PAPERS):
         run = records.run_of(record)
-        path = records.delta_path(preset.name, run)
+        path = records.drawn_path(preset.name, run)
         if not path.exists() or (run.start and run.seed not in found):
             continue
         tensors = read_tensors(path)[1]
@@ -76,7 +76,7 @@ def read(source: Results, preset: Preset) -> dict[int, Embeddings]:
 
 def picture(found: Mapping[int, Embeddings]) -> Figure | None:
     """Figure 3: one panel a seed, the embeddings in two dimensions by PCA; colour: the paper's groups, a line: from where a
-    task that was carried over began. None without deltas."""
+    task that was carried over began. None without any."""
     from sklearn.decomposition import PCA
 
     there = {seed: one for seed, one in found.items() if len(one.tasks) > 2}

@@ -1,4 +1,5 @@
-"""X-PEFT's authors: what they score (Figure 4) and what their masks say (Figures 3 and 6), from records and deltas."""
+"""X-PEFT's authors: what they score (Figure 4) and what their masks say (Figures 3 and 6), from records and what lies
+beside them."""
 
 from __future__ import annotations
 
@@ -107,14 +108,14 @@ class Masks(NamedTuple):
 
 
 def masks(source: Results, preset: Preset, label: str) -> Masks | None:
-    """The masks that a row's first run has learnt; None where its delta or the labels of its rows are not here."""
+    """The masks that a row's first run has learnt; None where they or the labels of its rows are not here."""
     from peftlib.methods import parse  # which bring torch
     from peftlib.methods.adapters.xpeft import XPEFT
     from peftlib.tensorfiles import read_tensors, unpacked
 
     for record in (record for record in source if record["run"]["label"] == label):
         run = records.run_of(record)
-        path = records.delta_path(preset.name, run)
+        path = records.drawn_path(preset.name, run)
         rows = {author: answered.find(preset.name, author, record["data"]["test"][author]) for author in run.tasks}
         if not path.exists() or None in rows.values():
             return None

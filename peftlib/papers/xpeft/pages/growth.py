@@ -96,7 +96,8 @@ def measured() -> Html | Markdown:
     ]
     about = (
         f"{found['method']} on {found['backbone']}, one head for all; a batch of {found['batch']} of {found['length']} "
-        f"tokens; processor time, medians of {found['rounds']} turns. {efficiency.where(found)}"
+        f"tokens; processor time, medians of {found['rounds']} turns. The first user is taken up by the first call of its "
+        f"process, which does what later ones find done. {efficiency.where(found)}"
     )
     formats = {"process, MiB": ".0f"} | dict.fromkeys(("take up, ms", "same user, ms", "any user, ms", "any / same"), ".2f")
     return table(frame(rows), caption="Hard profiles held by one server", formats=formats, note=about)

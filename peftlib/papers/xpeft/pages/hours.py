@@ -52,6 +52,28 @@ def beside(name: str) -> Html | Markdown:
     )
 
 
+def besides() -> Html | Markdown:
+    """What else grows with the number of adapters, or does not: the memory of a step, and a batch of several profiles."""
+    result = benchmark("xpeft")
+    if result is None:
+        return not_measured("xpeft")
+    peak = result["peak_bytes_of_steps"]
+    rows = [
+        {
+            "adapters": int(n),
+            **{f"memory of a step, {mask}": peak[f"{mask} {n}"] / peak["adapter"] for mask in ("soft", "hard")},
+            "a batch of as many profiles as rows": ratio,
+        }
+        for n, ratio in result["mixed_over_one_profile"].items()
+    ]
+    note = (
+        "Memory: over that of a step with a single adapter, beside the weights that were there. A batch: served, each "
+        f"row by a profile of its own, over the time of one whose rows have one profile. {where(result)}"
+    )
+    caption = "What else so many adapters cost"
+    return table(pd.DataFrame(rows), caption=caption, formats=dict.fromkeys(list(rows[0])[1:], ".2f"), note=note)
+
+
 def by_adapters(name: str) -> Figure | None:
     """Both ratios over the number of adapters; None without the benchmark."""
     result = benchmark("xpeft")

@@ -69,10 +69,10 @@ def cheapest(source: Results, within: float) -> dict[str, object]:
     least = near.loc[near["x"].idxmin()]
     return {
         "name": least["name"],
-        "bytes": int(least["x"]),
+        "bytes": round(least["x"]),
         "score": least["score"],
         "best": best["name"],
-        "best_bytes": int(best["x"]),
+        "best_bytes": round(best["x"]),
         "best_score": best["score"],
         "within": within,
     }
