@@ -35,7 +35,7 @@ def by_size(source: Results) -> pd.DataFrame:
         if all(own.values()):
             number = measures.whatever(labels[SMALL], AVERAGE) - measures.whatever(labels[FULL], AVERAGE)
             gone = any(measures.gone(label, AVERAGE) for label in labels.values())
-            partly = any(score.marks for score in own.values())
+            partly = any(score.marks for score in own.values() if score)
             gap = Spread(float(number[0]), None, 1, (LOST,) if gone else (IN_PART,) if partly else (), interval(number))
         rows.append(
             {"examples": size, **own, "gap": gap, "n": _seeds(groups[label] for label in labels.values()) if gap else 0}
