@@ -7,6 +7,8 @@ Both give a new model, on a backbone of the same weights that carries nothing ye
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -60,12 +62,12 @@ def add_task(model: Tuned, task: Task, backbone: nn.Module, *, like: str = "", a
     copy, and a head where tasks have their own.
 
     backbone: of the same weights; edited in place. like: a task whose own numbers the new one begins with; by default it
-    begins as a task of a new model does. alone: train what is the new task's own and nothing else, so that all other tasks
-    say what they said, bit for bit; False: all that the method trains.
+    begins as a task of a new model does. alone: train what is the new task's own, which the model before has not, and
+    nothing else, so that all other tasks say what they said, bit for bit; False: all that the method trains.
 
     Raises:
-        UsageError: the model has the task, or does not have the one that it is to be like; the backbone has other weights,
-            or carries a method; a method takes its form in training, or nothing would be trained.
+        UsageError: the model has the task, or does not have the one that it is to be like, or is merged; the backbone has
+            other weights, or carries a method; a method takes its form in training, or nothing would be trained.
     """
     if task.name in model.tasks:
         raise UsageError(f"there is a task {task.name!r} among {', '.join(model.tasks)}: call the new one otherwise")
@@ -80,15 +82,31 @@ def add_task(model: Tuned, task: Task, backbone: nn.Module, *, like: str = "", a
     same_head = (old.kind, old.outputs) == (task.kind, task.outputs)
     for name, tensor in grown.kept().items():
         source = name
-        if name not in theirs and (same_head or not name.startswith("heads.")):
-            source = "".join(like if part == task.name else part for part in parts_of(name))
+        if like and name not in theirs and (same_head or not name.startswith("heads.")):
+            source = _same_of(like, name, task.name, theirs)
         if source in theirs:
             tensor.copy_(theirs[source])
     if alone:
+        before = {name for name, _ in model.named_parameters()}
         for name, p in grown.named_parameters():
-            p.requires_grad_(p.requires_grad and task.name in parts_of(name))
+            p.requires_grad_(p.requires_grad and name not in before)
     grown.require_training()
     return grown.eval()
+
+
+def _same_of(like: str, name: str, task: str, theirs: Collection[str]) -> str:
+    """What a task has in the place of a new task's tensor, of all that are there; the name itself if there is nothing.
+
+    Parts of the model may be called as a task is: of the parts of that name as few are replaced as lead to one that is
+    there, for a part that is the new task's own leads nowhere while it stands."""
+    parts = parts_of(name)
+    places = [i for i, part in enumerate(parts) if part == task]
+    for number in range(1, len(places) + 1):
+        for chosen in itertools.combinations(places, number):
+            found = "".join(like if i in chosen else part for i, part in enumerate(parts))
+            if found in theirs:
+                return found
+    return name
 
 
 def _is_of(model: Tuned, task: str) -> None:
@@ -110,6 +128,11 @@ def _writer(model: Tuned, task: str) -> tuple[Leaf, Attachment]:
 
 def _on(backbone: nn.Module, model: Tuned, method: Expression, tasks: list[Task]) -> Tuned:
     """A model like another, on a backbone of its own."""
+    if model.merged:
+        raise UsageError(
+            f"{short(str(model.method))} is merged into its backbone, and nothing is left beside it to carry over: call "
+            "this before merge()"
+        )
     if (found := weights_digest(backbone)) != model.weights_digest:
         raise UsageError(
             f"this backbone's weights have digest {found!r}, and the model was built on {model.weights_digest!r}: load the "

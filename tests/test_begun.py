@@ -226,8 +226,18 @@ def parent_of(child: Run) -> Run:
     return records.with_parents([child])[0]
 
 
-def test_taken_up_again_it_gives_the_same_bits(tmp_path, monkeypatch):
-    wanted = dataclasses.replace(run("LTSFT(fraction=0.01)"), recipe=Recipe(1e-3, 2, 8, precision="fp32", max_length=32))
+def carried(method: str, tasks: tuple[str, ...]) -> Run:
+    """A run that begins as the first task of one on several."""
+    parent = dataclasses.replace(run(method), tasks=tasks)
+    return dataclasses.replace(run(method), start=(parent,), start_task=tasks[0])
+
+
+@pytest.mark.parametrize(
+    "wanted", [run("LTSFT(fraction=0.01)"), carried("HyperFormerPlusPlus(bottleneck=2)", ("quora", "cfimdb"))], ids=str
+)
+def test_taken_up_again_it_gives_the_same_bits(wanted, tmp_path, monkeypatch):
+    recipe = Recipe(1e-3, 2, 8, precision="fp32", max_length=32)
+    wanted = dataclasses.replace(wanted, recipe=recipe)
     deltas.save(Trainer(wanted.start[0], progress=False).fit().model, path := tmp_path / "full.safetensors")
     whole = Trainer(wanted, None, False, [path]).fit()
     monkeypatch.setattr(loop, "SAVE_EVERY", 0)

@@ -21,12 +21,23 @@ from test_report import synthetic
 from peftlib import grids
 from peftlib.comparison import METHOD_RUNS
 from peftlib.papers.survey import taxonomy as survey
-from peftlib.report import choice
+from peftlib.report import choice, home
+from peftlib.report import pages as report_pages
 from peftlib.study import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(ROOT), "--all"]
 LOCAL = ("file:", "data:", "blob:", "about:")
+HOME = ("home-found", "home-where")  # what has to be on the first screen
+NO_PAGE = {  # what tables have in the place of a method
+    *("always the commonest label", "this method", "the backbone alone"),
+    *("S4-model", "Cross-Attn tuning", "Cross-attention tuning", "CrossAttentionTuning()"),  # no page of its own
+    *("Output layer", "Intrinsic prompt tuning, the autoencoder", "PromptAutoencoder()"),
+    *("T5-Large", "T5-3B", "T5-11B", "minilm", "bert-base-uncased"),  # models
+    *("ours, fp32", "ours, bf16", "Trainer, usual script"),  # ways to train one method
+    *("Trainer, grouped, fp32", "Trainer, grouped, bf16"),
+    *("Trainer, grouped, fp32, no attention dropout", "Trainer, grouped, bf16, no attention dropout"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -364,13 +375,86 @@ def test_storage_follows_the_number_of_tasks_and_the_backbone(chosen):
 
 
 def test_home_is_one_screen_of_what_was_found(html, browser):
-    browser.width(1440)
     browser.open((html / "index.html").as_uri())
     if not browser.ask("document.querySelector('figure.choice') !== null"):
         pytest.skip("no record of the comparison of all methods is in this book")
-    assert browser.ask("document.querySelector('.home-where').getBoundingClientRect().bottom") < 1000
-    told = browser.ask("[...document.querySelectorAll('.home .found')].map(it => it.querySelectorAll('.outcome').length)")
+    for width in (1280, 1440, 1600, 1920):
+        browser.width(width)
+        ends = [browser.ask(f"document.querySelector('.{part}').getBoundingClientRect().bottom") for part in HOME]
+        assert max(ends) <= 900, (width, ends)
+    counts = "[...document.querySelectorAll('.home .found')].map(it => it.querySelectorAll('{}').length)"
+    told = browser.ask(counts.format(".outcome"))
     assert told and all(count == 3 for count in told)
+    assert all(home.LEAST <= count <= home.MOST for count in browser.ask(counts.format(".findings > li")))
+    clipped = browser.ask(
+        "[...document.querySelectorAll('.findings small')].filter(it => /…|\\.\\.\\./.test(it.textContent)).length"
+    )
+    assert clipped == 0, "numbers are told in whole"
+
+
+def test_a_wide_screen_shows_a_wide_table_in_whole(html, browser):
+    page = html / "notebooks/compacter/table1.html"
+    wide = "[...document.querySelectorAll('.table-scroll.full-width')]"
+    browser.width(1920)
+    browser.open(page.as_uri())
+    if not browser.ask(f"{wide}.length"):
+        pytest.skip("this book has no tables")
+    assert browser.ask(f"{wide}.filter(it => it.scrollWidth > it.clientWidth).length") == 0
+    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    browser.width(1280)
+    assert browser.ask(f"Math.min(...{wide}.map(it => it.getBoundingClientRect().right))") > 1180, "beside the words, too"
+    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+
+
+class Rows(HTMLParser):
+    """The rows of tables that name methods: the cell that does, and whether any cell of its row is a link."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.heads, self.cells, self.place, self.rows = [], [], None, []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self.heads = []
+        elif tag == "tr":
+            self.cells = []
+        elif tag in ("th", "td"):
+            self.place = tag
+            self.cells.append(["", False])
+        elif tag == "a" and self.place:
+            self.cells[-1][1] = True
+
+    def handle_data(self, data):
+        if self.place:
+            self.cells[-1][0] += data
+
+    def handle_endtag(self, tag):
+        if tag in ("th", "td"):
+            self.heads += [self.cells[-1][0].strip()] if tag == "th" else []
+            self.place = None
+        elif tag == "tr" and len(self.cells) == len(self.heads):
+            named = next((i for i, head in enumerate(self.heads) if head in report_pages.COLUMNS), None)
+            if named is not None and self.cells[named][0].strip() not in ("", self.heads[named]):
+                self.rows.append((self.cells[named][0].strip(), any(linked for _, linked in self.cells)))
+
+
+def test_every_row_that_is_a_method_leads_to_its_page(html):
+    """But what is no method of this library, or has no page: see `NO_PAGE`."""
+    plain = {
+        (page.relative_to(html).as_posix(), name)
+        for page in pages(html)
+        for name, linked in Rows(page).rows
+        if not linked and name not in NO_PAGE
+    }
+    assert not plain, sorted(plain)
+
+
+def test_a_row_without_a_link_would_be_noticed(tmp_path):
+    page = tmp_path / "page.html"
+    head = "<table><tr><th>method</th><th>score</th></tr>"
+    page.write_text(f'{head}<tr><td>A</td><td>1</td></tr><tr><td><a href="a.html">B</a></td><td>1</td></tr></table>')
+    assert Rows(page).rows == [("A", False), ("B", True)]
 
 
 def test_every_table_of_the_book_sorts(html, browser):

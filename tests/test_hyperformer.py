@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -380,6 +381,15 @@ def test_a_baked_model_writes_what_the_other_writes(expression):
 
 
 # --- a further task ---------------------------------------------------------------------------------------------------
+def three_steps(model: Tuned, task: str, kind: str) -> None:
+    optimizer = model.train().optimizer(1e-2, 0.01)
+    for _ in range(3):
+        model.objective(model.step(task, inputs_of(TASKS[0], kind), torch.arange(8.0) % 2))[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+
+
 @on_both
 @pytest.mark.parametrize(
     "expression", [HYPERFORMER, PLUSPLUS, ADAPTBERT, "TaskAdapters(bottleneck=4)", "PerTask(LoRA(rank=2))"]
@@ -398,13 +408,7 @@ def test_a_further_task_alone_leaves_the_others_bit_for_bit(expression, like, ki
         assert torch.equal(z["sts"].weight, z[TASKS[1]].weight) == bool(like)
 
     before = grown("sts", inputs_of(TASKS[0], kind)).detach()
-    optimizer = grown.train().optimizer(1e-2, 0.01)
-    for _ in range(3):
-        inputs = inputs_of(TASKS[0], kind)
-        grown.objective(grown.step("sts", inputs, torch.arange(8.0) % 2))[0].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    grown.eval()
+    three_steps(grown, "sts", kind)
     assert not torch.equal(grown("sts", inputs_of(TASKS[0], kind)), before)
     with torch.no_grad():
         for name in TASKS:
@@ -418,6 +422,35 @@ def test_a_further_task_alone_leaves_the_others_bit_for_bit(expression, like, ki
             assert torch.equal(loaded(name, inputs_of(name, kind)), expected[name])
     assert "PerTask" in expression or grown.counts().stored == loaded.counts().stored > grown.counts().trainable
     assert all(torch.equal(outputs(model, kind)[name], expected[name]) for name in TASKS)
+
+
+@pytest.mark.parametrize(
+    "expression, kind, name",
+    [
+        (PLUSPLUS, "bert", "hypernet"),
+        (PLUSPLUS, "bert", "LayerNorm"),
+        (PLUSPLUS, "t5", "layer_norm"),
+        (HYPERFORMER, "t5", "z"),
+        ("TaskAdapters(bottleneck=4, shared_norms=False)", "bert", "output"),
+        ("TaskAdapters(bottleneck=4)", "t5", "norm"),
+        ("PerTask(LoRA(rank=2)) + LayerNormTuning()", "bert", "layer"),
+    ],
+)
+def test_a_further_task_may_be_called_as_a_part_of_the_model(expression, kind, name):
+    """Such a name is in names of tensors that all tasks have."""
+    model = after_training(expression, kind)
+    expected = outputs(model, kind)
+    called = dataclasses.replace(get_task("sts"), name=name)
+    grown, usual = (add_task(model, task, backbone(kind), like=TASKS[1]) for task in (called, get_task("sts")))
+    sizes = [[tuple(p.shape) for p in found.parameters() if p.requires_grad] for found in (grown, usual)]
+    assert sizes[0] == sizes[1]
+    inputs = inputs_of(TASKS[0], kind)
+    model.current.task, grown.current.task = TASKS[1], name
+    assert torch.equal(grown.features(inputs), model.features(inputs)), "it begins as the task that it is like"
+    three_steps(grown, name, kind)
+    with torch.no_grad():
+        for task in TASKS:
+            assert torch.equal(grown(task, inputs_of(task, kind)), expected[task])
 
 
 @on_both

@@ -16,6 +16,7 @@ from peftlib import grids, records, study
 from peftlib.accounting.counted import count, shape
 from peftlib.expressions import canonical
 from peftlib.grids import get_preset
+from peftlib.methods import AdaptBertHypernet, HyperFormer
 from peftlib.papers import FOLDER, paper_table
 from peftlib.papers.hyperformer import counts, sharing
 from peftlib.papers.hyperformer.pages import beyond, cost, embeddings
@@ -192,8 +193,32 @@ def test_cost_is_shown_beside_the_papers(measured):
     assert "0.70 ± 0.10" in repr(cost.time_beside()) and "1.30" in repr(cost.time_beside())
     assert "measured, minilm" in repr(cost.memory_beside()) and cost.time_lines() is not None
     assert "HyperFormer++, baked" in repr(cost.served())
-    assert cost.baked_over() == {"norm": pytest.approx(1.1), "houlsby": pytest.approx(1.21)}
+    assert cost.baked_over() == {
+        "norm": pytest.approx(1.1),
+        "met": "none",
+        "missed": "minilm (21.0 %)",
+        "plain": "minilm (10.0 %)",
+    }
     assert "1.25" in repr(beyond.added()) and "124.88" in repr(beyond.added())
+
+
+def test_time_is_estimated_on_both_sizes(measured):
+    kept = efficiency.benchmark(cost.ESTIMATED)["backbones"]
+    for size, backbone in (("Base", "t5-base"), ("Small", "t5-small")):
+        ratio = kept[backbone]["HyperFormer++"]["flops"] / kept[backbone]["T5"]["flops"]
+        assert cost._flops({"backbones": kept}, "HyperFormer++")[f"FLOPs, T5-{size}"] == ratio < 1
+        assert f"FLOPs, T5-{size}" in repr(cost.time_beside())
+    assert cost._flops(None, "T5") == {}
+
+
+@pytest.mark.parametrize(("baked", "met"), [(1.02, True), (1.021, False)])
+def test_backbones_that_miss_the_aim_are_named(baked, met, monkeypatch):
+    found = result()
+    found["backbones"]["t5-small"] = json.loads(json.dumps(found["backbones"]["minilm"]))
+    found["backbones"]["minilm"]["answers"]["baked"]["ratio"] = baked
+    monkeypatch.setattr(cost, "benchmark", lambda name: found)
+    said = cost.baked_over()
+    assert ("minilm" in said["met"], "minilm" in said["missed"]) == (met, not met) and "t5-small (21.0 %)" in said["missed"]
 
 
 def test_nothing_measured_is_said(monkeypatch):
@@ -289,6 +314,19 @@ def test_transfer_is_the_difference_of_rows_task_by_task():
     assert beyond.transfer_figure(found.reset_index(), "Base") is not None
     nothing = beyond.transfer(made("hyperformer/table1", keep=lambda run: False), "Base", "hyperformer/table1")
     assert beyond.transfer_figure(nothing, "Base") is None and beyond.said_of_transfer(nothing, "adapters")["n"] is None
+
+
+@pytest.mark.parametrize(("backbone", "tasks"), sharing.SIZES)
+def test_hypernetworks_of_their_papers_would_leave_no_bottleneck(backbone, tasks):
+    found = beyond.uncut(backbone, tasks)
+    wanted = count(sharing.PLUSPLUS, backbone, tasks).trainable
+    assert (found["adaptbert_cut"], found["hyperformer_cut"]) == (8, 2)
+    assert (found["adaptbert_own"], found["hyperformer_own"]) == (AdaptBertHypernet().task_dim, HyperFormer().task_dim)
+    own = count("AdaptBertHypernet(bottleneck=1) + LayerNormTuning()", backbone, tasks).trainable
+    assert found["adaptbert"] == own / wanted
+    assert found["hyperformer"] == count("HyperFormer(bottleneck=1)", backbone, tasks).trainable / wanted
+    shown = repr(beyond.sizes(backbone, tasks))
+    assert backbone in shown and sharing.schemes(backbone, tasks)["HyperFormer"] in shown
 
 
 def test_schemes_are_compared_with_hyperformer_plus_plus():

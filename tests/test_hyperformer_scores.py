@@ -170,8 +170,46 @@ def test_table_2_stands_beside_ours_by_setting():
     assert row["HyperFormer++-Base, paper"] == 87.41 and float(row["HyperFormer++-Base, ours"]) == pytest.approx(90)
     assert transfer.best(found)["ours"] == (found["examples"] == 100).sum()
     assert transfer.best(transfer.settings(source.only(lambda run: False)))["n"] is None
-    drawn = {**transfer.panels(found, transfer.ASKED), **transfer.panels(found, transfer.LIKE)}
+    drawn = {
+        name: panel
+        for tasks in (transfer.ASKED, transfer.LIKE)
+        for name, panel in transfer.panels(found, tasks, source).items()
+    }
     assert len(drawn) == 6 and figures.over(drawn, "x", "y") is not None
+
+
+def test_table_2_says_what_could_be_seen():
+    """Ten points: on CB's 28 test rows that is nothing, on a thousand rows it is much."""
+    source = made("hyperformer/table2", lambda run: 0.9 if run.label == "HyperFormer++-Base, 100" else 0.8)
+    found = transfer.settings(source).set_index(["data set", "examples"])
+    assert found.loc[("CB", 100), transfer.SEEN] > 10 > found.loc[("imdb_10k, for IMDB", 100), transfer.SEEN] > 0
+    said = transfer.best(found.reset_index())
+    small = found.xs(100, level="examples")[transfer.SEEN] < 10
+    assert said["ours"] == len(small) and said["seen"] == small.sum() < said["ours"]
+    spread = made("hyperformer/table2", lambda run: 0.8 + 0.1 * (run.seed - 1) * run.label.startswith("T5"))
+    wider = transfer.settings(spread).set_index(["data set", "examples"])
+    assert (wider[transfer.SEEN] > found[transfer.SEEN]).all(), "where seeds differ by much, less is seen"
+    part = transfer.settings(made("hyperformer/table2", keep=lambda run: not run.label.startswith("T5")))
+    assert part[transfer.SEEN].isna().all()
+
+
+def test_every_seed_is_a_small_point_behind_its_line():
+    source = made("hyperformer/table2", lambda run: 0.7 + 0.02 * run.seed + 0.1 * run.label.startswith("T5"))
+    (ax, *_) = figures.over(transfer.panels(transfer.settings(source), ["trec"], source), "x", "y").axes
+    assert small_points(ax) == [(x, pytest.approx(y)) for x in (16, 100, 1000) for y in (80, 82, 84)]
+    source = made("hyperformer/figure2", lambda run: 0.7 + 0.02 * run.seed)
+    points = transfer.points(transfer.by_size(source), source)
+    (ax,) = figures.over({"": points}, "x", "y").axes
+    assert small_points(ax) == [(x, pytest.approx(y)) for x in (100, 500, 1000) for y in (70, 72, 74)]
+    (plain,) = figures.over({"": points.drop(columns="seeds")}, "x", "y").axes
+    assert len(plain.lines) + 3 == len(ax.lines) and not any(line.get_markersize() < 4 for line in plain.lines)
+
+
+def small_points(ax) -> list[tuple]:
+    """Of the first row's line: full fine-tuning's."""
+    line = next(line for line in ax.lines if line.get_markersize() < 4)
+    assert line.get_zorder() < 2 and line.get_linestyle() == "None"
+    return sorted(zip(line.get_xdata(), line.get_ydata(), strict=True))
 
 
 def test_table_2_is_shown_with_its_deviations():
@@ -186,7 +224,10 @@ def test_figure_2_is_the_distance_at_each_size():
     said = transfer.ahead(found)
     assert (said["n"], said["ahead"], said["low"], said["high"]) == (3, 1, 100, 1000)
     assert (said["low_gap"], said["high_gap"]) == pytest.approx((10, 0))
-    assert set(transfer.schedule(source)["steps"]) == {400} and figures.over({"": transfer.points(found)}, "x", "y")
+    assert set(transfer.schedule(source)["steps"]) == {400} and len(transfer.points(found, source)) == 9
+    assert said["seen"] == 1 and 0 < found[transfer.SEEN].max() < 10
+    nothing = transfer.by_size(made("hyperformer/figure2", keep=lambda run: False))
+    assert nothing[transfer.SEEN].isna().all() and set(transfer.ahead(nothing).values()) == {None}
 
 
 # --- notebooks --------------------------------------------------------------------------------------------------------

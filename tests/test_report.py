@@ -141,6 +141,28 @@ def test_caveats_follow_the_data():
     assert report.caveats([], "adaptbert") is None
 
 
+def test_caveats_say_by_what_temperature_tasks_were_drawn():
+    source = made("adaptbert/table2")
+    together = [record for record in source if len(record["run"]["tasks"]) > 1]
+
+    def said(*temperatures, paper="adaptbert"):
+        for i, record in enumerate(together):
+            drawn = {"sampling": "temperature", "temperature": temperatures[i % len(temperatures)]}
+            record["run"]["recipe"] |= drawn if temperatures else {"sampling": "proportional"}
+        return report.caveats(source, paper).data
+
+    assert len(together) > 1 and "drawn with replacement" not in report.caveats(source, "adaptbert").data
+    once = said(1.0)
+    assert "in proportion to the tasks' sizes, so that" in once and "Presets whose sampling" in once and "power" not in once
+    ten = said(10.0)
+    assert "in proportion to the tasks' sizes to the power of 1/10 (temperature 10), so that" in ten
+    assert "less a task's size counts" in ten and "Presets whose" not in ten
+    both = said(10.0, 1.0)
+    assert "in proportion to the tasks' sizes, of others in proportion" in both and "1/10" in both and "Presets" in both
+    hyperformer = report.caveats(made("hyperformer/table1"), "hyperformer").data
+    assert "(temperature 10), so that" in hyperformer and "tasks' sizes, so" not in hyperformer
+
+
 def test_caveats_say_what_of_the_data_was_left_out():
     old = made("adaptbert/table3")
     said = report.caveats(old, "adaptbert").data

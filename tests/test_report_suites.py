@@ -363,6 +363,21 @@ def test_a_rate_that_lacks_a_task_is_not_compared():
     assert list(report.rate_grid([*source, *other], lambda method: 0.0)["best"]) == [1.0]
 
 
+def test_best_rates_at_an_edge_of_what_was_tried_are_named():
+    best = {"Adapter": 3e-5, "BitFit": 0.3, "Compacter++ (n=4)": 3e-3}
+    source = searched(best, lambda run: run.label in best)
+    grid = report.rate_grid(source, lambda method: 0.0)
+    assert report.at_edges(grid) == {"lowest": "Adapter", "highest": "BitFit"}
+    high = [r for r in searched({}) if r["run"]["label"] == "BitFit" and r["run"]["recipe"]["lr"] == 0.3]
+    source = searched({"BitFit": 0.1}, lambda run: run.label == "BitFit" and run.recipe.lr < 0.3)
+    assert report.at_edges(report.rate_grid(source, lambda method: 0.0))["highest"] == "BitFit"
+    source.diverged = [r | {"diverged": "the loss is nan"} for r in high]
+    assert report.at_edges(report.rate_grid(source, lambda method: 0.0))["highest"] == "none", "a higher one was tried"
+    alone = searched({}, lambda run: run.label == "BitFit" and run.recipe.lr == 0.3)
+    none = {"lowest": "none", "highest": "none"}
+    assert report.at_edges(report.rate_grid(alone, lambda method: 0.0)) == none == report.at_edges(report.frame([]))
+
+
 def test_rates_are_those_of_the_table_that_the_search_serves():
     found = rates.rates("table11", made("compacter/table11"), "paper")
     assert rows(found)["Intrinsic-SAID"]["used"] == 3e-3  # changed for Table 2 alone

@@ -53,6 +53,15 @@ def test_a_label_means_the_same_methods_in_every_experiment():
         ("lr x 0.1", None),
         ("", None),
         ("LoRA + Houlsby", None),
+        ("LoRA(rank=4) + LoRA(rank=2)", "lora"),
+        ("HeadOnly(shared=True) + PfeifferFFN", "pfeiffer_ffn"),
+        ("LoRA(rank=4) + LayerNormTuning()", "lora"),
+        ("LayerNormTuning()", "layernorm"),
+        ("Prompt Tuning", "prompt"),
+        ("(IA)3", "ia3"),
+        ("full fine-tuning", "full"),
+        ("Adapters", None),
+        ("S4-model", None),
     ],
 )
 def test_a_word_that_names_a_method_leads_to_its_page(word, page):
@@ -62,6 +71,40 @@ def test_a_word_that_names_a_method_leads_to_its_page(word, page):
 def test_the_label_of_a_run_leads_to_what_it_ran():
     run = grids.make_run(grids.get_preset("smoke"), "BitFit()", ("sst",), label="Adapter")
     assert pages.links(["Adapter"], [synthetic(run, 0.5)]) == {"Adapter": "../methods/bitfit.html"}
+
+
+def test_a_table_says_itself_what_its_rows_are_and_a_sum_leads_to_its_terms():
+    df = pd.DataFrame({"method": ["Adapters", "T5"], "methods": ["LoRA() + BitFit()", "LoRA() + no method"]})
+    shown = html(df, rows={"Adapters": "TaskAdapters()", "T5": "Full()"})
+    assert '<a href="../methods/taskadapters.html">Adapters</a>' in shown
+    assert '<a href="../methods/full.html">T5</a>' in shown
+    assert '<td><a href="../methods/lora.html">LoRA()</a> + <a href="../methods/bitfit.html">BitFit()</a></td>' in shown
+    assert "<td>LoRA() + no method</td>" in shown
+
+
+def test_sentences_lead_to_the_methods_that_they_mention_once():
+    text = "average less T5-Base's 74: Compacter (n=4) -6 <b>, Compacter++ (n=4) -13, Adapter-LowRank, Compacter (n=12)"
+    found = re.findall(r'methods/(\w+)\.html">([^<]+)<', str(pages.told(text, "compacter")))
+    assert found == [
+        ("compacter", "Compacter (n=4)"),
+        ("compacter_plusplus", "Compacter++ (n=4)"),
+        ("adapter_lowrank", "Adapter-LowRank"),
+    ]
+    assert "&lt;b&gt;" in pages.told(text, "compacter") and pages.told(text, "compacter").striptags() == text.replace(
+        "<b>", "<b>"
+    )
+    assert '<a href="../methods/lora_adapter.html">LoRA+Adapter</a>' in pages.told("LoRA+Adapter is best.", "adaptbert")
+    shown = html(pd.DataFrame({"id": ["A1"], "why": ["Compacter (n=4) trains less"]}), prose="compacter")
+    assert (
+        '<td class="brief">A1</td>' in shown and '<a href="../methods/compacter.html">Compacter (n=4)</a> trains' in shown
+    )
+
+
+def test_long_lines_of_words_may_use_the_margin():
+    words = pd.DataFrame({"claim": ["w" * 70], "before": ["w" * 70], "after": ["short"]})
+    assert 'class="table-scroll full-width words"' in html(words)
+    assert 'class="table-scroll"' in html(words[["claim", "after"]])
+    assert 'class="table-scroll full-width"' in html(pd.DataFrame({f"c{i}": ["1"] for i in range(9)}))
 
 
 def html(df: pd.DataFrame, **more) -> str:

@@ -70,6 +70,14 @@ def test_the_papers_numbers_say_what_its_text_says_or_an_erratum_stands():
             assert wrong.eq(CONTRADICTED[claim]).any(), claim
 
 
+def test_errata_and_claims_have_one_value_for_what_a_frozen_output_layer_saves():
+    errata, counted = arithmetic.errata("hyperformer").set_index("item"), checks._counted()
+    for size in ("Small", "Base"):
+        row = errata.loc[f"times fewer parameters by a frozen output layer, T5-{size}"]
+        said = f"{counted.values[f'Adapters-{size}']['with output']:.2f}"
+        assert row["recomputed"] == said and f"trains {said} times" in row["consequence"]
+
+
 def test_what_the_paper_shows_in_figures_is_not_decided_by_its_numbers():
     own = checks.from_paper()
     missing = {claim for claim in CLAIMS.decided() if CLAIMS.judge(claim, own).outcome == "not run"}

@@ -96,11 +96,15 @@ def test_the_seed_decides_every_bit(precision):
         "AdaMix(bottleneck=2, experts=3)",
         "LST(reduction=2, skip=0)",
         "HeadOnly()",
+        "HyperFormerPlusPlus(bottleneck=2)",
+        "XPEFT(adapters=6, bottleneck=2, mask='hard', k=2)",
     ],
 )
 def test_killed_and_taken_up_again_gives_the_same_bits(method, tmp_path, monkeypatch):
-    tasks = ("sst", "quora") if "PerTask" in method else ("sts",)
-    wanted, checkpoint = run(method, tasks=tasks, limits=(32, 16, 16)), tmp_path / "checkpoint.pt"
+    """HyperFormer++ draws the task of each batch and has a budget in steps; hard masks draw noise."""
+    tasks = ("sst", "quora") if method.startswith(("PerTask", "HyperFormer")) else ("sts",)
+    budget = {"epoch_steps": 4, "sampling": "temperature", "temperature": 10.0} if method.startswith("HyperFormer") else {}
+    wanted, checkpoint = run(method, tasks=tasks, limits=(32, 16, 16), **budget), tmp_path / "checkpoint.pt"
     whole = numbers(fit(wanted))
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_in(patch, epoch=2)

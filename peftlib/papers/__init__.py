@@ -42,7 +42,7 @@ class About:
     """What a paper is. backbone: the one that it trains, in words; backbones: how names of it begin here. suites: are its
     scores those of GLUE and SuperGLUE, on test splits? margin: how far apart two scores of its tables may be, in the
     tables' unit, and still be on par, declared before ours were looked at; margin_from: why so much. headlines: ids of the
-    claims that the book's first page tells."""
+    claims that matter most, in order; the book's first page tells the first of them that are decided."""
 
     title: str
     backbone: str

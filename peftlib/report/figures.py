@@ -128,7 +128,7 @@ def over(panels: Mapping[str, pd.DataFrame], x_label: str, y_label: str, *, log_
 
     Args:
         panels: by title; columns ``method`` (expression), ``x`` (> 0), ``y`` (number, `Spread` or None), and perhaps
-            ``name`` (in place of the method's own).
+            ``name`` (in place of the method's own) and ``seeds`` (the scores that ``y`` is the mean of): small points.
 
     Returns:
         None if no panel has a point.
@@ -176,6 +176,8 @@ def _drawable(points: pd.DataFrame, log_y: bool) -> pd.DataFrame:
 def _line(ax: Axes, group: pd.DataFrame, name: str) -> tuple[float, float, str, str]:
     """Draw a method's points; returns where its line ends, its name and colour."""
     look, group = style.of(group["method"].iloc[0]), group.sort_values("x")
+    if "seeds" in group:
+        _small_points(ax, group, look)
     lost = _lost(group["y"])
     if lost.any():
         ax.plot(group["x"][lost], group["y"][lost].map(float), color=look.color, **LOST)
@@ -186,6 +188,13 @@ def _line(ax: Axes, group: pd.DataFrame, name: str) -> tuple[float, float, str, 
         ax.errorbar(there["x"], y, yerr=list(zip(*bars, strict=True)), fmt="none", color=look.color, capsize=2)
     last = there if len(there) else group
     return last["x"].iloc[-1], float(last["y"].iloc[-1]), name, look.color
+
+
+def _small_points(ax: Axes, group: pd.DataFrame, look: style.Style) -> None:
+    """Each seed's score, behind the line, whether its run learned or not."""
+    at = [(x, score) for x, scores in zip(group["x"], group["seeds"], strict=True) for score in scores]
+    x, y = zip(*at, strict=True) if at else ((), ())
+    ax.plot(x, y, color=look.color, marker=look.marker, linestyle="none", markersize=3.5, alpha=0.55, zorder=1.5)
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float = 0.055) -> None:

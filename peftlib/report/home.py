@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from markupsafe import Markup
 
 from peftlib import markup, study
 from peftlib.grids import Preset, experiments
 from peftlib.papers import FOLDER, about, papers
 from peftlib.report import choice, declared, verdicts
-from peftlib.report.chart import chart, size
+from peftlib.report.chart import AXES, chart, size
 from peftlib.report.ledger import SIGNS
+from peftlib.report.sentences import readable
 from peftlib.report.tables import Html
+from peftlib.report.verdicts import Judged, Verdict
 
 TOLD = 3  # outcomes whose numbers are told, in the order of `verdicts.OUTCOMES`; the others are one number
-LONGEST = 100  # characters of the numbers behind a finding
-FINDINGS = 6  # of all papers together, the first headlines of each: so many fit on one screen
+DECIDED = ("reproduced", "contradicted")
+LONGEST = 130  # characters of the numbers behind a finding, after which the other comparisons are a number
+FINDINGS = 8  # of all papers together: so many fit on one screen
+LEAST, MOST = 2, 3  # findings of a paper
+LAST = re.compile(r" \([^()]*\)$")  # what a comparison ends with in brackets
+PIECES = re.compile(r"; (?![^(]*\))")  # between the comparisons of a verdict; what is in brackets is one of them
 WHERE = (
     ("Choose a method", "../survey/choosing.html", "for what must be small, and for how many tasks"),
     ("Check a claim", "../{paper}/claims.html", "each with its verdict, its numbers and its check"),
@@ -44,10 +50,10 @@ def sources(preset: Preset) -> dict[str, dict[str, Sequence[dict]]]:
 
 def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
     """Per paper: how its claims fared, and what became of those that matter most."""
-    parts, lines, each = [], [], max(1, FINDINGS // max(1, len(by_paper)))
+    parts, lines, each = [], [], min(MOST, max(LEAST, FINDINGS // max(1, len(by_paper))))
     for paper, records in by_paper.items():
-        ledger = verdicts.ledger(paper, records)
-        name, counts = declared.called(paper), verdicts.tally(ledger)
+        judged = verdicts.of(paper).judged(records)
+        name, counts = declared.called(paper), verdicts.tally(verdicts.table(judged))
         outcomes = [(outcome, counts[outcome.replace(" ", "_")]) for outcome in verdicts.OUTCOMES]
         parts.append(
             Markup(
@@ -57,7 +63,7 @@ def found(by_paper: Mapping[str, Mapping[str, Sequence[dict]]]) -> Html:
                 paper,
                 name,
                 _tally(outcomes),
-                Markup().join(_finding(row, paper) for row in _headlines(paper, ledger)[:each]),
+                Markup().join(_finding(one, paper) for one in matters(judged, about(paper).headlines)[:each]),
             )
         )
         lines.append(f"{name}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes))
@@ -76,27 +82,58 @@ def _tally(outcomes: Sequence[tuple[str, int]]) -> Markup:
     return Markup('<ul class="tally">{}{}</ul>').format(told, more)
 
 
-def _headlines(paper: str, ledger: pd.DataFrame) -> list[dict]:
-    """The rows of a ledger that the paper's headlines name, in their order."""
-    by_id = {row["id"]: row for row in ledger.to_dict("records")}
-    return [by_id[name] for name in about(paper).headlines if name in by_id]
+def matters(judged: Sequence[Judged], headlines: Sequence[str]) -> list[Judged]:
+    """Claims by how much they tell a reader: those that are decided first, among them the paper's headlines in their order,
+    then the others in the paper's. What repeats another is left out."""
+    once = [one for one in judged if not one.claim.repeats]
+    rank = {name: place for place, name in enumerate(headlines)}
+    order = sorted(once, key=lambda one: rank.get(one.claim.id, len(rank)))
+    return sorted(order, key=lambda one: one.verdict.outcome not in DECIDED)
 
 
-def _finding(row: Mapping[str, str], paper: str) -> Markup:
+def _finding(one: Judged, paper: str) -> Markup:
     """A claim, what became of it, and the numbers."""
-    said = markup.line(row["ours"])
-    said = said if len(said) <= LONGEST else said[:LONGEST].rpartition(" ")[0] + " …"
+    outcome, address = one.verdict.outcome, f"../{paper}/claims.html#claim-{one.claim.id}"
+    said, more = numbers(one.verdict)
     return Markup(
-        '<li><b class="verdict {}">{} {}</b> “{}” <a class="why" href="../{}/claims.html">{}</a>: <small>{}</small></li>'
+        '<li><b class="verdict {}">{} {}</b> “{}” <a class="why" href="{}">{}</a>: <small>{}{}</small></li>'
     ).format(
-        row["verdict"].replace(" ", "-"),
-        SIGNS.get(row["verdict"], ""),
-        row["verdict"],
-        markup.line(row["claim"]),
-        paper,
-        row["id"],
-        said,
+        outcome.replace(" ", "-"),
+        SIGNS.get(outcome, ""),
+        outcome,
+        markup.line(one.claim.says),
+        address,
+        one.claim.id,
+        markup.line(said),
+        Markup('; <a href="{}">{} more</a>').format(address, more) if more else "",
     )
+
+
+def numbers(verdict: Verdict) -> tuple[str, int]:
+    """The comparisons behind a verdict, each in whole, and how many are left out.
+
+    Of a claim that is reproduced, all comparisons hold, and the first of them are shown, about `LONGEST` characters; of any
+    other all are, as it is not said which of them decides.
+    """
+    pieces = PIECES.split(readable(verdict.why))
+    shown = len(pieces)
+    if verdict.outcome == "reproduced":
+        while shown > 1 and len("; ".join(pieces[:shown])) > LONGEST:
+            shown -= 1
+    return _joined(pieces[:shown]), len(pieces) - shown
+
+
+def _joined(pieces: Sequence[str]) -> str:
+    """Comparisons in one sentence, which says once what they begin or end with alike: "trained: A 1; trained: B 2" is
+    "trained: A 1, B 2", "A 1 (printed 3); B 2 (printed 3)" is "A 1; B 2 (each: printed 3)"."""
+    ends = {last[0] if (last := LAST.search(piece)) else "" for piece in pieces}
+    end = ends.pop() if len(pieces) > 1 and len(ends) == 1 else ""
+    said, before = "", ""
+    for piece in pieces:
+        lead, colon, rest = piece.removesuffix(end).partition(": ")
+        said += f", {rest}" if colon and lead == before else f"{'; ' if said else ''}{lead}{colon}{rest}"
+        before = lead
+    return said + end.replace(" (", " (each: ", 1)
 
 
 def which(records: Sequence[dict]) -> Html:
@@ -111,16 +148,27 @@ def which(records: Sequence[dict]) -> Html:
             why = "with so little data as this preset takes, no method can be told from always giving the commonest label"
         text = f"Which method? Nothing to show yet: {why}."
         return Html(Markup("<p><em>{}</em></p>").format(text), text)
-    said = _answer(there)
+    said, edge = _answer(there), at_the_edge(there)
     picture = chart(
         there,
         task=choice.said(records),
         baseline=choice.commonest_score(records),
         caption=f"Every method, one configuration each: {choice.said(records)}, over test rows. Bars are 95 % intervals; "
-        "solid points are those that no other beats in score, storage, memory and time. Each leads to its method's page.",
+        "solid points are those that no other beats in score, storage, memory and time. Each leads to its method's page."
+        f"{edge}",
         source=records,
     )
     return Html(said + picture.content, f"{said.striptags()}\n{picture.text}")
+
+
+def at_the_edge(there: Sequence[choice.Point]) -> str:
+    """Which methods store less than the picture's axis begins with, as a sentence; nothing if there are none."""
+    axis = next(axis for axis in AXES if axis.name == "stored")
+    below = sorted((point for point in there if point.stored < axis.least), key=lambda point: point.stored)
+    if not below:
+        return ""
+    names = _listed([Markup("{} {}").format(point.name, axis.said(point.stored)) for point in below])
+    return f" Fewer than {axis.said(axis.least)} stored parameters stand at the left edge: {names.unescape()}."
 
 
 def _answer(there: Sequence[choice.Point]) -> Markup:
@@ -157,7 +205,7 @@ def _share(point: choice.Point, there: Sequence[choice.Point]) -> str:
 def front(by_paper: Mapping[str, Mapping[str, Sequence[dict]]], records: Sequence[dict]) -> Html:
     """All of the first screen."""
     left, right = found(by_paper), which(records)
-    cards = Markup().join(
+    links = Markup().join(
         Markup('<li><a href="{}">{}</a> <span>{}</span></li>').format(
             address.format(paper=next(iter(by_paper), "")), name, what
         )
@@ -165,9 +213,9 @@ def front(by_paper: Mapping[str, Mapping[str, Sequence[dict]]], records: Sequenc
         if by_paper or "{" not in address
     )
     shown = Markup(
-        '<div class="home"><div><h2>What was found</h2>{}</div><div><h2>Which method</h2>{}</div></div>'
-        '<ul class="home-where">{}</ul><p class="home-coming">{}</p>'
-    ).format(left.content, right.content, cards, coming())
+        '<div class="home"><div><h2>What was found</h2>{}</div><div><h2>Which method</h2>{}<h2>Where to go</h2>'
+        '<ul class="home-where">{}</ul></div></div><p class="home-coming">{}</p>'
+    ).format(left.content, right.content, links, coming())
     return Html(shown, "\n\n".join([left.text, right.text, coming().striptags()]))
 
 

@@ -43,17 +43,29 @@ def _data(runs: Sequence[dict]) -> Iterator[str]:
             "**Quora's train split is not the course's file** (141,506 pairs, not to be had) but a sample of the same "
             "corpus without the validation pairs; see `data/README.md`."
         )
-    if any(len(r["tasks"]) > 1 and r["recipe"]["sampling"] == "temperature" for r in runs):
-        yield (
-            "**Batches drawn with replacement.** The multi-task runs drew the task of each batch in proportion to the "
-            "tasks' sizes, so that by chance an epoch saw some batches twice and others not at all. Presets whose "
-            "sampling is *proportional* go through every example once an epoch."
-        )
+    yield from _drawn(runs)
     if len(genuine) < len(runs):
         yield (
             "**Embedded data.** These runs use the suite that this project generates, under the tasks' names; scores "
             "are not comparable with the paper's, the order of methods may be."
         )
+
+
+def _drawn(runs: Sequence[dict]) -> Iterator[str]:
+    """How multi-task runs came by the task of each batch, where it was drawn."""
+    recipes = [r["recipe"] for r in runs if len(r["tasks"]) > 1 and r["recipe"]["sampling"] == "temperature"]
+    temperatures = sorted({recipe["temperature"] for recipe in recipes})
+    by_size = "in proportion to the tasks' sizes"
+    said = [by_size if T == 1 else f"{by_size} to the power of 1/{T:g} (temperature {T:g})" for T in temperatures]
+    if not said:
+        return
+    others = f"of others {_listed(said[1:])}, " if said[1:] else ""
+    evened = "The higher the temperature, the less a task's size counts. " if temperatures != [1] else ""
+    proportional = "Presets whose sampling is *proportional* go through every example once an epoch."
+    yield (
+        f"**Batches drawn with replacement.** The multi-task runs drew the task of each batch {said[0]}, {others}so that "
+        f"by chance an epoch saw some batches twice and others not at all. {evened}{proportional * (1 in temperatures)}"
+    ).rstrip()
 
 
 def _left_out(source: Sequence[dict]) -> Iterator[str]:

@@ -116,12 +116,28 @@ def numbers(
     left_out: tasks that are in no average, the uninformative ones unless said otherwise. scale: what a full score is.
     """
     columns = [key for task in tasks(source) for key in keys(task)]
-    averaged = averaged_keys(source, left_out)
-    out = {}
+    averaged, out = averaged_keys(source, left_out), {}
     for label, records in by_label(source).items():
         found = {key: tables.counted(records, key, split, scale) for key in columns}
         average = tables.mean_of([found[key] for key in averaged])
         out[label] = {key: one.spread for key, one in found.items()} | {"average": average}
+    return out
+
+
+def of_seeds(
+    source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None, scale: float = 100
+) -> dict[str, dict[int, dict[str, float]]]:
+    """By row label and seed every number, and the "average" where all that it is over are there: of all seeds, of which the
+    means of `numbers` leave out those that did not learn what others did."""
+    averaged = averaged_keys(source, left_out)
+    out: dict[str, dict[int, dict[str, float]]] = {}
+    for label, records in by_label(source).items():
+        by_seed = out.setdefault(label, {})
+        for r in records:
+            by_seed.setdefault(r["run"]["seed"], {}).update({key: scale * v for key, v in r[split].items()})
+        for found in by_seed.values():
+            if averaged and set(averaged) <= set(found):
+                found["average"] = statistics.fmean(found[key] for key in averaged)
     return out
 
 

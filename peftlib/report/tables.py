@@ -30,7 +30,10 @@ NUMBER = re.compile(
     r"[+\-−]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ± \d+(\.\d+)?| \[[^\[\]]+\])?\s?([%×]\d*|[kMGT]?i?B|[mµ]?s|min|h|M|K)?$"
 )
 SHORT = 8  # characters of a heading that is not broken
+BRIEF = 4  # characters of all words of a column that needs little room
 WIDE = 9  # columns from which on a table may use the margin of the page, too
+LONG = 110  # characters of a row from which on it may as well, if a cell is a line of at most
+CELL = 60  # characters
 DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folder)", "hub": "real datasets (hub)"}
 
 
@@ -297,6 +300,8 @@ def table(
     note: str = "",
     formats: Mapping[str, str | Callable[[object], str]] | None = None,
     missing: str = MISSING,
+    rows: Mapping[str, str] | None = None,
+    prose: str = "",
 ) -> Html:
     """A sortable table with a caption and a footer that says where its numbers come from; `not_run` in its place where that
     is so.
@@ -309,22 +314,26 @@ def table(
         note: a sentence below it.
         formats: format specification, or function to text, of a column; ".3f" otherwise.
         missing: what an empty cell says.
+        rows: expressions of methods by what this table calls them, where no run has that label.
+        prose: the paper whose methods lead to their pages where sentences in cells mention them.
     """
     if instead := not_run(source):
         return instead
     formats = dict(formats or {})
     df = df.iloc[:, _order(list(df.columns))]
-    rows = [
+    lines = [
         [cell_text(value, formats.get(column, ".3f")) for column, value in zip(df.columns, row, strict=True)]
         for row in df.itertuples(index=False, name=None)
     ]
-    rows = [[missing if text == MISSING else text for text in row] for row in rows]
+    lines = [[missing if text == MISSING else text for text in line] for line in lines]
     foot = [markup.line(note)] if note else []
     foot += [provenance(source)] if source is not None else []
     columns, caption = [markup.line(name).replace("_", " ") for name in df.columns], markup.line(caption)
-    cells = [_Column(name, [row[i] for row in rows], missing, source or ()) for i, name in enumerate(columns)]
-    shown = [[column.shown(row[i]) for i, column in enumerate(cells)] for row in rows]
-    return Html(_html_table(cells, rows, caption, foot), _text_table(columns, shown, caption, foot))
+    cells = [
+        _Column(name, [line[i] for line in lines], missing, source or (), rows, prose) for i, name in enumerate(columns)
+    ]
+    shown = [[column.shown(line[i]) for i, column in enumerate(cells)] for line in lines]
+    return Html(_html_table(cells, lines, caption, foot), _text_table(columns, shown, caption, foot))
 
 
 def _order(columns: Sequence[str]) -> list[int]:
@@ -335,15 +344,27 @@ def _order(columns: Sequence[str]) -> list[int]:
 class _Column:
     """A column as a page shows it: its numbers end at the right, its methods lead to their pages.
 
-    texts: its cells. missing: what an empty one says. source: the records that its rows come from.
+    texts: its cells. missing: what an empty one says. source: the records that its rows come from. rows, prose: as
+    `table`'s.
     """
 
-    def __init__(self, name: str, texts: Sequence[str], missing: str, source: Sequence[dict]):
+    def __init__(
+        self,
+        name: str,
+        texts: Sequence[str],
+        missing: str,
+        source: Sequence[dict],
+        rows: Mapping[str, str] | None = None,
+        prose: str = "",
+    ):
         filled = [text for text in texts if text not in (missing, "", "–")]
         self.name, self.missing = name, missing
         self.numeric = bool(filled) and all(NUMBER.match(text.partition(MARK)[0]) for text in filled)
-        self.links = pages.links(filled, source) if name in pages.COLUMNS else {}
-        self.ran = ran(source) if name in pages.COLUMNS else {}
+        self.names = name in pages.COLUMNS
+        self.links = pages.links(filled, source, rows) if self.names else {}
+        self.prose = "" if self.numeric or self.names else prose
+        self.brief = not self.numeric and all(len(text) <= BRIEF for text in texts)
+        self.ran = ran(source) if self.names else {}
 
     def shown(self, text: str) -> str:
         return f"{text} (here {self.ran[text]})" if text in self.ran else text
@@ -359,9 +380,14 @@ class _Column:
         said = self.shown(text).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
         if MARK in text:  # a run that did not learn sorts by its number
             return Markup('<td data-sort="{}"{}>{}</td>').format(text.split()[0], self._class("unlearned"), said)
+        link = Markup('<a href="{1}">{0}</a>').format
         if text in self.links:
-            said = Markup('<a href="{}">{}</a>').format(self.links[text], said)
-        return Markup("<td{}>{}</td>").format(self._class(), said)
+            said = link(said, self.links[text])
+        elif self.names and (terms := pages.terms(text)):
+            said = Markup(" + ").join(link(*term) for term in terms)
+        elif self.prose:
+            said = pages.told(said, self.prose)
+        return Markup("<td{}>{}</td>").format(self._class("brief" if self.brief else ""), said)
 
     def _class(self, also: str = "") -> Markup:
         names = [name for name in (also, "number" if self.numeric else "") if name]
@@ -391,11 +417,17 @@ def _html_table(columns: list[_Column], rows: list[list[str]], caption: str, foo
     )
     below = Markup().join(Markup('<p class="source"><small>{}</small></p>').format(said) for said in foot)
     looks = Markup(' class="sortable"') if rows else ""  # nothing to sort, no buttons that would do nothing
-    width = " full-width" if len(columns) >= WIDE else ""
+    width = " full-width" if len(columns) >= WIDE else " full-width words" if _long(columns, rows) else ""
     return Markup(
         '<div class="table-scroll{}"><table{}>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n'
         "</tbody></table></div>\n{}"
     ).format(width, looks, caption, head, body, below)
+
+
+def _long(columns: Sequence[_Column], rows: Sequence[Sequence[str]]) -> bool:
+    """Would lines of words that are good to read make a table wider than a page's own text?"""
+    texts = [[column.name.rpartition(" ")[2], *(row[i] for row in rows)] for i, column in enumerate(columns)]
+    return sum(min(CELL, max(map(len, cells))) for cells in texts) > LONG
 
 
 def _text_table(columns: list[str], rows: list[list[str]], caption: str, foot: list[str]) -> str:
@@ -466,6 +498,18 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
             )
     rates = sorted({c for row in rows for c in row} - {"method", "best", "used"}, key=float)
     return frame({"method": None, **dict.fromkeys(rates), **row} for row in rows)
+
+
+def at_edges(grid: pd.DataFrame) -> dict[str, str]:
+    """Of a table of `rate_grid`, whose best rate is the ``lowest`` or the ``highest`` that was tried, be it with runs that
+    diverged: methods by name, or "none". Beyond such a rate there may be a better one."""
+    found: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for row in grid.to_dict("records"):
+        tried = [float(rate) for rate in grid.columns.drop(["method", "best", "used"]) if pd.notna(row[rate])]
+        if len(tried) > 1:  # with a single one there was no search
+            for edge, rate in (("lowest", min(tried)), ("highest", max(tried))):
+                found[edge] += [row["method"]] if row["best"] == rate else []
+    return {edge: ", ".join(methods) or "none" for edge, methods in found.items()}
 
 
 def by_rate(records: Sequence[dict]) -> dict[float, float]:

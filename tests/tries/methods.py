@@ -213,6 +213,12 @@ ADDED: list[tuple[str, str, Callable, tuple[str, ...]]] = [
         lambda m: add_task(m, get_task("sts"), backbone("bert")),
         ("takes its form in training", "train all tasks together"),
     ),
+    (
+        "a model that is merged",
+        "LoRA(rank=2)",
+        lambda m: add_task(m.merge(), get_task("sts"), backbone("bert")),
+        ("LoRA(rank=2) is merged into its backbone", "before merge()"),
+    ),
 ]
 
 

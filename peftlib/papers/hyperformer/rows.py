@@ -52,6 +52,11 @@ class Row(NamedTuple):
     together: bool
 
 
+def called() -> dict[str, str]:
+    """What its tables call methods, whatever the size of T5, with an expression."""
+    return {name: method.format(r=REDUCTION) for name, method in METHODS.items()}
+
+
 def read(printed: str) -> Row:
     """A row by its printed name, ``HyperFormer++-Base`` or ``T5-Small (single-task)``.
 

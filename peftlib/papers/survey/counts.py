@@ -38,6 +38,11 @@ def configurations() -> dict[str, str]:
     return {row: known[row] for row in rows if built(known[row])}
 
 
+def table5_rows() -> dict[str, str]:
+    """What Table 5 calls its methods, with an expression: on all models the same method."""
+    return {row.partition(" ")[2]: method for row, method in configurations().items()}
+
+
 @functools.cache
 def table5() -> pd.DataFrame:
     """All rows of Table 5. Columns: model, method, expression; trained (exact, of a model without weights), formula (the

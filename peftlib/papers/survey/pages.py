@@ -11,7 +11,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from peftlib.papers.survey import memory, properties
-from peftlib.papers.survey.counts import NOT_BUILT, table5
+from peftlib.papers.survey.counts import NOT_BUILT, table5, table5_rows
 from peftlib.report.efficiency import benchmark, not_measured
 from peftlib.report.sentences import say
 from peftlib.report.tables import Html, table
@@ -40,6 +40,7 @@ def parameters(model: str) -> Html:
         caption=f"Parameters trained on {model}: counted, and as the survey prints them",
         formats={"% of the model": ".4f"},
         missing=NOT_BUILT,
+        rows=table5_rows(),
     )
 
 
@@ -55,7 +56,7 @@ def wrong_counts() -> Html:
             "why": wrong["note"],
         }
     )
-    return table(shown, caption="Printed counts that are not those of their configuration")
+    return table(shown, caption="Printed counts that are not those of their configuration", rows=table5_rows())
 
 
 def counts_said() -> Markdown:
@@ -110,6 +111,7 @@ def ram(model: str) -> Html:
         caption=f"Memory of training {model}: estimated, and as printed",
         formats=formats | {"off, %": "+.0f"},
         missing="–",
+        rows=table5_rows(),
     )
 
 
@@ -126,7 +128,7 @@ def ram_agreement() -> Html:
         }
     )
     formats = {"off by, median %": ".1f", "were it 10^9 bytes, %": ".1f", "largest, %": ".0f", "rank correlation": ".2f"}
-    return table(found, caption="How far estimates and printed memory are apart", formats=formats)
+    return table(found, caption="How far estimates and printed memory are apart", formats=formats, rows=table5_rows())
 
 
 @_of_estimates
@@ -135,7 +137,12 @@ def ram_besides() -> Html:
     found = memory.besides(memory.table())
     shown = found.rename(columns={"printed": "RAM, paper", "estimated": "estimate, GiB", "more": "besides"})
     formats = dict.fromkeys(("RAM, paper", "estimate, GiB", "besides", "together"), ".1f")
-    return table(shown, caption="With the optimizer's copy, and with the products that are built", formats=formats)
+    return table(
+        shown,
+        caption="With the optimizer's copy, and with the products that are built",
+        formats=formats,
+        rows=table5_rows(),
+    )
 
 
 @_of_estimates
@@ -177,6 +184,7 @@ def ram_disputed() -> Html:
         shown,
         caption="Gigabytes that either count would need for weights, gradients and moments",
         formats=dict.fromkeys(names, ".2f"),
+        rows=table5_rows(),
         note="Nothing: the two counts differ by less memory than the estimates of that model are off by.",
     )
 
@@ -210,6 +218,7 @@ def ticks() -> Html:
         caption="Table 1: does it save storage, memory and the way back through the backbone?",
         formats={"stored, %": ".3f", "memory of full tuning's": ".2f"},
         missing=NOT_BUILT,
+        rows=properties.rows(),
         note=f"A step of {properties.BATCH} sequences of {properties.LENGTH} tokens in bf16, estimated on shapes; full "
         "tuning's memory on the same backbone is 1. Blocks passed: those whose output has a gradient, of all blocks.",
     )
@@ -232,6 +241,7 @@ def overheads() -> Html:
         caption="Table 1: what inference costs more",
         formats={"unmerged: products added, %": "+.2f"},
         missing=NOT_BUILT,
+        rows=properties.rows(),
         note="Products: multiplications and additions of matrix products and attention in a forward pass over "
         f"{properties.LENGTH} tokens, more than the plain backbone's. Where: the sites at which operations are added; "
         "readout: heads read something else than the last states.",
@@ -255,6 +265,7 @@ def shares() -> Html:
         caption="Table 2: the share of parameters trained and changed",
         formats={"trained, %": ".3f", "changed, %": ".3f"},
         missing=NOT_BUILT,
+        rows=properties.rows(),
         note="Heads are left out. Changed: whole weights where a method folds into them.",
     )
 
@@ -272,7 +283,7 @@ def configurations() -> Html:
             "from": rows["of"].replace("", "–"),
         }
     )
-    return table(shown, caption="The configurations that were tried", missing=NOT_BUILT)
+    return table(shown, caption="The configurations that were tried", missing=NOT_BUILT, rows=properties.rows())
 
 
 def differences() -> Html:
@@ -287,7 +298,7 @@ def differences() -> Html:
             "why": found["why"].replace("", "unexplained"),
         }
     )
-    return table(shown, caption="What does not come out as printed", missing="–")
+    return table(shown, caption="What does not come out as printed", missing="–", rows=properties.rows())
 
 
 def found_said() -> Markdown:

@@ -79,6 +79,12 @@ def configuration(row: str) -> Configuration:
     return Configuration(method if method and built(method) else None, found.backbone, found.of, found.why)
 
 
+def rows() -> dict[str, str]:
+    """What Table 1 calls its methods, with the expression that each is tried as; those that are not built are left out."""
+    tried = {name: configuration(name).method for name in paper_table("survey", "table1")["method"]}
+    return {name: method for name, method in tried.items() if method}
+
+
 def within(value: float, printed: str) -> bool:
     """Does a percentage round to a printed one, or lie in a printed range, ``0.05 - 0.1`` or ``>0.5``?"""
     if printed.startswith(">"):

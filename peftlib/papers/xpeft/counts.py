@@ -114,6 +114,11 @@ def profile() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def profile_rows() -> dict[str, str]:
+    """The rows of `profile`, with an expression."""
+    return {label(n, mask): masks(n, mask) for mask in ("hard", "soft") for n in (100, FIRST, 200, 400)}
+
+
 def figure1() -> pd.DataFrame:
     """Bytes of all profiles together, by their number, as Figure 1 compares them: the first 150 have an adapter each.
     Columns: profiles; adapters (one each); masks (the bank, and hard masks over it as the paper counts them); masks and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -10,9 +11,11 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from peftlib.accounting.counted import count, shape
+from peftlib.methods import parse
+from peftlib.methods.multitask.hypernet import Writes
 from peftlib.papers import paper_table
 from peftlib.papers.hyperformer import counts
-from peftlib.papers.hyperformer.rows import METHODS, REDUCTION
+from peftlib.papers.hyperformer.rows import METHODS, REDUCTION, called
 from peftlib.papers.hyperformer.sharing import BUDGET, ENDS, schemes
 from peftlib.report import style, suites
 from peftlib.report.averages import by_task
@@ -73,6 +76,23 @@ def sizes(backbone: str, tasks: int) -> Html:
         caption=f"Parameters trained on {backbone} for {tasks} tasks together",
         formats={f"over {BUDGET}": ".3f"},
     )
+
+
+def uncut(backbone: str, tasks: int) -> dict[str, float]:
+    """For a sentence on the two hypernetworks that write from less than in their papers: from how many numbers
+    (``adaptbert_cut``) in place of how many (``adaptbert_own``), and what they would train with these and a bottleneck of
+    1, over HyperFormer++ (``adaptbert``); the same of ``hyperformer``."""
+    rows = schemes(backbone, tasks)
+    found: dict[str, float] = {}
+    wanted = count(rows[BUDGET], backbone, tasks).trainable
+    for key, name in (("adaptbert", "AdaptBert's hypernetwork"), ("hyperformer", "HyperFormer")):
+        methods = [leaf.method for leaf in parse(rows[name]).leaves(("task",))]
+        cut = next(method for method in methods if isinstance(method, Writes))
+        own = dataclasses.replace(cut, bottleneck=1, task_dim=type(cut).task_dim)  # type: ignore[attr-defined, call-arg]  # of one that writes
+        whole = " + ".join(str(own if method is cut else method) for method in methods)
+        found |= {f"{key}_cut": cut.task_dim, f"{key}_own": own.task_dim}  # type: ignore[attr-defined]  # as above
+        found[key] = count(whole, backbone, tasks).trainable / wanted
+    return found
 
 
 def sharing(source: Results) -> pd.DataFrame:
@@ -230,11 +250,19 @@ def needed(name: str, tasks: int, backbone: str) -> int:
     return tasks * sizes.total if name == "T5" else counts.formula(SINGLE[name], sizes, tasks)
 
 
+ALONE = "full fine-tuning, a model a task"
+
+
+def rows_grown() -> dict[str, str]:
+    """The rows of `growth`, with an expression."""
+    return {ALONE if name == "T5" else name: method for name, method in called().items()}
+
+
 def growth(backbone: str) -> pd.DataFrame:
     """One line a method: numbers trained and stored for so many tasks, what one more adds, and GiB for the most."""
     return frame(
         {
-            "method": "full fine-tuning, a model a task" if name == "T5" else name,
+            "method": ALONE if name == "T5" else name,
             **{f"{n:,}": needed(name, n, backbone) for n in TASKS},
             "one more": needed(name, 2, backbone) - needed(name, 1, backbone),
             f"GiB for {TASKS[-1]:,}": 4 * needed(name, TASKS[-1], backbone) / 2**30,
@@ -284,4 +312,6 @@ def added() -> Html | Markdown:
         f"{result['batch']} sequences of {result['length']} tokens, {result['precision']}. {where(result)}"
     )
     formats = {"add one, s": ".2f", "a step / with the fewest": ".2f"}
-    return table(pd.DataFrame(rows), caption="One task more, the others left as they are", formats=formats, note=about)
+    return table(
+        pd.DataFrame(rows), caption="One task more, the others left as they are", formats=formats, rows=called(), note=about
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from peftlib.papers.hyperformer import counts
-from peftlib.papers.hyperformer.rows import METHODS
+from peftlib.papers.hyperformer.rows import METHODS, called
 from peftlib.report import recounted
 from peftlib.report.tables import Html, table
 
@@ -27,7 +27,7 @@ def formulae() -> Html:
     sizes = [(f"T5-{size}", counts.shape(name)) for size, name in counts.BACKBONES.items()]
     rows = pd.concat([counts.section41(shape).assign(backbone=label) for label, shape in sizes])
     rows.insert(0, "backbone", rows.pop("backbone"))
-    return table(rows, caption="Section 4.1, all eight tasks together, reduction 32")
+    return table(rows, caption="Section 4.1, all eight tasks together, reduction 32", rows=called())
 
 
 def worth() -> dict[str, int]:

@@ -43,6 +43,7 @@ def profile() -> Html:
         found,
         caption="All that a profile keeps, in bytes, and how many times less that is than what one with an adapter keeps",
         formats=dict.fromkeys(times, ",.0f"),
+        rows=counts.profile_rows(),
         note="The head: one linear layer for two labels, on both sides of the last column. The paper's own head of two "
         f"layers takes {counts.FLOAT * counts.head(2):,} bytes.",
     )

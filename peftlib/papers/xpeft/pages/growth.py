@@ -27,6 +27,7 @@ WAYS = (
     (SINGLE, ADAPTER, True),
     ("full fine-tuning", "Full()", True),
 )
+ROWS = {name: method for name, method, _ in WAYS}
 
 
 @cache
