@@ -12,9 +12,9 @@ from peftlib import expressions, study
 from peftlib.comparison import METHOD_RUNS
 from peftlib.grids import experiments
 from peftlib.methods.base import parse
-from peftlib.papers.compacter.pages import budget
+from peftlib.papers.compacter.pages import budget, score_tables
 from peftlib.papers.survey import taxonomy
-from peftlib.report import choice, concerning, methods, uncertainty, verdicts
+from peftlib.report import choice, concerning, declared, methods, suites, uncertainty, verdicts
 from peftlib.report.efficiency import benchmark
 from peftlib.report.tables import Html
 
@@ -118,6 +118,51 @@ def test_a_page_and_a_ledger_give_one_verdict(label):
         sources = {name: study.results(name, PRESET, train=False) for name in experiments() if name.startswith(f"{paper}/")}
         whole = {one.claim.id: one.verdict for one in verdicts.of(paper).judged(sources)}
         assert mine and {one.claim.id: one.verdict for one in mine} == {one.claim.id: whole[one.claim.id] for one in mine}
+
+
+def tables_of(name):
+    """Of a table of scores, by a page's function and by what the verdicts rest on: numbers by row and column."""
+    paper, _, table = name.partition("/")
+    sources = {one: study.results(one, PRESET, train=False) for one in experiments() if one.startswith(f"{paper}/")}
+    ledger, source = verdicts.of(paper).from_records(sources).rows(name), sources[name]
+    if paper == "adaptbert":
+        return declared.test_scores(name, source), ledger
+    pair = [sources[f"compacter/{one}"] for one in ("table7", "table7_frozen")] if "table7" in name else [source]
+    return suites.numbers(source, left_out=suites.uninformative(*pair)), ledger
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"adaptbert/{table}" for table in ("table2", "table3", "figure4")),
+        *(f"compacter/{table}" for table in ("table1", "table6", "table7", "table7_frozen", "table9", "figure4")),
+        "hyperformer/table1",
+    ],
+)
+def test_a_table_and_the_ledger_give_one_score(name):
+    shown, ledger = tables_of(name)
+    compared = 0
+    for label, row in shown.items():
+        for key, score in row.items():
+            own = ledger.values.get(label, {}).get(key)
+            assert (score is None) == (own is None), (label, key)
+            if score is not None:
+                assert float(score) == pytest.approx(float(own[0])), (label, key)
+                assert bool(score.marks) or not ledger.lost.get(label, {}).get(key)
+                compared += 1
+    assert compared > 1
+
+
+@pytest.mark.parametrize("name", ["table6", "table9"])
+def test_averages_are_over_the_same_tasks_whichever_row_stands_beside_them(name):
+    """Full fine-tuning's row of another table may learn a task that no row of this one learned."""
+    source = study.results(f"compacter/{name}", PRESET, train=False)
+    full = study.results("compacter/table1", PRESET, train=False, labels=["T5-Base"])
+    whole = score_tables.with_full(source, full) if name == "table6" else source
+    both = declared.averages(declared.read("compacter", name), whole).set_index("method")["average, ours"]
+    own = suites.by_task(source).set_index("method")["average"]
+    there = [label for label in both.index if label in own.index]
+    assert there and [str(both[label]) for label in there] == [str(own[label]) for label in there]
 
 
 def test_there_is_one_rule_of_noise():

@@ -131,7 +131,8 @@ def relabelled(source: study.Results) -> study.Results:
     return study.Results(found, [other(run) for run in source.wanted], source.diverged, source.damaged)
 
 
-def test_verdicts_are_the_same_for_records_that_say_the_other_precision():
+def test_no_verdict_looks_at_what_precision_a_record_names():
+    """Only that: the scores are those of the same runs. What another precision does to scores is the next test's."""
     claims = verdicts.of("adaptbert")
     before = claims.judged(committed())
     after = claims.judged({name: relabelled(source) for name, source in committed().items()})

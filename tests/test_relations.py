@@ -44,6 +44,13 @@ NOISY = Rows(  # B and C are 1 apart, give or take 0.3; A is lower, and nobody k
     chosen={"B": {"average": 79.0}, "C (n=1)": {"average": 78.0}},
     lost={"D (n=1)": {"average": "the task"}},
 )
+CHANCE = Rows(
+    "toy/chance",
+    {label: NOISY.values[label] for label in ("A", "B", "C (n=1)")},
+    margin=2.0,
+    by_chance={"A": "toy/search"},
+    ran={"B": "minilm"},
+)
 NAMES = Vocabulary(
     rows={"all": ("*",), "C": ("C (*",), "not C": ("*", "!C"), "first": ("A", "B")},
     columns={"average": "{:.1f}", "task": "{:.1f}", "size": "{:.0f}%"},
@@ -55,7 +62,7 @@ NAMES = Vocabulary(
 
 def found(tables: str | tuple[str, ...] = "toy/table1", **asked) -> tuple[bool | None, str]:
     """Whether a condition holds, and its words."""
-    there = {"toy/table1": TABLE, "toy/table2": lambda: OTHER, "toy/noisy": NOISY}
+    there = {"toy/table1": TABLE, "toy/table2": lambda: OTHER, "toy/noisy": NOISY, "toy/chance": CHANCE}
     result = Case(conform(asked, Condition, "condition: "), listed(tables), Evidence(there), NAMES).found()
     return conclude([result]), result.said
 
@@ -268,9 +275,38 @@ def test_the_best_of_several_is_chosen_on_validation():
     assert verdict and "B 80.0, -1.0" in said  # 79 on validation, C 78
 
 
+def test_a_rate_chosen_by_chance_neither_shows_nor_refutes_anything():
+    with pytest.raises(
+        Unlearned, match="A of toy/chance learned nothing at any rate of toy/search: the rate used was chosen"
+    ):
+        found("toy/chance", rows="A", relation="worse", than="C (n=1)")
+    verdict, said = found("toy/chance", rows=["A", "B"], relation="worse", than="C (n=1)")
+    assert verdict is None and "A learned nothing at any rate of toy/search" in said
+    assert found("toy/noisy", rows=["B"], relation="worse", than="C (n=1)")[0] is True
+    assert found("toy/chance", rows="C (n=1)", relation="better", than="best of first")[0] is None  # A might be better yet
+    assert found("toy/chance", rows="B", relation="better", than="best of *")[0] is not True
+    assert found("toy/chance", rows=["A", "C (n=1)"], relation="worse", than="B")[0] is False  # C is not
+
+
+def test_a_row_is_named_with_the_backbone_that_ran():
+    assert (
+        "average less B (here minilm)'s 80.0: C (n=1)"
+        in found("toy/chance", rows="C (n=1)", relation="better", than="B")[1]
+    )
+    assert (
+        "highest average: C (n=1) 81.0 ["
+        in found("toy/chance", rows="C (n=1)", relation="highest", among=["B", "C (n=1)"])[1]
+    )
+    assert "B (here minilm) 80.0 [" in found("toy/chance", rows="C (n=1)", relation="highest", among=["*"])[1]
+    assert (
+        "average above B (here minilm)'s: C (n=1)"
+        in found("toy/chance", rows="C (n=1)", relation="more", value=0.5, measure="above", of="B")[1]
+    )
+
+
 def test_what_did_not_learn_is_named_and_leaves_open_what_the_others_do_not_decide():
     verdict, said = found("toy/noisy", rows="*", relation="better", than="A", some=True)
-    assert verdict is None and said.endswith("; did not learn: D (n=1) the task")
+    assert verdict is None and said.endswith("; D (n=1) did not learn the task")
     assert found("toy/noisy", rows=["C (n=1)", "D (n=1)"], relation="better", than="B")[0] is None
     assert found("toy/noisy", rows=["B", "D (n=1)"], relation="better", than="C (n=1)")[0] is False  # B is not
     assert found("toy/noisy", rows="C (n=1)", relation="highest", among=["B", "C (n=1)", "D (n=1)"])[0] is None

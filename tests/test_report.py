@@ -458,3 +458,14 @@ def test_the_lines_cross_where_it_says():
     before, after = int(row["tasks"]) - 1, int(row["tasks"])
     assert growth.counted(hypernet, before) >= growth.counted(adapter, before)
     assert growth.counted(hypernet, after) < growth.counted(adapter, after)
+
+
+def test_a_sentence_without_its_runs_says_so_without_names_of_variables():
+    said = report.say("rho is {rho:.2f} over {n} rows", rho=None, n=None).data
+    assert "Not run yet" in said and "rho" not in said and "{" not in said
+
+
+def test_what_stands_in_code_is_not_escaped():
+    assert report.say("It is in `{path}`.", path="_build/a_b.log").data == "It is in `_build/a_b.log`."
+    assert report.say("It is in `{path}`.", path="a`b").data == "It is in `` a`b ``."
+    assert report.say("It is {path}.", path="_a").data == r"It is \_a."

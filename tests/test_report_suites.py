@@ -315,6 +315,21 @@ def test_rates_agree_with_the_papers_or_do_not():
     assert "**10 of 12 methods**" in rates.sentence(found).data
 
 
+def test_a_method_that_no_rate_taught_anything_is_named_and_has_no_best_rate():
+    def score(run):
+        return 0.05 if run.label.startswith("Prompt") else 0.8 if run.recipe.lr == 3e-3 else 0.7
+
+    source = made("compacter/table4", score)
+    for record in source:
+        record["validation"]["stsb.pearson"] = record["validation"]["mean"]
+    found = rates.rates("table4", source, "published")
+    row = rows(found)["Prompt Tuning-R"]
+    assert row["agree"] == row["at the edge"] == row["paper's rate costs"] == rates.NONE
+    assert rows(found)["BitFit"]["agree"] in ("yes", "no") and rates.agreement(found)["n"] == 10
+    assert "No rate taught Prompt Tuning\\-R and Prompt Tuning\\-T anything" in rates.sentence(found).data
+    assert rates.NONE in repr(report.table(found, formats=rates.formats(found), caption=""))
+
+
 def test_rates_that_were_not_tried_are_not_run():
     found = rates.rates("table4", searched({}, lambda run: run.label == "Adapter" and run.recipe.lr != 3e-4), "published")
     row = rows(found)
@@ -404,6 +419,13 @@ def test_begin_shows_the_preset_as_the_experiment_changes_it(capsys):
     assert "100 or 500 or 1,000 or 2,000 or 4,000 examples" in capsys.readouterr().out
     report.begin("published", False)
     assert "4,000 examples" in capsys.readouterr().out
+    report.begin("published", False, "adaptbert/table3")
+    shown = capsys.readouterr().out
+    assert "2,000 examples a task to train on, 1,000 to validate, 2,000 to test" in shown and "0, 1, 2 (n = 3)" in shown
+    page = report.begin("published", False, ["adaptbert/table2", "adaptbert/table3", "compacter/table2"])
+    shown = capsys.readouterr().out
+    assert "2,000 or 4,000 examples" in shown and "0, 1, 2 (n = 1 or 3)" in shown  # Compacter's Table 2 is not run
+    assert page.preset.limits == report.begin("published", False).preset.limits
 
 
 # --- the pages --------------------------------------------------------------------------------------------------------

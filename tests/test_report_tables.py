@@ -174,6 +174,26 @@ def test_the_first_code_of_every_notebook_after_its_parameters_is_what_its_page_
         assert "report.begin" in calls, notebook
 
 
+@pytest.mark.parametrize("folder", ["adaptbert", "compacter"])
+def test_a_page_says_what_the_experiment_that_it_shows_rests_on(folder):
+    for notebook in sorted((ROOT / "notebooks" / folder).glob("*.ipynb")):
+        found = json.loads(notebook.read_text())
+        shown = found["metadata"]["peftlib"]["experiments"]
+        source = "".join(next(c for c in found["cells"] if "report.begin" in "".join(c["source"]))["source"])
+        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+        (begin,) = [call for call in calls if ast.unparse(call.func) == "report.begin"]
+        named = {keyword.arg: keyword.value for keyword in begin.keywords}.get("experiment")
+        if not shown:
+            assert named is None, notebook
+        elif isinstance(named, ast.Name):  # of a page about several
+            lists = {
+                ast.unparse(node.targets[0]): node.value for node in ast.parse(source).body if isinstance(node, ast.Assign)
+            }
+            assert ast.literal_eval(lists[named.id]) == shown, notebook
+        else:
+            assert ast.literal_eval(named) == shown[0], notebook
+
+
 def test_a_page_is_cited_as_citation_cff_says(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "book/_ext"))
     import reading

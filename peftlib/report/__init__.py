@@ -80,10 +80,10 @@ class Page:
     train: bool
 
 
-def begin(preset: str, train: bool = True, experiment: str | None = None) -> Page:
+def begin(preset: str, train: bool = True, experiment: str | Sequence[str] | None = None) -> Page:
     """Check a notebook's parameters, set the style of its figures, and show what its numbers rest on.
 
-    experiment: the page's main one, whose changes to the preset are then shown, too.
+    experiment: the page's main one, whose changes to the preset are then shown, too; of a page about several, all of them.
 
     Raises:
         UsageError: an unknown preset or experiment, or `train` is no truth value.
@@ -91,33 +91,47 @@ def begin(preset: str, train: bool = True, experiment: str | None = None) -> Pag
     found = get_preset(preset)
     if not isinstance(train, bool):
         raise UsageError(f"train = {train!r}: expected True (train missing runs here) or False (only read records)")
-    wanted = [] if experiment is None else runs(experiment, found)
-    found = found if experiment is None else found.at(experiment)
+    names = [] if experiment is None else [experiment] if isinstance(experiment, str) else list(experiment)
+    asked = [name for name in names if len(names) == 1 or not found.at(name).undecidable]  # these are not run
+    wanted = [run for name in asked for run in runs(name, found)]
+    found = found.at(names[0]) if len(names) == 1 else found
     style.use()
     display(_overview(found, train, wanted))
     return Page(found, train)
 
 
 def _overview(preset: Preset, train: bool, wanted: Sequence[Run]) -> Html:
-    """wanted: the runs of the page's experiment; without any, sizes and epochs are the preset's."""
+    """wanted: the runs of the page's experiments; without any, sizes and epochs are the preset's."""
     limits = {run.limits for run in wanted} or {preset.limits}
     epochs = {run.recipe.epochs for run in wanted} or {preset.epochs}
     steps = {run.recipe.epoch_steps for run in wanted} - {None} or {preset.epoch_steps} - {None}
+    batches = {run.recipe.batch_size for run in wanted} or {preset.batch_size}
+    lengths = {run.recipe.max_length for run in wanted} or {preset.max_length}
     precisions = {run.recipe.precision for run in wanted} or {preset.precision} - {"auto"} or PRECISIONS
+    sources = dict.fromkeys(run.source for run in wanted) or {preset.source: None}
+    seeds = sorted({run.seed for run in wanted} or preset.seeds)
     sizes = [_either(split) for split in zip(*limits, strict=True)]
     rows = {
         "preset": f"{preset.name}: {preset.about}",
-        "backbone": preset.backbone,
-        "data": f"{DATA_NAMES[preset.source]}: {sizes[0]} examples a task to train on, {sizes[1]} to validate, "
-        f"{sizes[2]} to test",
+        "backbone": " or ".join(dict.fromkeys(run.backbone for run in wanted)) or preset.backbone,
+        "data": f"{' or '.join(DATA_NAMES[name] for name in sources)}: {sizes[0]} examples a task to train on, {sizes[1]} "
+        f"to validate, {sizes[2]} to test",
         "rows": "all" if preset.rows is None else f"the first {preset.rows} of each experiment; the others are not run",
-        "seeds": ", ".join(map(str, preset.seeds)) + f" (n = {len(preset.seeds)})",
+        "seeds": ", ".join(map(str, seeds)) + f" (n = {_numbers_of_seeds(wanted) or len(seeds)})",
         "budget": f"epochs: {_either(epochs)}{f' of {_either(steps)} steps' if steps else ''}, "
-        f"batches of {preset.batch_size}, {preset.max_length} tokens, "
+        f"batches of {_either(batches)}, {_either(lengths)} tokens, "
         f"{' or '.join(sorted(precisions))}",
         "missing runs": "are trained here" if train else "are left out; the tables say so",
     }
     return table(pd.DataFrame({"parameter": rows.keys(), "value": rows.values()}), caption="Preset, data, seeds and budget")
+
+
+def _numbers_of_seeds(wanted: Sequence[Run]) -> str:
+    """Of how many seeds the runs are that differ in nothing else: "3", or "1 or 3" where experiments differ in that."""
+    seeds: dict[str, set[int]] = {}
+    for run in wanted:
+        seeds.setdefault(run.with_seed(0).digest, set()).add(run.seed)
+    return _either(map(len, seeds.values()))
 
 
 def _either(values: Iterable[int | None]) -> str:

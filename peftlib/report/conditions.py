@@ -155,21 +155,37 @@ class Case:
             label: self.value(table, label, column) for label in labels if label not in lost and self.meant(table, label)
         }
         if lost and not found:
-            raise Unlearned(
-                f"{next(iter(lost))} of {self.evidence.rows(table).name} did not learn {next(iter(lost.values()))}"
-            )
+            first = next(iter(lost))
+            raise Unlearned(f"{self.called(table, first)} of {self.evidence.rows(table).name} {lost[first]}")
         return found
 
     def lost(self, table: str, rows: Names, column: str) -> dict[str, str]:
-        """The rows meant that did not learn, and what."""
+        """The rows meant whose numbers decide nothing, and why (`peftlib.report.evidence.Rows.gone`)."""
         there = self.evidence.rows(table)
-        gone = {label: there.lost.get(label, {}).get(column, "") for label in self.labels(table, rows, column)}
+        gone = {label: there.gone(label, column) for label in self.labels(table, rows, column)}
         return {label: reason for label, reason in gone.items() if reason and self.meant(table, label)}
 
     def without(self, table: str, rows: Names, column: str) -> str:
         """Words for them; nothing if there are none."""
-        lost = self.lost(table, rows, column)
-        return f"; did not learn: {', '.join(f'{label} {reason}' for label, reason in lost.items())}" if lost else ""
+        return self.told_of(table, self.lost(table, rows, column))
+
+    def told_of(self, table: str, lost: Mapping[str, str]) -> str:
+        """Words for rows that decide nothing, of `lost`; nothing if there are none."""
+        by_reason: dict[str, list[str]] = {}
+        for label, reason in lost.items():
+            by_reason.setdefault(reason, []).append(self.called(table, label))
+        return "".join(f"; {', '.join(labels)} {reason}" for reason, labels in by_reason.items())
+
+    def left_open(self, table: str, column: str) -> dict[str, str]:
+        """Of the rows that "best of" looks for the best in: those whose rate was chosen by chance, which at another rate
+        might be better than the best of the others."""
+        there, group = self.evidence.rows(table), extreme_of(self.condition.than)
+        lost = self.lost(table, group, column) if group else {}
+        return {label: reason for label, reason in lost.items() if label in there.by_chance}
+
+    def called(self, table: str, label: str) -> str:
+        """A row as tables name it."""
+        return self.evidence.rows(table).called(label)
 
     def meant(self, table: str, label: str) -> bool:
         """Does what is asked under ``where`` hold for a row?"""
@@ -216,7 +232,8 @@ class Case:
         if "itself" in (ask.than, ask.of):
             return f"{column} of {self.evidence.rows(table).name} less that of {self.evidence.rows(ask.other_table).name}"
         said = column.replace("_", " ")
-        return MEASURES[ask.measure][1].format(column=said, of=ask.of) if ask.measure else said
+        of = self.called(self.condition.other_table or table, ask.of)
+        return MEASURES[ask.measure][1].format(column=said, of=of) if ask.measure else said
 
     def beside(self, table: str, label: str) -> str:
         """What is told beside a row's number."""

@@ -67,7 +67,7 @@ class Declared:
 class Printed:
     """A printed table of scores. rows: its numbers by the labels of the runs, columns of scores under the names that
     records have for them (`keys`) and in the paper's scale, with the row of full fine-tuning wherever it stands. The
-    others: see `Table`."""
+    others: see `Table`. elsewhere: does full fine-tuning's row stand in another table?"""
 
     rows: pd.DataFrame
     keys: tuple[str, ...]
@@ -75,6 +75,7 @@ class Printed:
     split: Split
     full: str
     experiment: str
+    elsewhere: bool = False
 
     def only(self, labels: Iterable[str]) -> Printed:
         """Some of its rows."""
@@ -199,7 +200,13 @@ def read(paper: str, name: str) -> Printed:
         if column in rows.columns:
             rows[column] *= found.scale / scale
     return Printed(
-        rows.rename(columns=keys), tuple(keys.values()), found.scale, one.split or found.split, one.full, one.experiment
+        rows.rename(columns=keys),
+        tuple(keys.values()),
+        found.scale,
+        one.split or found.split,
+        one.full,
+        one.experiment,
+        bool(one.full_from),
     )
 
 
@@ -279,34 +286,37 @@ def beside(printed: Printed, source: Sequence[dict], columns: Iterable[str] | No
 
 def tested(printed: Printed, source: Sequence[dict], columns: Iterable[str] | None = None) -> pd.DataFrame:
     """As `beside`, but ours are what verdicts rest on: scores of the test split with their 95 % intervals, whichever split
-    the paper's are of, over the seeds that learned where some did. Averages are over all of the table's tasks."""
+    the paper's are of, over the seeds that learned where some did; both averages are over the informative tasks."""
     found, groups, rows = test_scores(printed.experiment, source), by_label(source), []
     wanted = printed.columns if columns is None else list(columns)
+    out = learned.uninformative(source)
+    same = [key for key in printed.keys if key.partition(".")[0] not in out] if out else []
     for label, line in printed.rows.iterrows():
         row: dict[str, object] = {"method": label}
         for name in wanted:
             ours = found.get(label, {}).get(name)
             if ours is not None and printed.scale != 1:
                 ours = _scaled(ours, printed.scale)
-            row |= {f"{title(name)}, paper": float(line[name]), f"{title(name)}, ours": ours}
+            paper = line[same].astype(float).mean() if same and name == "average" else line[name]
+            row |= {f"{title(name)}, paper": float(paper), f"{title(name)}, ours": ours}
         rows.append(row | {"n": suites.seeds(groups.get(label, []))})
     return frame(rows)
 
 
 def test_scores(name: str, source: Sequence[dict]) -> dict[str, dict[str, Spread]]:
     """By row label and number: the score of the test split with its 95 % interval, as the verdicts on an experiment have
-    it; "average" is that over all tasks, if a row has all of them."""
-    rows, out = measured(name, source, left_out=()), {}
+    it; "average" is that over all informative tasks, if a row has all of them."""
+    rows, out = measured(name, source), {}
     for label, records in by_label(source).items():
         numbers = {key: value for key, value in rows.values.get(label, {}).items() if isinstance(value, np.ndarray)}
-        lost = {task: learned.marks(records, task) for task in rows.tasks}
-        some = (IN_PART,) if any(lost.values()) else ()
+        counts = {task: learned.counting(records, task) for task in suites.tasks(source)}
+        some = (IN_PART,) if any(counts[task].marks for task in rows.tasks) else ()
         out[label] = {
             key: Spread(
                 float(value[0]),
                 None,
                 suites.seeds(records),
-                some if key == "average" else lost[key.split(".")[0]],
+                some if key == "average" else counts[key.split(".")[0]].marks,
                 interval(value),
             )
             for key, value in numbers.items()
@@ -337,7 +347,8 @@ def averages(printed: Printed, source: Sequence[dict]) -> pd.DataFrame:
         something that ours needs has not been run.
     """
     paper, full = printed.rows, printed.full
-    same, found, groups = suites.paper_averages(paper, source), suites.numbers(source), by_label(source)
+    out, groups = _uninformative(printed, source), by_label(source)
+    same, found = suites.paper_averages(paper, source, out), suites.numbers(source, left_out=out)
     ours = {label: found.get(label, {}).get("average") for label in paper.index}
     rows = []
     for label, line in paper.iterrows():
@@ -356,3 +367,9 @@ def averages(printed: Printed, source: Sequence[dict]) -> pd.DataFrame:
             }
         )
     return frame(rows)
+
+
+def _uninformative(printed: Printed, source: Sequence[dict]) -> list[str]:
+    """The tasks that are in no average of a table: by its own rows, whichever stand beside them."""
+    borrowed = printed.full if printed.elsewhere else None
+    return learned.uninformative([record for record in source if record["run"]["label"] != borrowed])

@@ -16,10 +16,12 @@ from peftlib.packed import unpack
 from peftlib.records import cached_here, path_of, run_of
 from peftlib.report import learned, power, uncertainty
 from peftlib.report.averages import keys, validation_rows
-from peftlib.report.tables import by_label, of_task
+from peftlib.report.tables import by_label, ran
 from peftlib.report.uncertainty import Answers, Number, Seed, exact
 
 AVERAGE = "average"
+WHATEVER = "average, learned or not"  # of single seeds, see `Rows.seeds`
+BY_CHANCE = "the rate used was chosen by chance"  # what is said of rows that no rate of a search taught anything
 
 
 class Unknown(Exception):
@@ -27,7 +29,8 @@ class Unknown(Exception):
 
 
 class Unlearned(Exception):
-    """A number that a check needs is that of runs that did not learn; says of which row, and what."""
+    """A number that a check needs is that of runs that did not learn, or whose learning rate was chosen by chance; says of
+    which row, and what."""
 
 
 class Untestable(Exception):
@@ -43,8 +46,9 @@ class Rows:
     for, where that is not the page's. chosen: by which number the best of several rows is chosen, where that is not the
     number itself (validation, where `values` are of the test split). lost: of numbers of runs that did not learn, which
     tasks; `values` has them nevertheless. tasks: those in its averages. left_out: uninformative ones, in none. cut: to how
-    many examples the longest training sets were cut, None if none was. seeds: the averages of single seeds, whether they
-    learned or not, of which a spread is one.
+    many examples the longest training sets were cut, None if none was. seeds: the averages of the single seeds that learned
+    every task, of which a spread is one. by_chance: rows that no rate of a search taught anything, and which search; they
+    decide nothing either. ran: of rows that are named after a backbone, another one that they ran on.
     """
 
     def __init__(
@@ -60,12 +64,26 @@ class Rows:
         left_out: Sequence[str] = (),
         cut: int | None = None,
         seeds: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+        by_chance: Mapping[str, str] | None = None,
+        ran: Mapping[str, str] | None = None,
     ):
         self.name, self.values, self.setting = name, values, setting
         self.labels = list(dict.fromkeys([*labels, *values]))
         self.chosen, self.lost, self.seeds = chosen or {}, lost or {}, seeds or {}
         self.tasks, self.left_out, self.cut = tuple(tasks), tuple(left_out), cut
+        self.by_chance, self.ran = by_chance or {}, ran or {}
         self._margin = margin
+
+    def called(self, label: str) -> str:
+        """A row as tables name it: with the backbone that ran, where its name is that of another."""
+        return f"{label} (here {self.ran[label]})" if label in self.ran else label
+
+    def gone(self, label: str, key: str) -> str:
+        """Why a row's number decides nothing, to be read after its name; empty where it may."""
+        if label in self.by_chance:
+            return f"learned nothing at any rate of {self.by_chance[label]}: {BY_CHANCE}"
+        reason = self.lost.get(label, {}).get(key)
+        return f"did not learn {reason}" if reason else ""
 
     @property
     def margin(self) -> float:
@@ -82,10 +100,10 @@ class Rows:
         return value if isinstance(value, np.ndarray) else exact(value)
 
     def of(self, label: str, key: str) -> Number:
-        """A number. Raises `Unknown` if it is not there, `Unlearned` if its runs did not learn."""
+        """A number. Raises `Unknown` if it is not there, `Unlearned` if it decides nothing (`gone`)."""
         value = self.whatever(label, key)
-        if reason := self.lost.get(label, {}).get(key):
-            raise Unlearned(f"{label} of {self.name} did not learn {reason}")
+        if reason := self.gone(label, key):
+            raise Unlearned(f"{self.called(label)} of {self.name} {reason}")
         return value
 
     def choice(self, label: str, key: str) -> float:
@@ -135,7 +153,8 @@ def measured(
     labels: Iterable[str] = (),
     unit: float = 1.0,
     left_out: Sequence[str] | None = None,
-    beside: Callable[[Sequence[dict]], Mapping[str, float | None]] = lambda records: {},
+    by_chance: Mapping[str, str] | None = None,
+    beside: Callable[[Sequence[dict]], Mapping[str, float | Number | None]] = lambda records: {},
 ) -> Rows:
     """A table of test scores with their draws, from records: a column for each number of each task, one for each task (the
     mean of its numbers) and "average" (over all numbers of informative tasks).
@@ -144,6 +163,7 @@ def measured(
         labels: the rows that a complete table has.
         unit: what a score of 1 is in the table, 100 for points.
         left_out: tasks that are in no average, the uninformative ones unless said otherwise.
+        by_chance: see `Rows`.
         beside: other columns, from the records of a row.
     """
     left_out = learned.uninformative(source) if left_out is None else left_out
@@ -158,21 +178,22 @@ def measured(
     for label, records in groups.items():
         row, best, gone = values.setdefault(label, {}), chosen.setdefault(label, {}), lost.setdefault(label, {})
         for task in tasks:
-            there = of_task(records, task)
-            good = [r for r in there if learned.of(r, task) is None]
-            used = good or there
+            used, _, all_lost = learned.counting(records, task)
             for key, metric in zip(keys(task), get_task(task).metrics, strict=True):
                 seeds = {r["run"]["seed"]: noise[r["digest"], key] for r in used}
                 if seeds:
                     cell = f"{name} {label} {key}"
                     row[key] = unit * uncertainty.over_seeds(cell, seeds, usual_deviation(key, metric))
                     best[key] = unit * statistics.fmean(r["validation"][key] for r in used)
-                if there and not good:
+                if all_lost:
                     gone[key] = task
             _mean(row, best, gone, task, keys(task))
         _mean(row, best, gone, AVERAGE, averaged)
         row.update(beside(records) if records else {})
-        by_seed[label] = {AVERAGE: _averages(records, averaged, unit)}
+        by_seed[label] = {
+            AVERAGE: _averages(records, averaged, unit),
+            WHATEVER: _averages(records, averaged, unit, whatever=True),
+        }
     limits = [run.limits[0] for run in getattr(source, "wanted", ())] + [r["run"]["limits"][0] for r in source]
     return Rows(
         name,
@@ -185,6 +206,8 @@ def measured(
         left_out=left_out,
         seeds=by_seed,
         cut=min((limit for limit in limits if limit is not None), default=None),
+        by_chance=by_chance,
+        ran=ran(source),
     )
 
 
@@ -197,11 +220,13 @@ def _mean(row: dict, best: dict, gone: dict, name: str, columns: Sequence[str]) 
             gone[name] = ", ".join(dict.fromkeys(reasons))
 
 
-def _averages(records: Sequence[dict], columns: Sequence[str], unit: float) -> list[float]:
-    """The average of each seed that has all of these numbers."""
+def _averages(records: Sequence[dict], columns: Sequence[str], unit: float, whatever: bool = False) -> list[float]:
+    """The average of each seed that has all of these numbers and learned their tasks, or did not, if `whatever`."""
     found: dict[int, dict[str, float]] = {}
     for record in records:
-        found.setdefault(record["run"]["seed"], {}).update(record["test"])
+        for task in record["run"]["tasks"]:
+            if whatever or learned.of(record, task) is None:
+                found.setdefault(record["run"]["seed"], {}).update({key: record["test"][key] for key in keys(task)})
     whole = [scores for scores in found.values() if columns and set(columns) <= set(scores)]
     return [unit * statistics.fmean(scores[key] for key in columns) for scores in whole]
 

@@ -93,8 +93,10 @@ def compare(case: Case) -> Found:
         ]
         allowed = [tolerance(case, table, pair.wanted) for pair in pairs]
         found += [decide(ask.relation, pair.gap, margin) for pair, margin in zip(pairs, allowed, strict=True)]
-        found += [NOTHING] * len(case.lost(table, ask.rows, column))
-        said.append(case.tell(table, _told(case, table, column, pairs, max(allowed, default=0.0))))
+        open_ones = case.left_open(ask.other_table or table, column)
+        found += [NOTHING] * (len(case.lost(table, ask.rows, column)) + bool(open_ones))
+        text = _told(case, table, column, pairs, max(allowed, default=0.0))
+        said.append(case.tell(table, text + case.told_of(ask.other_table or table, open_ones)))
         smallest.append(seen(case, column, [pair.gap for pair in pairs]))
     return Found(tuple(found), "; ".join(said), ask.some, ", ".join(dict.fromkeys(filter(None, smallest))))
 
@@ -105,8 +107,10 @@ def _told(case: Case, table: str, column: str, pairs: list[Pair], allowed: float
     gaps, itself = ask.relation in SCORES and ask.value is None, ask.than == "itself"
     one = len({pair.other for pair in pairs}) == 1 and not itself
     numbers, relative = [], "relative" in listed(ask.show)
+    there = ask.other_table or table
     for pair in pairs:
-        name = pair.label if one or itself else f"{pair.label} less {pair.other}"
+        own, other = case.called(table, pair.label), case.called(there, pair.other)
+        name = own if one or itself else f"{own} less {other}"
         value, gap, wanted = (float(number[0]) for number in (pair.value, pair.gap, pair.wanted))
         if gaps:
             number = case.written(column, gap, sign=True) + case.ends(column, pair.gap, sign=True)
@@ -117,12 +121,13 @@ def _told(case: Case, table: str, column: str, pairs: list[Pair], allowed: float
         numbers.append(f"{name} {number}{case.beside(table, pair.label)}")
     start, end, notes = case.what(table, column), "", []
     if one and ask.value is None:
-        other = f"{pairs[0].other}'s {case.written(column, float(pairs[0].wanted[0]))}{_chosen(case, table, column)}"
+        wanted = f"{case.written(column, float(pairs[0].wanted[0]))}{_chosen(case, table, column)}"
+        other = f"{case.called(there, pairs[0].other)}'s {wanted}"
         start, end = (f"{start} less {other}", "") if gaps else (start, f" against {other}")
     elif one:
         notes.append(pairs[0].other)
     for only in ask.where:
-        start += f", where {only.columns} is {only.said()} {only.than}'s"
+        start += f", where {only.columns} is {only.said()} {case.called(table, only.than)}'s"
     if allowed and ask.relation not in EXACT:
         notes.append(f"margin {case.written(column, allowed).removeprefix('+')}")
     text = f"{start}: {', '.join(numbers) or 'none'}{end}" + (f" ({', '.join(notes)})" if notes else "")
@@ -146,7 +151,7 @@ def as_printed(case: Case) -> Found:
     for table, column in case.looks():
         values = {label: float(value[0]) for label, value in case.values(table, ask.rows, column).items()}
         found += [odds(np.array([rounds_to(value, printed)])) for value in values.values()]
-        numbers = ", ".join(f"{label} {case.written(column, value)}" for label, value in values.items())
+        numbers = ", ".join(f"{case.called(table, label)} {case.written(column, value)}" for label, value in values.items())
         said.append(case.tell(table, f"{column}: {numbers} (printed {printed})"))
     return Found(tuple(found), "; ".join(said))
 
@@ -169,7 +174,8 @@ def extreme(case: Case) -> Found:
         upto = ask.place - 1 + len(own)
         shown = order if len(order) <= SHOWN else [label for label in order if label in order[: upto + 1] or label in own]
         numbers = [
-            f"{label} {case.written(column, every[label][0])}{case.ends(column, every[label])}{case.beside(table, label)}"
+            f"{case.called(table, label)} {case.written(column, every[label][0])}{case.ends(column, every[label])}"
+            f"{case.beside(table, label)}"
             for label in shown
         ]
         text = f"{ask.relation} {case.what(table, column)}: {', '.join(numbers)}{case.without(table, ask.among, column)}"
@@ -199,7 +205,9 @@ def order(name: str, x: list[Number], y: list[Number]) -> Found:
         raise Untestable(f"a rank correlation of {len(x)} rows says nothing: expected at least {FEWEST}")
     rho = uncertainty.rank_correlation(name, x, y)
     low, high = uncertainty.interval(rho)
-    return Found((Region(low=0).odds(rho, 0),), f"Spearman's rho {rho[0]:.2f} [{low:.2f}, {high:.2f}], {len(x)} rows")
+    smallest = "" if is_exact(rho) else f"{uncertainty.smallest_seen(rho):.2f} in Spearman's rho"
+    said = f"Spearman's rho {rho[0]:.2f} [{low:.2f}, {high:.2f}], {len(x)} rows"
+    return Found((Region(low=0).odds(rho, 0),), said, seen=smallest)
 
 
 def grows(case: Case) -> Found:
@@ -209,7 +217,8 @@ def grows(case: Case) -> Found:
     values = there.column(case.labels(table, ask.rows, column), column)
     along = there.column(values, ask.along)
     found = order(f"{table} {column}", [along[label] for label in values], list(values.values()))
-    return Found(found.odds, f"{column} over {ask.along}: {found.said}{case.without(table, ask.rows, column)}")
+    said = f"{column} over {ask.along}: {found.said}{case.without(table, ask.rows, column)}"
+    return Found(found.odds, said, seen=found.seen)
 
 
 def alike(case: Case) -> Found:
@@ -218,7 +227,9 @@ def alike(case: Case) -> Found:
     found = {label: float(value[0]) for label, value in case.values(table, case.condition.rows, column).items()}
     lowest, highest = min(found.values()), max(found.values())
     holds = highest - lowest <= tolerance(case, table, uncertainty.exact(lowest))
-    said = f"{', '.join(found)}: {column} varies by {100 * (highest / lowest - 1):.1f}%"
+    said = (
+        f"{', '.join(case.called(table, label) for label in found)}: {column} varies by {100 * (highest / lowest - 1):.1f}%"
+    )
     return Found((odds(np.array([holds])),), said)
 
 

@@ -14,6 +14,8 @@ from peftlib.report.tables import Spread
 
 NAMED = re.compile(rf"\b(?:{'|'.join(papers())})/(table|figure|section)(\d+)(?:_([a-z]+))?\b")
 
+IN_TICKS = re.compile(r"`\{(\w+)\}`")  # in code a backslash is shown, not obeyed
+
 
 class _Filling(string.Formatter):
     """Formats numbers as usual, and text so that Markdown shows it as it is."""
@@ -39,14 +41,13 @@ def _named(found: re.Match[str]) -> str:
 
 def fill(template: str, **values: object) -> str:
     """Markdown, the template's own, with values in its fields: ``fill("**{name}** has {n:,}", name=..., n=...)``. A field
-    ``{name:code}`` is shown as code."""
-    return _Filling().format(template, **values)
+    ``{name:code}``, or one between backticks, is shown as code."""
+    return _Filling().format(IN_TICKS.sub(r"{\1:code}", template), **values)
 
 
 def say(template: str, **values: object) -> Markdown:
     """A sentence whose numbers come from records: ``say("LoRA reaches {x:.3f}.", x=...)``, see `fill`. If a value is None,
     it says instead that the runs it rests on are missing."""
-    lacking = [name.replace("_", " ") for name, value in values.items() if value is None]
-    if lacking:
-        return Markdown(f"*Not run: the sentence that stands here needs {', '.join(lacking)}.*")
+    if any(value is None for value in values.values()):
+        return Markdown("*Not run yet: the sentence that stands here needs runs of this page that have no record.*")
     return Markdown(fill(template, **values))

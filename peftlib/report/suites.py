@@ -14,7 +14,7 @@ import pandas as pd
 from peftlib.data.tasks import STAND_INS, get_task
 from peftlib.report import commonest, learned, shares, tables
 from peftlib.report.averages import keys
-from peftlib.report.tables import IN_PART, Spread, by_label, frame
+from peftlib.report.tables import Spread, by_label, frame
 from peftlib.study import Results
 
 TITLES = {
@@ -80,9 +80,9 @@ def heading(key: str) -> str:
     return f"{name} {METRICS[metric]}" if metric else name
 
 
-def headings(source: Sequence[dict]) -> dict[str, str]:
+def headings(source: Sequence[dict], left_out: Collection[str] | None = None) -> dict[str, str]:
     """The titles of a table's columns by the names of their numbers; an uninformative one says so."""
-    out = learned.uninformative(source)
+    out = learned.uninformative(source) if left_out is None else left_out
     return {
         key: heading(key) + (f", {learned.UNINFORMATIVE}" if task in out else "")
         for task in tasks(source)
@@ -110,26 +110,25 @@ def numbers(
 
     The average is the mean over all numbers of informative tasks, by which a task of two metrics weighs double; that is
     how Compacter's "Avg" comes about (see `peftlib.training.metrics.average`). It is None, as a number is, where a run that
-    it needs is missing. Means and spreads are over seeds; those of runs that did not learn are marked.
+    it needs is missing. Means and spreads are over the seeds that count, and marked where others did not learn; see
+    `peftlib.report.tables.counted`. The verdicts rest on the same numbers (`peftlib.report.evidence.measured`).
 
     left_out: tasks that are in no average, the uninformative ones unless said otherwise. scale: what a full score is.
     """
     columns = [key for task in tasks(source) for key in keys(task)]
-    averaged, groups, out = averaged_keys(source, left_out), by_label(source), {}
-    for label, by_seed in of_seeds(source, split, left_out, scale).items():
-        lost = {task: learned.marks(groups[label], task) for task in tasks(source)}
-        row = {key: Spread.of((found.get(key) for found in by_seed.values()), lost[key.split(".")[0]]) for key in columns}
-        partly = any(lost[key.split(".")[0]] for key in averaged)
-        means = (found.get("average") for found in by_seed.values())
-        out[label] = row | {"average": Spread.of(means, (IN_PART,) if partly else ())}
+    averaged, out = averaged_keys(source, left_out), {}
+    for label, records in by_label(source).items():
+        found = {key: tables.counted(records, key, split, scale) for key in columns}
+        average = tables.mean_of([found[key] for key in averaged])
+        out[label] = {key: one.spread for key, one in found.items()} | {"average": average}
     return out
 
 
 def of_seeds(
     source: Sequence[dict], split: str = "test", left_out: Collection[str] | None = None, scale: float = 100
 ) -> dict[str, dict[int, dict[str, float]]]:
-    """What the means of `numbers` are of: by row label and seed every number, and the "average" where all that it is over
-    are there."""
+    """By row label and seed every number, and the "average" where all that it is over are there: of all seeds, of which the
+    means of `numbers` leave out those that did not learn what others did."""
     averaged = averaged_keys(source, left_out)
     out: dict[str, dict[int, dict[str, float]]] = {}
     for label, records in by_label(source).items():
@@ -212,11 +211,11 @@ def tally(table: pd.DataFrame, what: str, holds: Callable[[Any], bool]) -> dict[
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
-def by_task(source: Sequence[dict], scale: float = 100) -> pd.DataFrame:
+def by_task(source: Sequence[dict], scale: float = 100, left_out: Collection[str] | None = None) -> pd.DataFrame:
     """Our scores: ``method``, one column for each number of each task, ``average``, ``trained, %``, ``n`` seeds; first
-    those of the commonest label, where they are known. scale: what a full score is."""
-    groups, rows, titles = by_label(source), constant(source, scale), headings(source)
-    for label, row in numbers(source, scale=scale).items():
+    those of the commonest label, where they are known. scale: what a full score is. left_out: see `numbers`."""
+    groups, rows, titles = by_label(source), constant(source, scale, left_out), headings(source, left_out)
+    for label, row in numbers(source, scale=scale, left_out=left_out).items():
         shown = {titles[key]: value for key, value in row.items() if key != "average"}
         rows.append(
             {
@@ -230,7 +229,7 @@ def by_task(source: Sequence[dict], scale: float = 100) -> pd.DataFrame:
     return frame(rows)
 
 
-def constant(source: Sequence[dict], scale: float = 100) -> list[dict]:
+def constant(source: Sequence[dict], scale: float = 100, left_out: Collection[str] | None = None) -> list[dict]:
     """The row of the commonest label as `by_task` has it, or none if a number of it is not known."""
     found: dict[str, dict[tuple, float]] = {}
     for run in getattr(source, "wanted", ()):
@@ -242,8 +241,8 @@ def constant(source: Sequence[dict], scale: float = 100) -> list[dict]:
                 found.setdefault(key, {})[run.limits] = scale * values[metric]
     if not found:
         return []
-    shown, titles = {key: Spread.of(values.values()) for key, values in found.items()}, headings(source)
-    averaged = averaged_keys(source)
+    shown, titles = {key: Spread.of(values.values()) for key, values in found.items()}, headings(source, left_out)
+    averaged = averaged_keys(source, left_out)
     average = statistics.fmean(statistics.fmean(found[key].values()) for key in averaged) if averaged else None
     count = max(map(len, found.values()))
     return [

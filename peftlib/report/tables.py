@@ -8,6 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -40,21 +41,25 @@ DATA_NAMES = {"embedded": "embedded suite", "local": "real datasets (local folde
 class Spread:
     """Mean and sample standard deviation of a score over n seeds; sd is None for a single seed. marks: words for those of
     the runs that did not learn (`peftlib.report.learned`), which it is shown with. ends: of its 95 % interval, if that is
-    shown in place of the deviation."""
+    shown in place of the deviation. left_out: how many of the marked runs are not in the mean, as others of the row did
+    learn."""
 
     mean: float
     sd: float | None
     n: int
     marks: tuple[str, ...] = ()
     ends: tuple[float, float] | None = None
+    left_out: int = 0
 
     @classmethod
-    def of(cls, values: Iterable[float | None], marks: tuple[str, ...] = ()) -> Spread | None:
+    def of(cls, values: Iterable[float | None], marks: tuple[str, ...] = (), left_out: int = 0) -> Spread | None:
         """From scores, one a seed; None if there are none."""
         found = [float(v) for v in values if v is not None and math.isfinite(v)]
         if not found:
             return None
-        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found), marks)
+        return cls(
+            statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found), marks, None, left_out
+        )
 
     def __float__(self) -> float:
         return self.mean
@@ -68,7 +73,8 @@ class Spread:
             text += f" ± {self.sd:{spec.removeprefix('+')}}"  # a deviation has no sign
         if not self.marks:
             return text
-        some = f"{len(self.marks)} of {self.n} " if self.n > 1 and self.marks != (IN_PART,) else ""
+        runs = self.n + self.left_out
+        some = f"{len(self.marks)} of {runs} " if runs > 1 and self.marks != (IN_PART,) else ""
         return f"{text} {learned.SIGN} {some}{', '.join(dict.fromkeys(self.marks))}"
 
     def __str__(self) -> str:
@@ -106,19 +112,49 @@ def of_task(records: Iterable[dict], task: str) -> list[dict]:
 
 
 def scores(records: Iterable[dict], name: str | tuple[str, ...], split: str = "validation") -> Spread | None:
-    """A score of the best epoch over seeds: a number's, the mean of several, be they of one run or of as many, or
-    "average", that over the tasks of runs that name none. None if no record has it."""
-    by_seed: dict[int, dict[str, float]] = {}
-    records = list(records)
-    for r in records:
-        by_seed.setdefault(r["run"]["seed"], {}).update({k: v for k, v in r[split].items() if k != "mean"})
+    """A score of the best epoch over seeds: a number's, the mean of several (`mean_of`), be they of one run or of as many,
+    or "average", that over the tasks of runs that name none. None if no record has it. Of a row of which some seeds did not
+    learn a task, those that did count."""
     wanted = name if isinstance(name, tuple) else DEFAULT_TASKS if name == "average" else (name,)
-    whole = (found for found in by_seed.values() if set(wanted) <= set(found))
-    tasks = dict.fromkeys(number.partition(".")[0] for number in wanted)
-    lost = [word for task in tasks for word in learned.marks(records, task)]
-    if len(wanted) > 1 and lost:
-        lost = [IN_PART]
-    return Spread.of((statistics.fmean(found[task] for task in wanted) for found in whole), tuple(lost))
+    found = [counted(records, key, split) for key in wanted]
+    return mean_of(found) if len(found) > 1 else found[0].spread
+
+
+class Counted(NamedTuple):
+    """A number of a row by seed, of the runs that count; the words of all that did not learn; how many do not count."""
+
+    by_seed: dict[int, float]
+    marks: tuple[str, ...]
+    left_out: int
+
+    @property
+    def spread(self) -> Spread | None:
+        return Spread.of(self.by_seed.values(), self.marks, self.left_out)
+
+
+def counted(records: Iterable[dict], key: str, split: str = "test", scale: float = 1) -> Counted:
+    """A number of a row, of the runs that count for its task (`peftlib.report.learned.counting`). scale: of a full
+    score."""
+    task = key.partition(".")[0]
+    there = of_task(records, task)
+    counts = learned.counting(there, task)
+    found = {r["run"]["seed"]: scale * r[split][key] for r in counts.runs if key in r[split]}
+    return Counted(found, counts.marks, len(there) - len(counts.runs))
+
+
+def mean_of(found: Sequence[Counted]) -> Spread | None:
+    """The mean of several numbers of a row, each the mean over its own seeds that count, so that a lost run costs its own
+    number and no other; None if one is not there. Its deviation is over the seeds that count for all of them."""
+    if not found or not all(one.by_seed for one in found):
+        return None
+    whole = [seed for seed in found[0].by_seed if all(seed in one.by_seed for one in found)]
+    means = [statistics.fmean(one.by_seed[seed] for one in found) for seed in whole]
+    return Spread(
+        statistics.fmean(statistics.fmean(one.by_seed.values()) for one in found),
+        statistics.stdev(means) if len(means) > 1 else None,
+        max(1, len(whole)),
+        (IN_PART,) if any(one.marks for one in found) else (),
+    )
 
 
 def field(records: Iterable[dict], *path: str) -> Spread | None:
@@ -360,14 +396,17 @@ class _Column:
 
 def ran(source: Sequence[dict]) -> dict[str, str]:
     """Of the rows of an experiment that a paper names after a backbone, those that ran on another: label -> backbone."""
-    named = {name for paper in papers() for name in about(paper).backbones}
     there: dict[str, dict[str, None]] = {}
     for record in source:
-        label, backbone = record["run"]["label"], record["run"]["backbone"]
-        called = label.partition(",")[0].lower()
-        if called in named and called != backbone:
+        for label, backbone in ran_elsewhere([record["run"]["label"]], record["run"]["backbone"]).items():
             there.setdefault(label, {})[backbone] = None
     return {label: " and ".join(found) for label, found in there.items()}
+
+
+def ran_elsewhere(labels: Iterable[str], backbone: str) -> dict[str, str]:
+    """Those rows that a paper names after a backbone other than this one, on which they ran."""
+    named = {name for paper in papers() for name in about(paper).backbones} - {backbone}
+    return {label: backbone for label in labels if label.partition(",")[0].lower() in named}
 
 
 def _html_table(columns: list[_Column], rows: list[list[str]], caption: str, foot: list[str]) -> Markup:

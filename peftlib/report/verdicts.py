@@ -23,7 +23,7 @@ from peftlib.errors import UsageError
 from peftlib.papers import FOLDER, about, paper_table, papers, part, read_table
 from peftlib.report.claims import Claim, read
 from peftlib.report.conditions import Case, Condition, Found, Vocabulary, conclude, listed
-from peftlib.report.evidence import Evidence, Unknown, Unlearned, Untestable
+from peftlib.report.evidence import BY_CHANCE, Evidence, Unknown, Unlearned, Untestable
 from peftlib.report.relations import RELATIONS
 from peftlib.report.sentences import readable
 from peftlib.report.uncertainty import NOTHING
@@ -31,6 +31,9 @@ from peftlib.report.uncertainty import NOTHING
 OUTCOMES = ("reproduced", "contradicted", "undecided", "not testable here", "not run")
 OWN = {"reproduced": "bear it out", "contradicted": "do not bear it out", "undecided": "leave it open"}
 AGAINST = f"the paper's own numbers {OWN['contradicted']}"
+SMALLEST = "Smallest difference that could have been seen"  # these end what is said of an undecided claim
+NO_RESULT = "Runs that did not learn decide nothing"
+NO_CHOICE = "What a method does at a rate chosen by chance decides nothing"
 SAME = "as "  # begins what a ledger says of a claim that repeats another
 
 
@@ -136,12 +139,12 @@ class Claims:
             random = not all(one.sure for part in found for one in part.odds)
             cause = "intervals decide" if random else "exact numbers decide"
             return Verdict("reproduced" if holds else "contradicted", why, cause, parts)
+        smallest = ", ".join(dict.fromkeys(part.seen for part in found if part.seen))
+        end, cause = f"{SMALLEST}: {smallest}" if smallest else "", "intervals leave it open"
         if any(one is NOTHING for part in found for one in part.odds):
-            end, cause = "Runs that did not learn decide nothing", "a run did not learn"
-        else:
-            smallest = ", ".join(dict.fromkeys(part.seen for part in found if part.seen))
-            end = f"Smallest difference that could have been seen: {smallest}" if smallest else ""
-            cause = "intervals leave it open"
+            end, cause = f"{NO_RESULT}. {end}" if end else NO_RESULT, "a run did not learn"
+            if BY_CHANCE in why:
+                end, cause = NO_CHOICE, "a learning rate was chosen by chance"
         return Verdict("undecided", f"{why}. {end}" if end else why, cause, parts + (((end, ()),) if end else ()))
 
     def _found(self, one: Condition, claim: Claim, evidence: Evidence) -> Found:
@@ -191,7 +194,9 @@ class Claims:
         for claim, now in ((one.claim, one.verdict) for one in judged):
             old = before["verdict"].get(claim.id, "not there")
             causes = [f"repeats {claim.repeats}, is not counted again"] if claim.repeats else []
-            causes += [now.cause or now.why] if old.replace("not reproduced", "contradicted") != now.outcome else []
+            causes += (
+                [now.cause or readable(now.why)] if old.replace("not reproduced", "contradicted") != now.outcome else []
+            )
             rows.append(
                 {
                     "id": claim.id,
@@ -199,8 +204,8 @@ class Claims:
                     "before": old,
                     "after": shown(claim, now),
                     "what changed it": "; ".join(causes),
-                    "before, because": before["ours"].get(claim.id, ""),
-                    "after, because": f"see {claim.repeats}" if claim.repeats else now.why,
+                    "before, because": readable(before["ours"].get(claim.id, "")),
+                    "after, because": f"see {claim.repeats}" if claim.repeats else readable(now.why),
                 }
             )
         return pd.DataFrame(rows)

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from peftlib.papers import about
+from peftlib.papers.adaptbert import search
 from peftlib.report import declared, shares
 from peftlib.report.conditions import Case, Found, listed
-from peftlib.report.evidence import Evidence, Rows, Unknown, measured
-from peftlib.report.relations import decide, seen
+from peftlib.report.evidence import Evidence, Rows, Unknown, measured, validated
+from peftlib.report.relations import decide, seen, tolerance
 from peftlib.report.tables import epoch_seconds
-from peftlib.report.uncertainty import Number, odds
+from peftlib.report.uncertainty import Number, Odds, exact, interval, is_exact, odds, smallest_seen
 from peftlib.report.verdicts import Claims
 
 MARGIN = about("adaptbert").margin
 TABLE2, TABLE3 = "adaptbert/table2", "adaptbert/table3"
+VALIDATED = "validated"  # the column of validation scores, by which a search chooses
 TRIPLE = ("sst", "quora", "sts")
 
 
@@ -43,12 +45,18 @@ def _measured(name: str, source: Sequence[dict]) -> Rows:
     return measured(name, source, margin=MARGIN, labels=paper, beside=_beside)
 
 
-def _beside(records: Sequence[dict]) -> dict[str, float | None]:
-    """What is not a score, from a row's records of all seeds: updated and stored (percent), seconds (an epoch), lr,
-    dropout, weight_decay."""
+def _beside(records: Sequence[dict]) -> dict[str, float | Number | None]:
+    """What is no test score, from a row's records of all seeds: updated and stored (percent), seconds (an epoch), lr,
+    dropout, weight_decay; of a row on one task the validation score."""
     first = [r for r in records if r["run"]["seed"] == records[0]["run"]["seed"]]
-    row = {name: records[0]["run"]["recipe"][name] for name in ("lr", "dropout", "weight_decay")}
+    row: dict[str, float | Number | None] = {
+        name: records[0]["run"]["recipe"][name] for name in ("lr", "dropout", "weight_decay")
+    }
     seconds = epoch_seconds(records)
+    tasks = {task for r in records for task in r["run"]["tasks"]}
+    if len(tasks) == 1:
+        scores = [validated(records[0]["run"]["label"], r, task) for r in records for task in tasks]
+        row[VALIDATED] = sum(scores) / len(scores)
     return row | {
         "seconds": None if seconds is None else float(seconds),
         "updated": shares.updated(records[0]),
@@ -71,8 +79,17 @@ def steadiest(case: Case) -> Found:
     said = "; ".join(f"{name} {slopes[name][0]:+.3f}, r² {fits[name][0]:.2f}" for name in fits)
     gaps = [fits[own] - fits[name] for name in others]
     return Found(
-        tuple(decide("better", number, 0) for number in (*gaps, slopes[own])), f"gain with ten times the parameters: {said}"
+        tuple(decide("better", number, 0) for number in (*gaps, slopes[own])),
+        f"gain with ten times the parameters: {said}",
+        seen=_seen_of_lines(gaps, slopes[own]),
     )
+
+
+def _seen_of_lines(gaps: Sequence[Number], slope: Number) -> str:
+    """The smallest differences that `steadiest` could have seen, in words; nothing where numbers are exact."""
+    if any(map(is_exact, gaps)):
+        return ""
+    return f"{max(map(smallest_seen, gaps)):.2f} in r², {smallest_seen(slope):.3f} in the gain"
 
 
 def least_gain(case: Case) -> Found:
@@ -132,6 +149,42 @@ def far_rates_fail(case: Case) -> Found:
     )
 
 
+def search_ends_near(case: Case) -> Found:
+    """Has the best trial of a search, on validation, a hyperparameter near the printed one? Which trial is the best is a
+    matter of chance, too: each draw of the validation scores has a best trial of its own. And it can be shown neither near
+    nor far if no trial lies near enough. What was searched on a logarithmic scale is compared on it."""
+    ask, (table,), (column,) = case.condition, case.tables, listed(case.condition.columns)
+    rows, (wanted, printed) = case.evidence.rows(table), case.names.statements[str(ask.value)]
+    labels = case.labels(table, ask.rows, VALIDATED)
+    if not labels:
+        raise Unknown(table)
+    scores, tried = ([rows.of(label, name) for label in labels] for name in (VALIDATED, column))
+    value = np.concatenate(tried)[np.argmax(scores, axis=0)]
+    within, logarithmic = tolerance(case, table, exact(0.0)), search.SPACE[column][2]
+
+    def off(found: np.ndarray) -> np.ndarray:
+        return np.log(found / wanted) if logarithmic else found - wanted
+
+    margin = float(np.log1p(within)) if logarithmic else within
+    nearest = min(tried, key=lambda one: abs(off(one)[0]))
+    reached = abs(off(nearest)[0]) <= margin
+    first, second = sorted(labels, key=lambda label: -rows.of(label, VALIDATED)[0])[:2] if labels[1:] else labels * 2
+    low, high = interval(value)
+    said = (
+        f"{column.replace('_', ' ')} of the best of {len(labels)} trials on validation ({first} "
+        f"{rows.of(first, VALIDATED)[0]:.3f}, then {second} {rows.of(second, VALIDATED)[0]:.3f}): {value[0]:.3g} "
+        f"[{low:.3g}, {high:.3g}] (printed {printed})"
+    )
+    if not reached:
+        said += f"; the nearest of the trials has {nearest[0]:.3g}, so that none could have ended there"
+    half = smallest_seen(off(value))
+    return Found(
+        (decide("near", off(value), margin) if reached else Odds(1.0, 1.0, sure=True),),
+        said,
+        seen=f"a factor of {np.exp(half):.3g} in {column.replace('_', ' ')}" if logarithmic else f"{half:.3g} in {column}",
+    )
+
+
 def hypernet_saves_with_many_tasks(case: Case) -> Found:
     from peftlib.papers.adaptbert.growth import crossings
 
@@ -146,6 +199,13 @@ CLAIMS = Claims(
     from_paper,
     from_records,
     again=("With averages recomputed", lambda: from_paper(recomputed=True)),
-    relations=(steadiest, least_gain, own_rate_is_about_best, far_rates_fail, hypernet_saves_with_many_tasks),
+    relations=(
+        steadiest,
+        least_gain,
+        own_rate_is_about_best,
+        far_rates_fail,
+        search_ends_near,
+        hypernet_saves_with_many_tasks,
+    ),
     pages=dict.fromkeys(("adaptbert/learning_rates", "adaptbert/rates_near"), "table3"),
 )

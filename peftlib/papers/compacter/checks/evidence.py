@@ -11,12 +11,18 @@ from peftlib.report import declared, suites
 from peftlib.report.averages import by_task
 from peftlib.report.efficiency import benchmark
 from peftlib.report.evidence import Evidence, Rows, measured, validated
-from peftlib.report.learned import told_apart
-from peftlib.report.tables import by_label, by_rate
+from peftlib.report.learned import untaught
+from peftlib.report.tables import by_label, by_rate, ran_elsewhere
 
 GLUE, SUPERGLUE, SIZES = "compacter/table1", "compacter/table2", "compacter/table6"
 TUNED, FROZEN, BY_N, SMALLER = "compacter/table7", "compacter/table7_frozen", "compacter/table8", "compacter/table9"
 RATES, FEW = "compacter/table4", "compacter/figure4"
+# Of a table, the search over the whole grid that its learning rates come from; a second step only looks around its best.
+SEARCHED = dict.fromkeys((GLUE, SUPERGLUE, SIZES, BY_N, FEW), RATES) | {
+    TUNED: "compacter/table5",
+    FROZEN: "compacter/table5",
+    SMALLER: "compacter/table10",
+}
 STEP = "benchmarks/step"  # no experiment: a benchmark's result
 PRINTED = (GLUE, SUPERGLUE, SIZES, TUNED, BY_N, SMALLER)
 COUNTED = ("table1", "table6", "table7")  # whose percentages of trained parameters claims are about
@@ -62,7 +68,13 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
     tables: dict[str, Rows | Callable[[], Rows]] = {
         name: functools.partial(_rates, source)
         if name == RATES
-        else functools.partial(_measured, name, source, compared if name in (TUNED, FROZEN) else [source])
+        else functools.partial(
+            _measured,
+            name,
+            source,
+            compared if name in (TUNED, FROZEN) else [source],
+            sources.get(SEARCHED.get(name, ""), ()),
+        )
         for name, source in sources.items()
     }
     step = benchmark("step")
@@ -76,32 +88,39 @@ def from_records(sources: Mapping[str, Sequence[dict]]) -> Evidence:
                 if found["row"]
             },
             setting=where,
+            ran=ran_elsewhere(paper_table("compacter", "table3")["method"], step["backbone"]),
         )
     counted = {f"counts/{name}": functools.partial(_counted_percent, name) for name in COUNTED}
     return Evidence(tables | counted | {"counts/shares": _shares})
 
 
-def _measured(name: str, source: Sequence[dict], compared: Sequence[Sequence[dict]]) -> Rows:
-    """compared: the tables with which this one is compared row by row, itself included."""
+def _measured(name: str, source: Sequence[dict], compared: Sequence[Sequence[dict]], searched: Sequence[dict]) -> Rows:
+    """compared: the tables with which this one is compared row by row, itself included. searched: the search over the whole
+    grid of learning rates that this table's began with."""
     table = TUNED if name == FROZEN else name
     paper = paper_table("compacter", table.split("/")[1])["method"] if table in PRINTED else ()
-    return measured(name, source, margin=MARGIN, labels=paper, unit=100, left_out=suites.uninformative(*compared))
+    return measured(
+        name,
+        source,
+        margin=MARGIN,
+        labels=paper,
+        unit=100,
+        left_out=suites.uninformative(*compared),
+        by_chance=dict.fromkeys(untaught(searched), SEARCHED.get(name, "")),
+    )
 
 
 def _rates(source: Sequence[dict]) -> Rows:
     """Mean validation scores of a search, by row and learning rate; lost: rows that no rate told from the commonest
     label."""
-    values, lost = {}, {}
+    values = {}
     for label, records in by_label(source).items():
         rates = {
             lr: [validated(RATES, r, task) for r in records if r["run"]["recipe"]["lr"] == lr for task in r["run"]["tasks"]]
             for lr in sorted(by_rate(records))
         }
         values[label] = {f"{lr:g}": 100 * sum(found) / len(found) for lr, found in rates.items()}
-        if records and not any(
-            told_apart(r, task, "validation", len(source)) for r in records for task in r["run"]["tasks"]
-        ):
-            lost[label] = dict.fromkeys(values[label], "at any rate")
+    lost = {label: dict.fromkeys(values[label], "at any rate") for label in untaught(source)}
     return Rows(RATES, values, paper_table("compacter", "table4")["method"], lost=lost)
 
 

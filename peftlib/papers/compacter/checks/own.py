@@ -9,7 +9,7 @@ from peftlib.papers.compacter.experiments import table3_row
 from peftlib.papers.compacter.pages import lowdata
 from peftlib.report.averages import TINY
 from peftlib.report.conditions import Case, Found
-from peftlib.report.evidence import Rows, Unknown, Unlearned, Untestable
+from peftlib.report.evidence import WHATEVER, Rows, Unknown, Unlearned, Untestable
 from peftlib.report.relations import FEWEST as FEWEST_ROWS
 from peftlib.report.relations import decide, order, seen
 from peftlib.report.uncertainty import NOTHING, Number, Odds, Region, exact, interval, odds, ratio_of_deviations
@@ -49,28 +49,37 @@ def better_with_few_examples(case: Case) -> Found:
 
 
 def less_stable_with_few_examples(case: Case) -> Found:
-    """Does full fine-tuning spread more over seeds than Compacter++, whether the runs learned or not: with the fewest
-    examples, and over all sizes?"""
+    """Does full fine-tuning spread more over seeds than Compacter++, with the fewest examples and over all sizes? A run
+    that never leaves the commonest label stays where it is, which is no steadiness: of a size only the seeds count that
+    learned every task, and only if both methods have two of them."""
     rows, sizes = _by_size(case)
     spreads = {
-        label: [rows.seeds.get(f"{label}, {size}", {}).get("average", ()) for size in sizes]
-        for label in (lowdata.FULL, lowdata.SMALL)
+        size: [rows.seeds.get(f"{label}, {size}", {}).get("average", ()) for label in (lowdata.FULL, lowdata.SMALL)]
+        for size in sizes
     }
-    if any(len(scores) < 2 for groups in spreads.values() for scores in groups):
+    there = [rows.seeds.get(f"{label}, {size}", {}) for size in sizes for label in (lowdata.FULL, lowdata.SMALL)]
+    if any(len(found.get(WHATEVER, ())) < 2 for found in there):
         raise Unknown(f"several seeds of {rows.name}")
-    full, own = spreads[lowdata.FULL], spreads[lowdata.SMALL]
+    left = [size for size in sizes if min(map(len, spreads[size])) > 1]
+    gone = [
+        f"{size:,} ({' and '.join(str(len(scores)) for scores in spreads[size])})" for size in sizes if size not in left
+    ]
+    without = "; too few seeds learned every task at "
+    without = f"{without}{', '.join(gone)} examples (of full fine-tuning and of Compacter++)" if gone else ""
+    asked = {f"{sizes[0]:,} examples": left[:1], "all sizes": left} if sizes[0] in left else {"the sizes left": left}
     ratios = {
-        f"{sizes[0]:,} examples": ratio_of_deviations(f"{rows.name} fewest", full[:1], own[:1]),
-        "all sizes": ratio_of_deviations(f"{rows.name} all", full, own),
+        name: ratio_of_deviations(f"{rows.name} {name}", *zip(*(spreads[size] for size in chosen), strict=True))
+        for name, chosen in asked.items()
+        if chosen
     }
-    said = []
+    said, smallest = [], []
     for name, ratio in ratios.items():
         low, high = interval(ratio)
         said.append(f"{name} {ratio[0]:.2f} [{low:.2f}, {high:.2f}]")
-    return Found(
-        tuple(Region(low=0).odds(ratio - 1, 0) for ratio in ratios.values()),
-        f"standard deviation over seeds of full fine-tuning to Compacter++'s: {', '.join(said)}",
-    )
+        smallest.append(f"a ratio of {ratio[0] / low:.2f} over {name}")
+    lost = (NOTHING,) if sizes[0] not in left else ()
+    told = f"standard deviation over seeds of full fine-tuning to Compacter++'s: {', '.join(said) or 'not known'}{without}"
+    return Found((*(Region(low=0).odds(ratio - 1, 0) for ratio in ratios.values()), *lost), told, seen=", ".join(smallest))
 
 
 # --- tasks and tables -------------------------------------------------------------------------------------------------
@@ -91,7 +100,7 @@ def worse_on_small_tasks(case: Case) -> Found:
         found += [decide("worse", small - large, 0), decide("worse", small, 0)]
         gaps += [small - large, small]
         told = [f"{gap[0]:+.2f}{case.ends('average', gap, True)}" for gap in (small, large)]
-        said.append(f"{label} {told[0]} on the small tasks, {told[1]} on the others")
+        said.append(f"{case.called(table, label)} {told[0]} on the small tasks, {told[1]} on the others")
     return Found(tuple(found), "; ".join(said), seen=seen(case, "average", gaps))
 
 
@@ -118,6 +127,7 @@ def mostly_rises(case: Case) -> Found:
     return Found(
         (odds(up > (len(found) - 1) / 2), *[NOTHING] * len(case.lost(table, rows, "average"))),
         f"{up[0]} of {len(found) - 1} steps go up: {said}{case.without(table, rows, 'average')}",
+        seen=seen(case, "average", [b - a for a, b in zip(found, found[1:], strict=False)]),
     )
 
 
@@ -134,14 +144,17 @@ def best_row_depends_on_task(case: Case) -> Found:
         raise Unlearned(f"fewer than two rows of {case.evidence.rows(table).name} learned every task")
     said = {task: max(names, key=lambda label, task=task: found[task][label][0]) for task in tasks}  # type: ignore[misc]  # a default is no second argument
     told = ", ".join(f"{task} {label.partition(chr(39) + '=')[2].rstrip(')')}" for task, label in said.items())
-    beaten = []
+    beaten, gaps = [], []
     for label in names:
         rivals = [found[task][other] - found[task][label] for task in tasks for other in names if other != label]
+        gaps += rivals
         better = [decide("better", gap, 0) for gap in rivals]
         tried = 1 if better[0].sure else len(better)  # one of so many
         best = np.all([gap <= 0 for gap in rivals], axis=0)
         beaten.append(Odds(min(1.0, tried * min(one.holds for one in better)), odds(best).holds, better[0].sure))
-    return Found(tuple(beaten), f"best d': {told}")
+    return Found(
+        tuple(beaten), f"best d': {told}", seen=seen(case, "average", gaps).replace("average", "the score of a task")
+    )
 
 
 def no_rival(case: Case) -> Found:

@@ -12,12 +12,14 @@ from matplotlib.patches import Rectangle
 
 from peftlib.grids import get_preset
 from peftlib.papers import paper_table
-from peftlib.report import say, style
+from peftlib.report import fill, say, style
+from peftlib.report.learned import untaught
 from peftlib.report.tables import frame, rate_grid
 
 GRID = (3e-5, 3e-4, 3e-3, 3e-2, 3e-1)  # the paper's, appendix A
 OTHERS = ("method", "best, paper", "best, ours", "used", "agree", "at the edge", "paper's rate costs")  # but the scores
 SERVES = {"table4": "rates_near", "table5": "table7", "table10": "table9", "table11": "table2"}  # search -> what it is for
+NONE = "no rate learned"
 DARK = 10  # points below a method's best at which the figure is darkest
 
 
@@ -44,16 +46,22 @@ def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
         ``method``; one column a rate, the mean validation score there out of 100 or "diverged"; ``best, paper``; ``best,
         ours``, the lower of equals; ``used``; whether the two ``agree``; whether ours is ``at the edge`` of what was asked
         for, so that a better one may lie outside; ``paper's rate costs``: points by which the paper's rate is below our
-        best one. None where nothing has been run.
+        best one. `NONE` in place of these three where no rate taught the method anything: which is best is chance. None
+        where nothing has been run.
     """
     tried = rate_grid(source, get_preset(preset).at(f"compacter/{SERVES[name]}").learning_rate)
     columns = [column for column in tried.columns if column not in ("method", "best", "used")]
-    found, asked = {row["method"]: row for row in tried.to_dict("records")}, _asked(source)
+    found, asked, lost = {row["method"]: row for row in tried.to_dict("records")}, _asked(source), untaught(source)
     out = []
     for line in paper_table("compacter", name).itertuples():
         own = found.get(line.method, {})
         scores = {rate: 100 * own[rate] if isinstance(own.get(rate), float) else own.get(rate) for rate in columns}
         there, best = scores.get(f"{line.lr:g}"), own.get("best")
+        told = {
+            "agree": None if best is None else "yes" if best == line.lr else "no",
+            "at the edge": None if best is None else "yes" if best in (min(asked), max(asked)) else "no",
+            "paper's rate costs": scores[f"{best:g}"] - there if isinstance(there, float) else None,
+        }
         out.append(
             {
                 "method": line.method,
@@ -61,9 +69,7 @@ def rates(name: str, source: Sequence[dict], preset: str) -> pd.DataFrame:
                 "best, paper": line.lr,
                 "best, ours": best,
                 "used": own.get("used"),
-                "agree": None if best is None else "yes" if best == line.lr else "no",
-                "at the edge": None if best is None else "yes" if best in (min(asked), max(asked)) else "no",
-                "paper's rate costs": scores[f"{best:g}"] - there if isinstance(there, float) else None,
+                **(dict.fromkeys(told, NONE) if line.method in lost else told),
             }
         )
     return frame(out)
@@ -76,12 +82,13 @@ def _asked(source: Sequence[dict]) -> set[float]:
 
 
 def agreement(found: pd.DataFrame) -> dict[str, int | None]:
-    """Of a table of `rates`: how many of the ``n`` methods that were searched ``agree`` with the paper, how many are at
-    the ``edge`` of our grid and how many at the edge of the paper's (``paper_edge``), and for how many of those that
-    disagree the paper's rate costs less than a point (``close``). None for each without records."""
+    """Of a table of `rates`: how many of the ``n`` methods that some rate taught something ``agree`` with the paper, how
+    many are at the ``edge`` of our grid and how many at the edge of the paper's (``paper_edge``), and for how many of those
+    that disagree the paper's rate costs less than a point (``close``). None for each without records."""
     there = found[found["best, ours"].notna()]
     if there.empty:
         return dict.fromkeys(("n", "agree", "edge", "paper_edge", "close"))
+    there = there[there["agree"] != NONE]
     other = there[there["agree"] == "no"]["paper's rate costs"].dropna()
     return {
         "n": len(there),
@@ -93,11 +100,23 @@ def agreement(found: pd.DataFrame) -> dict[str, int | None]:
 
 
 def sentence(found: pd.DataFrame) -> Markdown:
-    """`agreement` in words."""
-    return say(
+    """`agreement` in words, and which methods no rate taught anything."""
+    said = say(
         "The best rate is the paper's for **{agree} of {n} methods**. For {close} of the others the paper's rate costs "
         "less than one point. {edge} of our choices and {paper_edge} of the paper's lie at an edge of the grid.",
         **agreement(found),
+    )
+    lost = list(found["method"][found["agree"] == NONE]) if len(found) else []
+    if not lost:
+        return said
+    return Markdown(
+        f"{said.data} "
+        + fill(
+            "**No rate taught {names} anything**: none is further above the commonest answer on validation than chance "
+            "explains for so many runs, and which rate is best for {it} is chance.",
+            names=" and ".join(lost),
+            it="it" if len(lost) == 1 else "them",
+        )
     )
 
 
