@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -483,8 +483,9 @@ def rate_grid(source: Sequence[dict], used: Callable[[str], float]) -> pd.DataFr
     """A search for learning rates: ``method``, the mean validation score at each rate ("diverged" where a run did), the
     ``best`` rate (the lower of equals), and the rate ``used`` in the study. used: a method's expression -> its rate."""
     rows, groups, lost = [], by_label(source), by_label(getattr(source, "diverged", ()))
+    asked = [(run.label, (*run.tasks, run.seed)) for run in getattr(source, "wanted", ())]
     for label, records in groups.items():
-        found = by_rate(records)
+        found = by_rate(records, {on for of, on in asked if of == label})
         if found:
             diverged = {f"{r['run']['recipe']['lr']:g}": "diverged" for r in lost.get(label, ())}
             rows.append(
@@ -512,14 +513,14 @@ def at_edges(grid: pd.DataFrame) -> dict[str, str]:
     return {edge: ", ".join(methods) or "none" for edge, methods in found.items()}
 
 
-def by_rate(records: Sequence[dict]) -> dict[float, float]:
-    """A method's mean validation score by learning rate. A rate that lacks a task or a seed of another rate is left
-    out: its mean would be over other runs."""
+def by_rate(records: Sequence[dict], asked: Collection[tuple] = ()) -> dict[float, float]:
+    """A method's mean validation score by learning rate. A rate that lacks a task or a seed of another rate, or one that is
+    asked for, is left out: its mean would be over other runs. asked: each (task, ..., seed)."""
     tried: dict[float, dict[tuple, float]] = {}
     for r in records:
         run = r["run"]
         tried.setdefault(run["recipe"]["lr"], {})[(*run["tasks"], run["seed"])] = r["validation"]["mean"]
-    every = {what for found in tried.values() for what in found}
+    every = {what for found in tried.values() for what in found} | set(asked)
     return {lr: statistics.fmean(found.values()) for lr, found in tried.items() if set(found) == every}
 
 

@@ -22,7 +22,7 @@ from peftlib.report.chart import chart
 from peftlib.report.figures import figure
 from peftlib.report.pages import page_of
 from peftlib.report.sentences import fill, say
-from peftlib.report.tables import IN_PART, Html, Spread, by_label, of_task, presence, table
+from peftlib.report.tables import IN_PART, Html, Spread, by_label, of_task, presence, rate_grid, table
 from peftlib.study import Results
 
 NOT_YET = "not here yet"
@@ -236,8 +236,8 @@ def rates_said(tried: Results, used: Callable[[str], float]) -> Markdown:
     listed = "; ".join(f"{row['method']} (best {row['best']:g}, used {row['used']:g})" for _, row in others.iterrows())
     open_ = len({run.label for run in tried.wanted}) - len(grid)
     return say(
-        "Each method has the rate with the best validation score, a mean over the tasks, in a search that is shorter than the "
-        "runs above. {others} {open_}",
+        "Each method has the rate with the best validation score, a mean over the tasks, in a search that is shorter than "
+        "the runs above. {others} {open_}",
         others=f"Other rates are used for: {listed}." if listed else "None has another.",
         open_=f"The search of {open_} more is not complete: their rates are guesses." if open_ else "",
     )
