@@ -167,9 +167,9 @@ def test_the_numbers_of_a_finding_are_whole():
 def test_what_stands_at_the_left_edge_is_said():
     there = choice.points(source(HeadOnly=0.4, LoRA=0.5, BitFit=0.49, Full=0.5))
     stored = {point.name: point.stored for point in there}
-    said = home.at_the_edge(there)
+    said = chart.at_the_edge(there)
     assert [name in said for name in stored] == [number < 3000 for number in stored.values()]
-    assert home.at_the_edge([point for point in there if point.stored >= 3000]) == ""
+    assert chart.at_the_edge([point for point in there if point.stored >= 3000]) == ""
 
 
 def test_home_says_who_is_level_or_that_nobody_can_be_told_apart():

@@ -138,6 +138,7 @@ def chart(found: Sequence[Point], *, task: str, baseline: float | None, caption:
         for family in FAMILIES
         if any(point.family == family for point in found)
     )
+    caption += at_the_edge(found)
     pictures = Markup().join(_picture(frame, found, axes, task, baseline) for frame in (WIDE, NARROW))
     shown = Markup(
         '<figure class="choice">{}<p class="choice-costs"><span>Score over</span>{}</p>{}'
@@ -148,6 +149,14 @@ def chart(found: Sequence[Point], *, task: str, baseline: float | None, caption:
         f"{p.name}: {p.score.mean:.3f} [{p.score.low:.3f}, {p.score.high:.3f}], {size(p.stored)} stored" for p in found
     ]
     return Html(shown, "\n".join([caption, *lines]))
+
+
+def at_the_edge(found: Sequence[Point]) -> str:
+    """Which methods store less than the picture's axis begins with, as a sentence; nothing if there are none."""
+    axis = AXES[0]
+    below = sorted((point for point in found if point.stored < axis.least), key=lambda point: point.stored)
+    names = ", ".join(f"{point.name} {axis.said(point.stored)}" for point in below)
+    return f" Fewer than {axis.said(axis.least)} stored parameters stand at the left edge: {names}." if below else ""
 
 
 def _picture(frame: Frame, found: Sequence[Point], axes: Sequence[Axis], task: str, baseline: float | None) -> Markup:
@@ -162,8 +171,7 @@ def _picture(frame: Frame, found: Sequence[Point], axes: Sequence[Axis], task: s
     best, level = front(found), level_with_best(found)
     order = sorted(found, key=lambda point: point in best)  # the front is drawn last, above the others
     places = {axis.name: _labels(frame, axis, scale[axis.name], order, best, y) for axis in axes}
-    cut = {axis.name: any(_cut(axis, point) for point in found) for axis in axes}
-    parts = [_ticks(frame, axis, scale[axis.name], cut[axis.name]) for axis in axes] + [_scores(frame, low, high, y, task)]
+    parts = [_ticks(frame, axis, scale[axis.name]) for axis in axes] + [_scores(frame, low, high, y, task)]
     if baseline is not None:
         parts.append(
             Markup('<path class="baseline" d="M{} {:.1f}H{}"/><text class="faint" x="{}" y="{:.1f}">{}</text>').format(
@@ -193,13 +201,7 @@ def _scale(axis: Axis, found: Sequence[Point], frame: Frame) -> Callable[[float]
     return x
 
 
-def _cut(axis: Axis, point: Point) -> bool:
-    value = axis.value(point)
-    return value is not None and value < axis.least
-
-
-def _ticks(frame: Frame, axis: Axis, x: Callable[[float], float], cut: bool) -> Markup:
-    """cut: is something drawn further to the right than it would stand?"""
+def _ticks(frame: Frame, axis: Axis, x: Callable[[float], float]) -> Markup:
     bottom = frame.height - frame.bottom
     marks = Markup()
     for tick in axis.ticks:
@@ -208,9 +210,7 @@ def _ticks(frame: Frame, axis: Axis, x: Callable[[float], float], cut: bool) -> 
                 '<path class="grid" d="M{0:.1f} {1}V{2}"/><text x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>'
             ).format(x(tick), frame.top, bottom, bottom + frame.letters + 3, axis.said(tick))
     title = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        (frame.left + frame.width) / 2,
-        frame.height - 5,
-        axis.title + (f" ({axis.said(axis.least)} and less: at the left)" * cut),
+        (frame.left + frame.width) / 2, frame.height - 5, axis.title
     )
     return Markup('<g class="axis on-{}">{}{}</g>').format(axis.name, marks, title)
 

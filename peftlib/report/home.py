@@ -11,7 +11,7 @@ from peftlib import markup, study
 from peftlib.grids import Preset, experiments
 from peftlib.papers import FOLDER, about, papers
 from peftlib.report import choice, declared, verdicts
-from peftlib.report.chart import AXES, chart, size
+from peftlib.report.chart import chart, size
 from peftlib.report.ledger import SIGNS
 from peftlib.report.sentences import readable
 from peftlib.report.tables import Html
@@ -148,27 +148,16 @@ def which(records: Sequence[dict]) -> Html:
             why = "with so little data as this preset takes, no method can be told from always giving the commonest label"
         text = f"Which method? Nothing to show yet: {why}."
         return Html(Markup("<p><em>{}</em></p>").format(text), text)
-    said, edge = _answer(there), at_the_edge(there)
+    said = _answer(there)
     picture = chart(
         there,
         task=choice.said(records),
         baseline=choice.commonest_score(records),
         caption=f"Every method, one configuration each: {choice.said(records)}, over test rows. Bars are 95 % intervals; "
-        "solid points are those that no other beats in score, storage, memory and time. Each leads to its method's page."
-        f"{edge}",
+        "solid points are those that no other beats in score, storage, memory and time. Each leads to its method's page.",
         source=records,
     )
     return Html(said + picture.content, f"{said.striptags()}\n{picture.text}")
-
-
-def at_the_edge(there: Sequence[choice.Point]) -> str:
-    """Which methods store less than the picture's axis begins with, as a sentence; nothing if there are none."""
-    axis = next(axis for axis in AXES if axis.name == "stored")
-    below = sorted((point for point in there if point.stored < axis.least), key=lambda point: point.stored)
-    if not below:
-        return ""
-    names = _listed([Markup("{} {}").format(point.name, axis.said(point.stored)) for point in below])
-    return f" Fewer than {axis.said(axis.least)} stored parameters stand at the left edge: {names.unescape()}."
 
 
 def _answer(there: Sequence[choice.Point]) -> Markup:
