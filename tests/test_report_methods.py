@@ -193,7 +193,7 @@ def record(label: str, accuracy: float, stored: int, seed: int = 0) -> dict:
         "validation": scores,
         "test": scores,
         "stored_bytes": 4 * stored,
-        "counts": {"trainable": stored, "stored": stored},
+        "counts": {"trainable": stored, "stored": stored, "changed": stored},
         "commit": "abc",
         "run": dataclasses.asdict(run) | {"seed": seed, "limits": (48, 100, 32), "tasks": ("sst",)},
     }
