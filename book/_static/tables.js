@@ -161,9 +161,11 @@ function makeFilters(fieldset) {
   const cell = (row, column) => row.cells[columns.indexOf(column)];
   const label = (row) => row.cells[0].textContent.trim();
   const value = (name) => fieldset.querySelector(`[data-choose=${name}]`)?.value ?? "";
-  const beats = (a, b) => {  // in one of score, storage, memory and time, and loses in none; what was not measured is not compared
-    const pairs = [[-a.score, -b.score], [a.now, b.now], [a.memory, b.memory], [a.time, b.time]].filter((pair) => !pair.includes(null));
-    return pairs.every(([x, y]) => x <= y) && pairs.some(([x, y]) => x < y);
+  const beats = (one, other) => {  // as `front` in peftlib/report/choice.py: a score is higher where that has been shown
+    const a = numbers[one], b = numbers[other];
+    const pairs = [[a.now, b.now], [a.memory, b.memory], [a.time, b.time]].filter((pair) => !pair.includes(null));
+    const more = b.below.includes(one) || pairs.some(([x, y]) => x < y);
+    return one !== other && more && !a.below.includes(other) && pairs.every(([x, y]) => x <= y);
   };
   fieldset.hidden = false;
   fieldset.append(count);
@@ -182,7 +184,7 @@ function makeFilters(fieldset) {
       });
     });
     const left = rows.filter((row) => !row.hidden).map(label);
-    const best = left.filter((name) => !left.some((other) => beats(numbers[other], numbers[name])));
+    const best = left.filter((name) => !left.some((other) => beats(other, name)));
     rows.forEach((row) => { cell(row, "unbeaten").textContent = best.includes(label(row)) ? "yes" : "no"; });
     points.forEach((point) => {
       const out = !left.includes(point.dataset.label);

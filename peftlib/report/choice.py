@@ -158,6 +158,11 @@ def visible(found: Sequence[Point]) -> float | None:
     return statistics.median(seen) if seen else None
 
 
+def above(one: Point, other: Point) -> bool:
+    """Is one shown to score more than the other?"""
+    return interval(one.score.draws - other.score.draws)[0] > 0
+
+
 def front(found: Sequence[Point]) -> list[Point]:
     """Those that no other beats in one of score, stored parameters, memory and time without losing in another. Scores whose
     difference's interval holds zero are equal; what was not measured of either is not compared."""
@@ -167,8 +172,7 @@ def front(found: Sequence[Point]) -> list[Point]:
         costs = [(theirs, ours) for theirs, ours in pairs if theirs is not None and ours is not None]
         if other is mine or any(theirs > ours for theirs, ours in costs):
             return False
-        low, high = interval(other.score.draws - mine.score.draws)
-        return high >= 0 and (low > 0 or any(theirs < ours for theirs, ours in costs))
+        return not above(mine, other) and (any(theirs < ours for theirs, ours in costs) or above(other, mine))
 
     return [point for point in found if not any(beats(other, point) for other in found)]
 

@@ -259,12 +259,13 @@ WISHES = (
 
 
 def _filters(there: Sequence[choice.Point], ran: str) -> Markup:
-    """What a reader chooses from, with the numbers that the choice needs: by label, each point's score and costs, and what
-    a task stores by backbone and number of tasks. Hidden until the script shows it. ran: the backbone of the records."""
+    """What a reader chooses from, with the numbers that the choice needs: by label, whom each point is shown to be below,
+    its costs, and what a task stores by backbone and number of tasks. Hidden until the script shows it. ran: the backbone
+    of the records."""
     backbones = {ran: f"the one that ran: {ran}", **{name: said for name, said in FAMILIES.items() if name != ran}}
     numbers = {
         markup.line(point.label): {  # as its row and its point are called
-            "score": point.score.mean,
+            "below": [markup.line(other.label) for other in there if choice.above(other, point)],
             "memory": point.memory,
             "time": point.time,
             "stored": {name: [_stored(point, name, number, ran) for number in TASKS] for name in backbones},
