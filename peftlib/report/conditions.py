@@ -217,6 +217,8 @@ class Case:
     def written(self, column: str, value: float, sign: bool = False) -> str:
         """A number as its column or measure writes it."""
         form = MEASURES[self.condition.measure][2] if self.condition.measure else self.names.columns[column]
+        if form.endswith("g}") and abs(value) >= 1e4:
+            form = "{:,.0f}"  # and no exponent
         return form.replace("{:", "{:+").replace("++", "+").format(value) if sign else form.format(value)
 
     def ends(self, column: str, value: Number, sign: bool = False) -> str:
