@@ -57,14 +57,13 @@ def searched(preset: Preset, method: str) -> list[float]:
 
 @experiment(HEADS)
 def heads(preset: Preset) -> list[Run]:
-    """A head alone at each budget of all other experiments but searches: whoever ends below it did not learn. Of several
-    seeds, the first run of a budget decides what else the head's recipe says."""
+    """A head alone at each budget of all other experiments but searches: whoever ends below it did not learn. The first run
+    of a budget decides what else the head's recipe says."""
+    others = [trained_runs(name, preset) for name in experiments() if name != HEADS]
     found: dict[tuple, Run] = {}
-    for name in experiments():
-        wanted = [] if name == HEADS else trained_runs(name, preset)
-        for run in [] if searches_rates(wanted) else wanted:
-            if run.recipe.form == "heads":  # what answers in words has none
-                found.setdefault(budget(run), run)
+    for run in (run for wanted in others if not searches_rates(wanted) for run in wanted):
+        if run.recipe.form == "heads":  # what answers in words has none
+            found.setdefault(budget(run), run)
     lr = preset.learning_rate("HeadOnly()")
     return [
         dataclasses.replace(

@@ -286,8 +286,8 @@ def kept(preset: Preset) -> set[str]:
 
 def drawn(preset: Preset) -> dict[str, str]:
     """Of the runs whose tensors are kept for pages to draw: by digest, the pattern of the tensors' names."""
-    there = {name: pattern for name, pattern in DRAWN.items() if name in experiments()}
-    return {run.digest: pattern for name, pattern in there.items() for run in trained_runs(name, preset)}
+    there = [name for name in experiments() if name in DRAWN]
+    return {run.digest: DRAWN[name] for name in there for run in trained_runs(name, preset)}
 
 
 def searches_rates(wanted: Iterable[Run]) -> bool:

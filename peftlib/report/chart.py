@@ -139,7 +139,8 @@ def chart(found: Sequence[Point], *, task: str, baseline: float | None, caption:
         if any(point.family == family for point in found)
     )
     caption += at_the_edge(found)
-    pictures = Markup().join(_picture(frame, found, axes, task, baseline) for frame in (WIDE, NARROW))
+    best, level = front(found), level_with_best(found)
+    pictures = Markup().join(_picture(frame, found, best, level, axes, task, baseline) for frame in (WIDE, NARROW))
     shown = Markup(
         '<figure class="choice">{}<p class="choice-costs"><span>Score over</span>{}</p>{}'
         '<ul class="choice-families">{}</ul>'
@@ -159,7 +160,15 @@ def at_the_edge(found: Sequence[Point]) -> str:
     return f" Fewer than {axis.said(axis.least)} stored parameters stand at the left edge: {names}." if below else ""
 
 
-def _picture(frame: Frame, found: Sequence[Point], axes: Sequence[Axis], task: str, baseline: float | None) -> Markup:
+def _picture(
+    frame: Frame,
+    found: Sequence[Point],
+    best: Sequence[Point],
+    level: Sequence[Point],
+    axes: Sequence[Axis],
+    task: str,
+    baseline: float | None,
+) -> Markup:
     low = min([point.score.low for point in found] + ([baseline] if baseline is not None else []))
     high = max(point.score.high for point in found)
     bottom, top = frame.height - frame.bottom, frame.top
@@ -168,7 +177,6 @@ def _picture(frame: Frame, found: Sequence[Point], axes: Sequence[Axis], task: s
         return bottom - (value - low) / (high - low) * (bottom - top) if high > low else (bottom + top) / 2
 
     scale = {axis.name: _scale(axis, found, frame) for axis in axes}
-    best, level = front(found), level_with_best(found)
     order = sorted(found, key=lambda point: point in best)  # the front is drawn last, above the others
     places = {axis.name: _labels(frame, axis, scale[axis.name], order, best, y) for axis in axes}
     parts = [_ticks(frame, axis, scale[axis.name]) for axis in axes] + [_scores(frame, low, high, y, task)]
@@ -276,9 +284,8 @@ def _named(point: Point) -> str:
 
 
 def _lost(point: Point) -> str:
-    words = dict.fromkeys(word for found in point.lost.values() for word in found)
     tasks = ", ".join(suites.title(task) for task in point.lost)
-    return f"; {learned.SIGN} {', '.join(words)}: {tasks}" if point.lost else ""
+    return f"; {learned.SIGN} {', '.join(point.words)}: {tasks}" if point.lost else ""
 
 
 def _labels(

@@ -68,6 +68,11 @@ class Point:
     merges: bool
     page: str | None
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of all that is in ``lost``, each once."""
+        return tuple(dict.fromkeys(word for found in self.lost.values() for word in found))
+
 
 def points(source: Sequence[dict]) -> list[Point]:
     """A point for each row that has run on all tasks, the highest score first."""

@@ -224,8 +224,7 @@ def _of_task(point: choice.Point, task: str, records: Sequence[dict]) -> Spread:
 
 def _together(point: choice.Point) -> tuple[str, ...]:
     """What the mean over the tasks is marked with: that a part of it, or all, was not learned."""
-    words = tuple(dict.fromkeys(word for found in point.lost.values() for word in found))
-    return words[:1] if len(point.lost) == len(point.tasks) else (IN_PART,) * bool(words)
+    return point.words[:1] if len(point.lost) == len(point.tasks) else (IN_PART,) * bool(point.lost)
 
 
 def rates_said(tried: Results, used: Callable[[str], float]) -> Markdown:
