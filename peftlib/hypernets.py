@@ -7,8 +7,6 @@ Both give a new model, on a backbone of the same weights that carries nothing ye
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -83,7 +81,7 @@ def add_task(model: Tuned, task: Task, backbone: nn.Module, *, like: str = "", a
     for name, tensor in grown.kept().items():
         source = name
         if like and name not in theirs and (same_head or not name.startswith("heads.")):
-            source = _same_of(like, name, task.name, theirs)
+            source = "".join(like if part == task.name else part for part in parts_of(name))
         if source in theirs:
             tensor.copy_(theirs[source])
     if alone:
@@ -92,21 +90,6 @@ def add_task(model: Tuned, task: Task, backbone: nn.Module, *, like: str = "", a
             p.requires_grad_(p.requires_grad and name not in before)
     grown.require_training()
     return grown.eval()
-
-
-def _same_of(like: str, name: str, task: str, theirs: Collection[str]) -> str:
-    """What a task has in the place of a new task's tensor, of all that are there; the name itself if there is nothing.
-
-    Parts of the model may be called as a task is: of the parts of that name as few are replaced as lead to one that is
-    there, for a part that is the new task's own leads nowhere while it stands."""
-    parts = parts_of(name)
-    places = [i for i, part in enumerate(parts) if part == task]
-    for number in range(1, len(places) + 1):
-        for chosen in itertools.combinations(places, number):
-            found = "".join(like if i in chosen else part for i, part in enumerate(parts))
-            if found in theirs:
-                return found
-    return name
 
 
 def _is_of(model: Tuned, task: str) -> None:

@@ -90,10 +90,15 @@ class Tuned(nn.Module):
             )
         self.backbone: PreTrainedModel = backbone.requires_grad_(False)  # type: ignore[assignment]  # or no `Anatomy`
         self.method = parse(method)
+        tasks = tuple(tasks)
         self.task_table = {task.name: task for task in tasks}
         self.tasks = tuple(self.task_table)
         if not self.tasks:
             raise UsageError("a model needs at least one task")
+        if len(tasks) > len(self.tasks):
+            raise UsageError(
+                f"tasks {', '.join(task.name for task in tasks)}: one is there twice; each has one name of its own"
+            )
         if taken := [name for name in self.tasks if hasattr(nn.ModuleDict(), name)]:
             raise UsageError(f"task {taken[0]!r}: PyTorch's modules have something of that name; call the task otherwise")
         self.pooling, self.form, self.current = pooling, form, Current(self.tasks[0])
@@ -125,6 +130,19 @@ class Tuned(nn.Module):
         self.current.follow(backbone)
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict(self._heads() if form == "heads" else {})
+        self._check_task_names()
+
+    def _check_task_names(self) -> None:
+        """What is a task's own is known by the task's name among the parts of a tensor's (`peftlib.deltas.parts_of`)."""
+        others = {at.slot for _, at in self.attachments}
+        for module in self.modules():
+            names = module._modules.keys() | module._parameters.keys() | module._buffers.keys()
+            if module in (self.shared, self.fixed):  # slot, task if it has one, and name (`Attachment.share`)
+                others |= {name.rpartition("__")[2] for name in names}
+            elif type(module) is not nn.ModuleDict or not names <= self.task_table.keys():
+                others |= names
+        if taken := [name for name in self.tasks if name in others]:
+            raise UsageError(f"task {taken[0]!r}: a part of this model is called so; call the task otherwise")
 
     def _heads(self) -> dict[str, nn.Module]:
         """A head for each task, or one for all: trained, or given and frozen."""

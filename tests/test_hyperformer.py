@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from peftlib import backbones, deltas
 from peftlib.accounting.counting import count
 from peftlib.data.tasks import get_task
+from peftlib.errors import UsageError
 from peftlib.hypernets import add_task, bake
 from peftlib.methods import HyperFormer, HyperFormerPlusPlus, parse
 from peftlib.methods.base import normal
@@ -436,21 +437,11 @@ def test_a_further_task_alone_leaves_the_others_bit_for_bit(expression, like, ki
         ("PerTask(LoRA(rank=2)) + LayerNormTuning()", "bert", "layer"),
     ],
 )
-def test_a_further_task_may_be_called_as_a_part_of_the_model(expression, kind, name):
-    """Such a name is in names of tensors that all tasks have."""
-    model = after_training(expression, kind)
-    expected = outputs(model, kind)
+def test_no_task_is_called_as_a_part_of_the_model(expression, kind, name):
+    """Which tensors are a task's own is known by its name."""
     called = dataclasses.replace(get_task("sts"), name=name)
-    grown, usual = (add_task(model, task, backbone(kind), like=TASKS[1]) for task in (called, get_task("sts")))
-    sizes = [[tuple(p.shape) for p in found.parameters() if p.requires_grad] for found in (grown, usual)]
-    assert sizes[0] == sizes[1]
-    inputs = inputs_of(TASKS[0], kind)
-    model.current.task, grown.current.task = TASKS[1], name
-    assert torch.equal(grown.features(inputs), model.features(inputs)), "it begins as the task that it is like"
-    three_steps(grown, name, kind)
-    with torch.no_grad():
-        for task in TASKS:
-            assert torch.equal(grown(task, inputs_of(task, kind)), expected[task])
+    with pytest.raises(UsageError, match=rf"task '{name}': a part of this model is called so"):
+        add_task(after_training(expression, kind), called, backbone(kind))
 
 
 @on_both

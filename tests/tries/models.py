@@ -373,6 +373,12 @@ TRIES = [
         lambda _: tuned(_without_pooler(), pooling="cls"),
         ("pooling 'cls'", "BertModel", "'mean'"),
     ),
+    Try(
+        "tune a model",
+        "a task twice",
+        lambda _: Tuned(tiny.backbone("bert"), "LoRA(rank=2)", [get_task("sst"), get_task("rte"), get_task("sst")]),
+        ("sst, rte, sst", "twice"),
+    ),
 ]
 
 
