@@ -80,7 +80,7 @@ class Diff(nn.Module):
 class DiffPruning(SparseDelta, Method):
     """A sparse difference to the backbone's weights.
 
-    fraction: of the backbone's parameters that is kept, in (0, 1]. noisy: fraction of the run's steps before the
+    fraction: of the backbone's parameters that is kept, in (0, 1). noisy: fraction of the run's steps before the
     projection, in (0, 1). l0: weight of the penalty, at least 0. gate_lr: the gates' learning rate > 0.
     """
 
@@ -104,7 +104,7 @@ class DiffPruning(SparseDelta, Method):
     }
 
     def check(self) -> None:
-        require(self, fraction=0 < self.fraction <= 1, noisy=0 < self.noisy < 1, l0=self.l0 >= 0, gate_lr=self.gate_lr > 0)
+        require(self, fraction=0 < self.fraction < 1, noisy=0 < self.noisy < 1, l0=self.l0 >= 0, gate_lr=self.gate_lr > 0)
 
     def attach(self, at: Attachment) -> None:
         """Raises:

@@ -32,7 +32,7 @@ from peftlib.methods.selective.sparse import SparseDelta, largest
 class FishMask(SparseDelta, Method):
     """The Fisher-induced sparse unchanging mask.
 
-    fraction: of the backbone's parameters that is trained, in (0, 1] (the survey's table: 0.0001 to 0.005).
+    fraction: of the backbone's parameters that is trained, in (0, 1) (the survey's table: 0.0001 to 0.005).
     examples: N > 0, or as many as there are; 1024 in the released code, 256 for images.
     """
 
@@ -53,7 +53,7 @@ class FishMask(SparseDelta, Method):
     }
 
     def check(self) -> None:
-        require(self, fraction=0 < self.fraction <= 1, examples=self.examples > 0)
+        require(self, fraction=0 < self.fraction < 1, examples=self.examples > 0)
 
     def attach(self, at: Attachment) -> None:
         at.train(())  # marks nothing yet, but is refused under PerTask
