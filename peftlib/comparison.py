@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from peftlib import catalogue
@@ -35,13 +36,18 @@ def compared(preset: Preset) -> list[Run]:
 
 @experiment("methods/rates")
 def rates(preset: Preset) -> list[Run]:
-    """The search behind these rates: three tenths of the data once, in batches of 16, or there would be too few steps to
-    tell rates apart. In fp32, so that a rate that is too high fails by itself."""
+    """The search behind these rates."""
+    return search(preset, METHOD_RUNS)
+
+
+def search(preset: Preset, rows: Mapping[str, str]) -> list[Run]:
+    """Rows at every rate that is tried: three tenths of the data once, in batches of 16, or there would be too few steps to
+    tell rates apart. In fp32, so that a rate that is too high fails by itself. rows: expression by label."""
     limits = (*(limit and max(1, 3 * limit // 10) for limit in preset.limits_single[:1]), 300, 50)
     given: dict[str, Any] = {"epochs": 1, "batch_size": 16, "limits": limits, "precision": "fp32"}
     return [
         run
-        for label, method in METHOD_RUNS.items()
+        for label, method in rows.items()
         for lr in searched(preset, method)
         for run in each_on_each(preset, {label: method}, SUITE, lr=lr, **given)
     ]

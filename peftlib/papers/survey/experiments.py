@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peftlib.comparison import SUITE, search
 from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.records import Run
 
@@ -13,6 +14,7 @@ ROWS = {
     "BitFit": "BitFit()",
     "Compacter (n=4)": "Compacter(n=4, bottleneck=24)",
 }
+CROSS_ATTENTION = {"Cross-attention": "CrossAttentionTuning()"}  # which no comparison on an encoder can have
 
 # What every method has to beat, and what all of them try to reach.
 HARD = {"Head only": "HeadOnly()", "Full fine-tuning": "Full()"}
@@ -28,3 +30,33 @@ def embedded(preset: Preset) -> list[Run]:
 def t5_embedded(preset: Preset) -> list[Run]:
     """Methods on the generated counterparts of GLUE, on the project's own T5."""
     return each_on_each(preset, ROWS, "glue")
+
+
+@experiment("survey/crossattention")
+def crossattention(preset: Preset) -> list[Run]:
+    """Cross-attention tuning on the same tasks and backbone."""
+    return each_on_each(preset, CROSS_ATTENTION, "glue")
+
+
+@experiment("survey/crossattention_rates")
+def crossattention_rates(preset: Preset) -> list[Run]:
+    """The search behind its rate, trained as long."""
+    return [run for lr in preset.search_lr for run in each_on_each(preset, CROSS_ATTENTION, "glue", lr=lr)]
+
+
+@experiment("survey/s4")
+def s4(preset: Preset) -> list[Run]:
+    """S4, built for the preset's backbone, on the tasks of the comparison of methods and as long."""
+    return each_on_each(preset, _s4(preset), SUITE)
+
+
+@experiment("survey/s4_rates")
+def s4_rates(preset: Preset) -> list[Run]:
+    """The search behind its rate, as the comparison's."""
+    return search(preset, _s4(preset))
+
+
+def _s4(preset: Preset) -> dict[str, str]:
+    from peftlib.papers.survey.s4 import expression  # brings matplotlib
+
+    return {"S4": expression(preset.backbone)}
