@@ -24,6 +24,11 @@ COMPOSITIONS = {
 METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.methods().items() if entry.row is not None} | {
     label: expression for label, (expression, _) in COMPOSITIONS.items()
 }
+# What has no such row, by its methods: what figures call it, if any draws it, and the page that trains it.
+APART = {
+    "PfeifferFFN + LoRA + PrefixTuning + BitFit": (About("S4", "orange", "*", ":"), "survey/s4"),
+    "CrossAttentionTuning": (None, "survey/crossattention"),  # needs a decoder
+}
 SUITE = "cs224n"  # of whose tasks a preset takes some
 HEADS = "methods/heads"
 
@@ -31,13 +36,23 @@ HEADS = "methods/heads"
 @experiment("methods/compared")
 def compared(preset: Preset) -> list[Run]:
     """Every method on each of a few tasks by itself, at its own learning rate, as many steps for all."""
-    return each_on_each(preset, METHOD_RUNS, SUITE)
+    return each_on_each(preset, rows(preset), SUITE)
 
 
 @experiment("methods/rates")
 def rates(preset: Preset) -> list[Run]:
     """The search behind these rates."""
-    return search(preset, METHOD_RUNS)
+    return search(preset, rows(preset))
+
+
+def rows(preset: Preset) -> dict[str, str]:
+    """Expression by label: every method's, and S4's, which is made for a backbone, where that has as many blocks."""
+    from peftlib.accounting.counted import shape
+    from peftlib.methods.hybrid import s4  # brings torch
+
+    sizes = shape(preset.backbone)
+    fits = min(filter(None, (sizes.encoder_layers, sizes.decoder_layers))) >= s4.FEWEST
+    return METHOD_RUNS | ({"S4": s4.expression(sizes)} if fits else {})
 
 
 def search(preset: Preset, rows: Mapping[str, str]) -> list[Run]:

@@ -124,7 +124,7 @@ def test_pictures_are_drawn_and_described():
 
 @pytest.mark.parametrize("label", LABELS)
 def test_counts_agree_with_the_formula(label):
-    for backbone in methods.COUNTED_ON:
+    for backbone in methods.COUNTED_ON.values():
         assert methods.count(METHOD_RUNS[label], backbone).trainable == methods.formula(METHOD_RUNS[label], backbone)
     assert "NO" not in repr(methods.counts(METHOD_RUNS[label]))
 

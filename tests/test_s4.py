@@ -9,12 +9,14 @@ import torch
 from tiny import folder, inputs_of, train
 
 from peftlib import backbones, deltas
+from peftlib.accounting.counted import shape
 from peftlib.accounting.counting import count
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.methods import parse
+from peftlib.methods.hybrid import s4
 from peftlib.model import Tuned
-from peftlib.papers.survey import s4
+from peftlib.papers.survey.s4 import groups
 
 
 @pytest.mark.parametrize("blocks, sizes", [(6, (1, 2, 2, 1)), (12, (2, 4, 4, 2)), (24, (4, 8, 8, 4)), (13, (2, 5, 4, 2))])
@@ -24,7 +26,7 @@ def test_a_spindle_is_wider_in_the_middle(blocks, sizes):
 
 @pytest.mark.parametrize("backbone", ["t5-base", "bert-base-uncased", "roberta-base", "minilm"])
 def test_it_trains_half_a_percent_in_equal_blocks(backbone):
-    method = parse(s4.expression(backbone))
+    method = parse(s4.expression(shape(backbone)))
     found, sizes = count(method, backbone), backbones.anatomy_of(backbone).shape
     assert found.percent("trainable") == pytest.approx(0.5, abs=0.015)
     by_block = {}
@@ -40,7 +42,7 @@ def test_it_trains_half_a_percent_in_equal_blocks(backbone):
 
 def test_it_learns_in_every_block():
     torch.manual_seed(0)
-    model = Tuned(backbones.from_config(backbones.SHAPES["minilm"]()), s4.expression("minilm"), [get_task("sst")])
+    model = Tuned(backbones.from_config(backbones.SHAPES["minilm"]()), s4.expression(shape("minilm")), [get_task("sst")])
     before = {n: t.clone() for n, t in model.delta().items()}
     train(model, "bert", tasks=("sst",))
     blocks = {
@@ -54,7 +56,7 @@ def test_it_learns_in_every_block():
 def t5(tmp_path_factory):
     """A folder with a small T5 of six blocks a stack, and S4 on it."""
     path = folder(tmp_path_factory.mktemp("t5"), "t5", num_layers=6, num_decoder_layers=6)
-    return path, s4.expression(str(path), share=0.1)
+    return path, s4.expression(shape(str(path)), share=0.1)
 
 
 def on_t5(t5, seed=0) -> Tuned:
@@ -122,14 +124,14 @@ def test_on_a_t5_it_cannot_be_merged_and_stays_what_it_was(t5):
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(UsageError, match="expected more than 0 and less than 1"):
-        s4.expression("minilm", share)
+        s4.expression(shape("minilm"), share)
 
 
 def test_too_few_blocks_are_refused():
     with pytest.raises(UsageError, match="four groups, the middle ones larger: expected at least 6, got 3"):
-        s4.expression("minilm[:3]")
+        s4.expression(shape("minilm[:3]"))
 
 
 def test_its_page_has_a_row_a_group():
-    said = repr(s4.groups("t5-base"))
+    said = repr(groups("t5-base"))
     assert said.count("A + P + B") == 2 and "0.512 % of t5-base; the survey prints 0.5 %" in said

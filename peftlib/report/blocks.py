@@ -16,8 +16,8 @@ from peftlib import backbones
 from peftlib.anatomy import Anatomy
 from peftlib.data.tasks import get_task
 from peftlib.edits import Edit
-from peftlib.expressions import skeleton
-from peftlib.methods.base import Attachment, Method
+from peftlib.expressions import names, skeleton
+from peftlib.methods.base import METHODS, Attachment, Method
 from peftlib.model import Tuned
 from peftlib.report import style
 from peftlib.report.figures import figure
@@ -144,14 +144,24 @@ def _family(name: str) -> str:
     return f"{head}.in" if leaf in ("query", "key", "value", "up", "gate") else name
 
 
+def kinds(method: str) -> tuple[str, ...]:
+    """The backbones of `tiny` that an expression can be attached to."""
+    return ("t5",) if any(METHODS[name].needs_decoder for name in names(method)) else ("bert", "t5")
+
+
 def picture(method: str) -> Html:
-    """A block of BERT and the two of T5 with what the method does there, read off tiny models it was attached to."""
+    """A block of BERT and the two of T5 with what the method does there, read off tiny models it was attached to; of T5
+    alone for a method that needs a decoder."""
+    found = {kind: touches(method, kind) for kind in kinds(method)}
     columns = [
-        ("bert", "encoder", "BERT block"),
-        ("t5", "encoder", "T5 encoder block"),
-        ("t5", "decoder", "T5 decoder block"),
+        (kind, stack, title)
+        for kind, stack, title in (
+            ("bert", "encoder", "BERT block"),
+            ("t5", "encoder", "T5 encoder block"),
+            ("t5", "decoder", "T5 decoder block"),
+        )
+        if kind in found
     ]
-    found = {kind: touches(method, kind) for kind in ("bert", "t5")}
     tallest = max(len(order(kind)[stack]) for kind, stack, _ in columns)
     fig, ax = plt.subplots(figsize=(7.8, 0.42 * tallest + 0.8))
     for i, (kind, stack, title) in enumerate(columns):

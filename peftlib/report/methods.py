@@ -35,7 +35,7 @@ from peftlib.methods.base import METHODS, Method, parse
 from peftlib.model import Tuned
 from peftlib.papers import paper_table, papers, part, rounds_to, tables
 from peftlib.report import choice, concerning, declared, learned, style, suites, verdicts
-from peftlib.report.blocks import picture, tiny
+from peftlib.report.blocks import kinds, picture, tiny
 from peftlib.report.concerning import Search
 from peftlib.report.figures import figure
 from peftlib.report.ledger import SIGNS
@@ -47,7 +47,7 @@ from peftlib.study import Results
 __all__ = ["compare", "cost", "counts", "curve", "estimated", "found", "own_row", "picture", "printed", "recipe", "source"]
 FULL = "Full"
 FEW = 6  # claims that are shown unfolded
-COUNTED_ON = (BERT, "t5-base")
+COUNTED_ON = {"bert": BERT, "t5": "t5-base"}
 
 
 # --- what was found ---------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def source(method: str) -> Html:
 def _pieces(method: str) -> list[type | FunctionType]:
     """Classes and functions that an expression's methods are made of: the methods, what they attached to a tiny model, and
     what these name, one after the other."""
-    model = Tuned(backbones.from_config(tiny("bert").model.config), method, [get_task("sst")])
+    model = Tuned(backbones.from_config(tiny(kinds(method)[0]).model.config), method, [get_task("sst")])
     todo: list[type | FunctionType] = [METHODS[name] for name in names(method)]  # one that is made of others among them
     todo += [type(leaf) for leaf, _ in model.attachments]
     todo += [type(part) for _, at in model.attachments for part in [*(edit for _, edit in at.edits), *at.shared]]
@@ -298,9 +298,10 @@ def formula(method: str, backbone: str, tasks: int = 1) -> int:
 
 
 def counts(method: str) -> Html:
-    """The three counts on BERT-base and T5-base, counted on models without weights, and the closed form beside them."""
+    """The three counts on BERT-base and T5-base, or on that of them which the method can be attached to, counted on models
+    without weights, and the closed form beside them."""
     rows = []
-    for backbone in COUNTED_ON:
+    for backbone in (COUNTED_ON[kind] for kind in kinds(method)):
         ours, form = count(method, backbone), formula(method, backbone)
         rows.append(
             {

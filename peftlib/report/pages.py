@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from peftlib import catalogue, expressions
 from peftlib.closure import PACKAGE
-from peftlib.comparison import METHOD_RUNS
+from peftlib.comparison import APART, METHOD_RUNS
 from peftlib.errors import UsageError
 from peftlib.grids import experiments, get_preset, runs
 from peftlib.kept import kept, state_of
@@ -29,13 +29,14 @@ LONGEST = 200  # characters of a cell that names one
 
 @cached_here
 def pages() -> dict[str, str]:
-    """The notebooks of ``notebooks/methods`` by the methods that each is about, which it names by its row's label."""
-    found = {}
+    """Notebooks by the methods that each is about: of ``notebooks/methods``, which names them by its row's label, and what
+    has a page elsewhere."""
+    found = {methods: page for methods, (_, page) in APART.items()}
     for notebook in sorted((root() / "notebooks" / "methods").glob("*.ipynb")):
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         label = re.search(r'^label = "([^"]+)"$', "\n".join("".join(cell["source"]) for cell in cells), re.MULTILINE)
         if label and label[1] in METHOD_RUNS:
-            found[" + ".join(expressions.names(METHOD_RUNS[label[1]]))] = notebook.stem
+            found[" + ".join(expressions.names(METHOD_RUNS[label[1]]))] = f"methods/{notebook.stem}"
     return found
 
 
@@ -46,7 +47,7 @@ def page_of(method: str) -> str | None:
     """
     named = [name for name in dict.fromkeys(expressions.names(method)) if name not in BESIDE]
     found = pages().get(" + ".join(named)) or pages().get(" + ".join(name for name in named if name not in WITH))
-    return f"../methods/{found}.html" if found else None
+    return f"../{found}.html" if found else None
 
 
 def links(words: Sequence[str], source: Sequence[dict] = (), rows: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ import matplotlib
 
 from peftlib import catalogue, markup
 from peftlib.catalogue import About
-from peftlib.comparison import COMPOSITIONS
+from peftlib.comparison import APART, COMPOSITIONS
 from peftlib.expressions import names
 
 GREY = "#7f7f7f"
@@ -52,6 +52,7 @@ def _style(about: About) -> Style:
 STYLES = {name: _style(entry.about) for name, entry in catalogue.methods().items()} | {
     " + ".join(names(expression)): _style(about) for expression, about in COMPOSITIONS.values()
 }
+STYLES |= {name: _style(about) for name, (about, _) in APART.items() if about}
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
 
 
@@ -62,8 +63,9 @@ def of(method: str) -> Style:
     every page.
     """
     name = " + ".join(names(method))
-    if name in STYLES:
-        return STYLES[name]
+    for known in (name, " + ".join(dict.fromkeys(names(method)))):
+        if known in STYLES:
+            return STYLES[known]
     color, marker = SPARE[int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(SPARE)]
     return Style(name, color, marker, ":")
 

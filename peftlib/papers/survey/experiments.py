@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from peftlib.comparison import SUITE, search
 from peftlib.grids import Preset, each_on_each, experiment
 from peftlib.records import Run
 
@@ -42,21 +41,3 @@ def crossattention(preset: Preset) -> list[Run]:
 def crossattention_rates(preset: Preset) -> list[Run]:
     """The search behind its rate, trained as long."""
     return [run for lr in preset.search_lr for run in each_on_each(preset, CROSS_ATTENTION, "glue", lr=lr)]
-
-
-@experiment("survey/s4")
-def s4(preset: Preset) -> list[Run]:
-    """S4, built for the preset's backbone, on the tasks of the comparison of methods and as long."""
-    return each_on_each(preset, _s4(preset), SUITE)
-
-
-@experiment("survey/s4_rates")
-def s4_rates(preset: Preset) -> list[Run]:
-    """The search behind its rate, as the comparison's."""
-    return search(preset, _s4(preset))
-
-
-def _s4(preset: Preset) -> dict[str, str]:
-    from peftlib.papers.survey.s4 import expression  # brings matplotlib
-
-    return {"S4": expression(preset.backbone)}

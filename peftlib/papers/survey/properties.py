@@ -20,10 +20,10 @@ from pathlib import Path
 import pandas as pd
 
 from peftlib import catalogue
+from peftlib.accounting.counted import shape
 from peftlib.accounting.estimated import effects
 from peftlib.expressions import WRAPPERS
 from peftlib.papers import number, paper_table, rounds_to
-from peftlib.papers.survey import s4
 from peftlib.papers.survey.counts import built
 from peftlib.schema import conform
 
@@ -75,7 +75,9 @@ def configuration(row: str) -> Configuration:
     if method is None and name in catalogue.methods():
         method = catalogue.methods()[name].row
     elif method is None and name in WRAPPERS:
-        method = s4.expression(found.backbone)
+        from peftlib.methods.hybrid import s4  # brings torch
+
+        method = s4.expression(shape(found.backbone))
     return Configuration(method if method and built(method) else None, found.backbone, found.of, found.why)
 
 
