@@ -24,11 +24,8 @@ COMPOSITIONS = {
 METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.methods().items() if entry.row is not None} | {
     label: expression for label, (expression, _) in COMPOSITIONS.items()
 }
-# What has no such row, by its methods: what figures call it, if any draws it, and the page that trains it.
-APART = {
-    "PfeifferFFN + LoRA + PrefixTuning + BitFit": (About("S4", "orange", "*", ":"), "survey/s4"),
-    "CrossAttentionTuning": (None, "survey/crossattention"),  # needs a decoder
-}
+# What figures call a row that is made for a backbone, by its methods, each once.
+MADE = {"PfeifferFFN + LoRA + PrefixTuning + BitFit": About("S4", "orange", "*", ":")}
 SUITE = "cs224n"  # of whose tasks a preset takes some
 HEADS = "methods/heads"
 

@@ -1,6 +1,7 @@
 """What methods say of themselves, and that a new one is its file, its page, its paper and its printed facts."""
 
 import ast
+import dataclasses
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlib import catalogue, expressions
+from peftlib import catalogue, expressions, grids
 from peftlib.comparison import COMPOSITIONS, METHOD_RUNS
 from peftlib.methods import METHODS
 from peftlib.report import style
@@ -83,6 +84,15 @@ def test_order_is_the_surveys():
     branches = [Path(entry.file).parent.name for entry in catalogue.methods().values()]
     assert branches == sorted(branches, key=catalogue.BRANCHES.index)
     assert list(METHOD_RUNS)[:2] == ["Full", "HeadOnly"]  # what small presets compare with
+
+
+def test_s4_is_made_for_the_backbone_where_that_has_the_blocks():
+    preset = grids.get_preset("published")
+    made = {run.label: run.method for run in grids.runs("methods/compared", preset)}
+    assert made.keys() - METHOD_RUNS.keys() == {"S4"} and style.of(made["S4"]).name == "S4"
+    assert "start=5, stop=6" in made["S4"]
+    few = dataclasses.replace(preset, backbone="minilm[:5]")
+    assert "S4" not in {run.label for run in grids.runs("methods/compared", few)}
 
 
 def test_figures_show_what_methods_say():

@@ -21,8 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_every_method_of_the_comparison_has_a_page():
     compared = {" + ".join(expressions.names(method)) for method in METHOD_RUNS.values()}
-    assert set(pages.pages()) == compared
-    assert len(set(pages.pages().values())) == len(compared) == len(list((ROOT / "notebooks/methods").glob("*.ipynb")))
+    apart = {"PfeifferFFN + LoRA + PrefixTuning + BitFit": "survey/s4", "CrossAttentionTuning": "survey/crossattention"}
+    found = pages.pages()
+    assert apart.items() <= found.items() and found.keys() - apart.keys() == compared
+    notebooks = {f"methods/{path.stem}" for path in (ROOT / "notebooks/methods").glob("*.ipynb")}
+    assert set(found.values()) == notebooks | set(apart.values()) and len(found) == len(set(found.values()))
 
 
 def test_pages_are_those_of_the_project_that_is_asked(tmp_path, monkeypatch):

@@ -193,6 +193,7 @@ SMALL = "minilm[:3]"
         ("LST(skip=3)", 0, False, "readout"),
         ("LST(skip=3) + BitFit()", 3, False, "readout"),  # one trained tensor brings the whole way back
         ("FishMask()", 3, True, ""),
+        ("HyperFormer(bottleneck=4)", 3, False, "attention.output, ffn.down"),  # whose modules are given parameters
     ],
 )
 def test_what_a_method_does_to_a_model_is_seen(method, passed, merges, places):

@@ -178,9 +178,9 @@ def _shared(classes: Sequence[str]) -> str:
 
 
 def _draw_column(ax: Axes, left: float, rows: list[list[str]], here: list[Touch], title: str, shared: str) -> None:
-    for y, names in enumerate(rows):
-        width = 3.0 / len(names)
-        for i, name in enumerate(names):
+    for y, sites in enumerate(rows):
+        width = 3.0 / len(sites)
+        for i, name in enumerate(sites):
             at = [t for t in here if t.site == name]
             _draw_site(ax, left + i * width, y, width - 0.08, name, at)
     for below, above in residuals(rows):
@@ -261,8 +261,8 @@ def _box(
 
 
 def describe(method: str) -> str:
-    """The picture in words, for those who do not see it; from the tiny BERT."""
-    found, shared = touches(method, "bert")
+    """The picture in words, for those who do not see it; from the first of the tiny backbones."""
+    found, shared = touches(method, kinds(method)[0])
     by_kind: dict[tuple[str, str], list[str]] = {}
     for touch in found:
         by_kind.setdefault((touch.how, touch.what + (", one a task" if touch.per_task else "")), []).append(touch.site)
@@ -284,4 +284,4 @@ def describe(method: str) -> str:
         for (how, what), sites in by_kind.items()
     ]
     tail = f" The places share {_shared(shared)}." if shared else ""
-    return f"In BERT it {'; '.join(said)}.{tail}"
+    return f"In {kinds(method)[0].upper()} it {'; '.join(said)}.{tail}"

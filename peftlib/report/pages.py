@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from peftlib import catalogue, expressions
 from peftlib.closure import PACKAGE
-from peftlib.comparison import APART, METHOD_RUNS
+from peftlib.comparison import METHOD_RUNS
 from peftlib.errors import UsageError
 from peftlib.grids import experiments, get_preset, runs
 from peftlib.kept import kept, state_of
@@ -29,14 +29,16 @@ LONGEST = 200  # characters of a cell that names one
 
 @cached_here
 def pages() -> dict[str, str]:
-    """Notebooks by the methods that each is about: of ``notebooks/methods``, which names them by its row's label, and what
-    has a page elsewhere."""
-    found = {methods: page for methods, (_, page) in APART.items()}
-    for notebook in sorted((root() / "notebooks" / "methods").glob("*.ipynb")):
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        label = re.search(r'^label = "([^"]+)"$', "\n".join("".join(cell["source"]) for cell in cells), re.MULTILINE)
-        if label and label[1] in METHOD_RUNS:
-            found[" + ".join(expressions.names(METHOD_RUNS[label[1]]))] = f"methods/{notebook.stem}"
+    """Notebooks by the methods that each is about: those of ``notebooks/methods``, which name them by their row's label,
+    and others that say so in their metadata."""
+    found = {}
+    for path in sorted((root() / "notebooks").glob("*/*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        text = "\n".join("".join(cell["source"]) for cell in notebook["cells"]) if path.parent.name == "methods" else ""
+        label = re.search(r'^label = "([^"]+)"$', text, re.MULTILINE)
+        about = METHOD_RUNS.get(label[1]) if label else notebook["metadata"].get("peftlib", {}).get("about")
+        if about:
+            found[" + ".join(dict.fromkeys(expressions.names(about)))] = f"{path.parent.name}/{path.stem}"
     return found
 
 

@@ -14,7 +14,7 @@ import matplotlib
 
 from peftlib import catalogue, markup
 from peftlib.catalogue import About
-from peftlib.comparison import APART, COMPOSITIONS
+from peftlib.comparison import COMPOSITIONS, MADE
 from peftlib.expressions import names
 
 GREY = "#7f7f7f"
@@ -52,7 +52,7 @@ def _style(about: About) -> Style:
 STYLES = {name: _style(entry.about) for name, entry in catalogue.methods().items()} | {
     " + ".join(names(expression)): _style(about) for expression, about in COMPOSITIONS.values()
 }
-STYLES |= {name: _style(about) for name, (about, _) in APART.items() if about}
+STYLES |= {name: _style(about) for name, about in MADE.items()}
 SPARE = [(color, marker) for marker in "d1234+" for color in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)]
 
 
