@@ -6,7 +6,6 @@ import dataclasses
 import typing
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
