@@ -170,6 +170,7 @@ def test_counts_on_pages():
     assert repr(shown.appendix_f()).count(" no ") == 2
     found = shown.factors()
     assert (found["mask_bytes"], found["norm_bytes"], found["cells"], found["right"]) == (456, 4_608, 14, 4)
+    assert found["matrices"] == 4 * 2 * 12 * 768 * 48 / 456
     assert shown.heads()["ours"] == 595_682 and shown.heads()["factor"] == pytest.approx(2.496, abs=1e-3)
     assert shown.curves().axes[0].get_xlabel() == "profiles"
 

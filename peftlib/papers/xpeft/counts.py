@@ -16,7 +16,7 @@ import pandas as pd
 from peftlib.accounting import BERT
 from peftlib.accounting.counted import count, shape
 from peftlib.papers import paper_table, rounds_to
-from peftlib.papers.xpeft.rows import ADAPTER, FIRST, SINGLE, label, masks
+from peftlib.papers.xpeft.rows import ADAPTER, BOTTLENECK, FIRST, SINGLE, label, masks
 
 FLOAT = 4  # bytes
 PROFILES = (150, 151, 323, 1_000, 10_000, 100_000, 1_000_000)
@@ -62,6 +62,12 @@ def head(labels: int) -> int:
 def adapter() -> int:
     """Parameters of one adapter in every block, biases included."""
     return count(ADAPTER, BERT).trainable
+
+
+def matrices() -> int:
+    """Those of its two matrices, as Table 1 counts an adapter."""
+    sizes = shape(BERT)
+    return adapter() - sizes.layers * (sizes.width + BOTTLENECK)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
