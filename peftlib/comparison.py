@@ -43,7 +43,7 @@ def rates(preset: Preset) -> list[Run]:
 
 
 def rows(preset: Preset) -> dict[str, str]:
-    """Expression by label: every method's, and S4's, which is made for a backbone, where that has as many blocks."""
+    """Expression by label: every method's, and S4's, which is made for the backbone, where that has blocks enough."""
     from peftlib.accounting.counted import shape
     from peftlib.methods.hybrid import s4  # brings torch
 
