@@ -102,8 +102,9 @@ def test_every_method_is_listed_from_its_class():
 
 def test_methods_without_a_page_are_those_that_the_comparison_lacks(monkeypatch):
     absent = {METHODS[name].title for name, entry in catalogue.methods().items() if entry.row is None}
+    absent.remove("Cross-attention tuning")  # which has a page with runs of its own
     said = survey.paged().data.replace("\\", "")
-    assert set(said.partition("the others: ")[2].rstrip(".").split("; ")) == absent and "Cross-attention tuning" in absent
+    assert set(said.partition("the others: ")[2].rstrip(".").split("; ")) == absent
     assert said.startswith(f"{len(METHODS) - len(absent)} of {len(METHODS)} methods")
     monkeypatch.setattr(survey, "page_of", lambda method: "../methods/any.html")
     assert survey.paged().data.startswith(f"All {len(METHODS)} methods have a page")
