@@ -26,6 +26,21 @@ METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.meth
 }
 # What figures call a row that is made for a backbone, by its methods, each once.
 MADE = {"PfeifferFFN + LoRA + PrefixTuning + BitFit": About("S4", "orange", "*", ":")}
+# What `peftlib.methods.hybrid.s4.expression` gives, which needs torch, on the backbones that presets compare methods on.
+S4 = {
+    "minilm": (
+        "Layers(PfeifferFFN(bottleneck=12) + LoRA(rank=6, sites=('query', 'value')), stop=1) + "
+        "Layers(PfeifferFFN(bottleneck=12) + PrefixTuning(length=12, mlp=None), start=1, stop=3) + "
+        "Layers(BitFit() + PfeifferFFN(bottleneck=9) + PrefixTuning(length=9, mlp=None), start=3, stop=5) + "
+        "Layers(BitFit() + PrefixTuning(length=9, mlp=None) + LoRA(rank=5, sites=('query', 'value')), start=5, stop=6)"
+    ),
+    "bert-base-uncased": (
+        "Layers(PfeifferFFN(bottleneck=14) + LoRA(rank=7, sites=('query', 'value')), stop=2) + "
+        "Layers(PfeifferFFN(bottleneck=14) + PrefixTuning(length=15, mlp=None), start=2, stop=6) + "
+        "Layers(BitFit() + PfeifferFFN(bottleneck=12) + PrefixTuning(length=12, mlp=None), start=6, stop=10) + "
+        "Layers(BitFit() + PrefixTuning(length=12, mlp=None) + LoRA(rank=6, sites=('query', 'value')), start=10, stop=12)"
+    ),
+}
 SUITE = "cs224n"  # of whose tasks a preset takes some
 HEADS = "methods/heads"
 
@@ -43,13 +58,8 @@ def rates(preset: Preset) -> list[Run]:
 
 
 def rows(preset: Preset) -> dict[str, str]:
-    """Expression by label: every method's, and S4's, which is made for the backbone, where that has blocks enough."""
-    from peftlib.accounting.counted import shape
-    from peftlib.methods.hybrid import s4  # brings torch
-
-    sizes = shape(preset.backbone)
-    fits = min(filter(None, (sizes.encoder_layers, sizes.decoder_layers))) >= s4.FEWEST
-    return METHOD_RUNS | ({"S4": s4.expression(sizes)} if fits else {})
+    """Expression by label: every method's, and S4's, which is made for a backbone, where it is."""
+    return METHOD_RUNS | ({"S4": S4[preset.backbone]} if preset.backbone in S4 else {})
 
 
 def search(preset: Preset, rows: Mapping[str, str]) -> list[Run]:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from peftlib import catalogue, expressions, grids
-from peftlib.comparison import COMPOSITIONS, METHOD_RUNS
+from peftlib.accounting.counted import shape
+from peftlib.comparison import COMPOSITIONS, METHOD_RUNS, S4
 from peftlib.methods import METHODS
+from peftlib.methods.hybrid import s4
 from peftlib.report import style
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,6 +93,7 @@ def test_s4_is_made_for_the_backbone_where_that_has_the_blocks():
     made = {run.label: run.method for run in grids.runs("methods/compared", preset)}
     assert made.keys() - METHOD_RUNS.keys() == {"S4"} and style.of(made["S4"]).name == "S4"
     assert "start=5, stop=6" in made["S4"]
+    assert {name: s4.expression(shape(name)) for name in S4} == S4
     few = dataclasses.replace(preset, backbone="minilm[:5]")
     assert "S4" not in {run.label for run in grids.runs("methods/compared", few)}
 

@@ -19,7 +19,7 @@ WRITTEN = [
     " LoRA( rank = 8,alpha=16 )",
     "LoRA(dropout=0.1, sites=('query', 'up'), alpha=None, rank=2)",
     "PerTask(LoRA(rank=4)+(BitFit()+HeadOnly())) + Full",
-    "FishMask(fraction=+1)",
+    "FishMask(fraction=+0.5)",
     "AdapterDrop(init='bert', drop=1)",
     "Houlsby(train_norms=True,)",
     "GaLore(rank=0x10, scale=1)",
