@@ -26,7 +26,7 @@ METHOD_RUNS: dict[str, str] = {name: entry.row for name, entry in catalogue.meth
 }
 # What figures call a row that is made for a backbone, by its methods, each once.
 MADE = {"PfeifferFFN + LoRA + PrefixTuning + BitFit": About("S4", "orange", "*", ":")}
-# What `peftlib.methods.hybrid.s4.expression` gives, which needs torch, on the backbones that presets compare methods on.
+# What `expression` of the survey's spindle gives, which needs torch, on the backbones that presets compare methods on.
 S4 = {
     "minilm": (
         "Layers(PfeifferFFN(bottleneck=12) + LoRA(rank=6, sites=('query', 'value')), stop=1) + "

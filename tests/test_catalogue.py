@@ -15,7 +15,7 @@ from peftlib import catalogue, expressions, grids
 from peftlib.accounting.counted import shape
 from peftlib.comparison import COMPOSITIONS, METHOD_RUNS, S4
 from peftlib.methods import METHODS
-from peftlib.methods.hybrid import s4
+from peftlib.papers.survey import spindle as s4
 from peftlib.report import style
 
 REPOSITORY = Path(__file__).resolve().parents[1]

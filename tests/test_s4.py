@@ -14,8 +14,8 @@ from peftlib.accounting.counting import count
 from peftlib.data.tasks import get_task
 from peftlib.errors import UsageError
 from peftlib.methods import parse
-from peftlib.methods.hybrid import s4
 from peftlib.model import Tuned
+from peftlib.papers.survey import spindle as s4
 from peftlib.papers.survey.s4 import groups
 
 

@@ -75,7 +75,7 @@ def configuration(row: str) -> Configuration:
     if method is None and name in catalogue.methods():
         method = catalogue.methods()[name].row
     elif method is None and name in WRAPPERS:
-        from peftlib.methods.hybrid import s4  # brings torch
+        from peftlib.papers.survey import spindle as s4  # brings torch
 
         method = s4.expression(shape(found.backbone))
     return Configuration(method if method and built(method) else None, found.backbone, found.of, found.why)

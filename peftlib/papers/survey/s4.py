@@ -7,7 +7,7 @@ import pandas as pd
 from peftlib import comparison, study
 from peftlib.accounting.counted import count, shape
 from peftlib.grids import Preset
-from peftlib.methods.hybrid import s4
+from peftlib.papers.survey import spindle as s4
 from peftlib.report.tables import Html, table, union
 from peftlib.study import Results
 

@@ -13,11 +13,7 @@ from collections.abc import Callable, Iterator
 
 from peftlib.anatomy import Shape
 from peftlib.errors import UsageError
-from peftlib.methods.adapters.pfeiffer import PfeifferFFN
-from peftlib.methods.base import Layers, Method, Sum
-from peftlib.methods.reparametrized.lora import LoRA
-from peftlib.methods.selective.bitfit import BitFit
-from peftlib.methods.soft_prompts.prefix import PrefixTuning
+from peftlib.methods import BitFit, Layers, LoRA, Method, PfeifferFFN, PrefixTuning, Sum
 
 GROUPS = ("AL", "AP", "APB", "PBL")
 SIZED: dict[str, Callable[[int], Method]] = {
