@@ -90,10 +90,8 @@ def _places(model: Tuned) -> set[str]:
 
 def _forward_flops(model: Tuned, batch: int, length: int, precision: str) -> int:
     counter = FlopCounterMode(display=False)
-    with (
-        counter,
-        Emulated(precision, DEVICE),
-    ):  # with gradients: the counter cannot do without where a parameter is an input
+    # With gradients: the counter cannot do without where a parameter is a module's input.
+    with counter, Emulated(precision, DEVICE):
         model(model.tasks[0], step_inputs(batch, length, 0))
     return int(counter.get_total_flops())
 
